@@ -1,0 +1,92 @@
+"""From a config to the things that it names. The commands share this."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from ssljax.config import set_fields
+from ssljax.data.sources import Source, open_source
+from ssljax.engine.mesh import check_batch_size, make_mesh
+from ssljax.engine.optim import make_optimizer, make_schedule
+from ssljax.engine.step import StepFunction, make_train
+from ssljax.methods import make_method
+from ssljax.models import make_encoder
+from ssljax.typing import Method, PyTree, TrainState
+from ssljax.views.images import make_views
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that pretraining needs besides the data's bytes."""
+
+    method: Method
+    mesh: Mesh
+    total: int
+    init: Callable[[], TrainState]
+    step: StepFunction
+    abstract: PyTree
+
+
+def build_method(config: ConfigDict) -> Method:
+    """Raises ValueError for names and fields that do not exist or do not fit each other."""
+    if config.dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"dtype '{config.dtype}' is unknown; use 'float32' or 'bfloat16'.")
+    encoder = make_encoder(**set_fields(config.encoder), dtype=jnp.dtype(config.dtype))
+    return make_method(**set_fields(config.method), encoder=encoder, augmentations=make_views(**set_fields(config.views)))
+
+
+def build_source(config: ConfigDict, split: str) -> Source:
+    """The data's `train` or `test` split. Raises DataError if it cannot be had."""
+    return open_source(config.data.source, config.data[f"{split}_split"])
+
+
+def canvas_of(config: ConfigDict, source: Source) -> int | None:
+    """The square that images of varying size are resized to on the host; None where all have one size already."""
+    if config.data.canvas or source.image_shape is None:
+        return config.data.canvas or 2 * make_views(**set_fields(config.views))[0].size
+    return None
+
+
+def example_batch(config: ConfigDict, source: Source) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of a batch with two examples."""
+    canvas = canvas_of(config, source)
+    if canvas is None:
+        return {"image": jax.ShapeDtypeStruct((2, *(source.image_shape or ()), 3), jnp.uint8)}
+    return {
+        "image": jax.ShapeDtypeStruct((2, canvas, canvas, 3), jnp.uint8),
+        "size": jax.ShapeDtypeStruct((2, 2), jnp.int32),
+    }
+
+
+def build_run(config: ConfigDict, *, examples: int, example: PyTree, devices=None) -> Run:
+    """examples: how many there are in the training split; example: shapes of a small batch.
+
+    Traces one step without compiling it, so that whatever does not fit together is said before anything long begins.
+    Raises ValueError with a sentence for each thing that can be wrong in a config.
+    """
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, devices)
+    check_batch_size(config.batch_size, mesh, config.accumulate)
+    method = build_method(config)
+    steps_per_epoch = examples / config.batch_size
+    total = config.steps or round(config.epochs * steps_per_epoch)
+    if total < 1:
+        raise ValueError(f"{config.epochs} epochs of {examples} examples are less than one batch of {config.batch_size}: set --config.steps.")
+    o = config.optimizer
+    schedule = make_schedule(
+        base=o.learning_rate, scaling=o.scaling, batch_size=config.batch_size, total=total, final=o.final, kind=o.schedule,
+        warmup=round(o.warmup_epochs * steps_per_epoch), steps_per_epoch=max(1, round(steps_per_epoch)) if o.per_epoch else 0,
+    )  # fmt: skip
+    optimizer = make_optimizer(
+        o.name, schedule, momentum=o.momentum, b2=o.b2, weight_decay=o.weight_decay, exclude=tuple(o.exclude), trust=o.trust,
+        layer_decay=o.layer_decay, clip_norm=o.clip_norm,
+    )  # fmt: skip
+    init, step, abstract = make_train(
+        method, optimizer, mesh, example, seed=config.seed, accumulate=config.accumulate, learning_rate=schedule
+    )
+    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((config.batch_size, *x.shape[1:]), x.dtype), example)
+    jax.eval_shape(step, abstract, batch)
+    return Run(method, mesh, total, init, step, abstract)

@@ -1,0 +1,31 @@
+"""The few collectives that methods use. With `axis=None` each of them is what it would be on one device."""
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.typing import Array
+
+
+def mean(x, axis: str | None):
+    """Mean over the shards of `axis`; `x` may be any pytree."""
+    return x if axis is None else jax.lax.pmean(x, axis)
+
+
+def gather(x: Array, axis: str | None) -> Array:
+    """All shards' rows, in order: (n, …) -> (shards * n, …). Gradients flow back to the shard that each row came from."""
+    return x if axis is None else jax.lax.all_gather(x, axis, tiled=True)
+
+
+def gather_replicated(x: Array, axis: str | None) -> Array:
+    """As `gather`, for what is written into replicated state: the compiler then knows that every shard holds the same."""
+    return x if axis is None else jax.lax.all_gather(x, axis, tiled=True, to="invarying")
+
+
+def shard_offset(n: int, axis: str | None) -> Array | int:
+    """Place in the global batch of the first of this shard's `n` examples."""
+    return 0 if axis is None else jax.lax.axis_index(axis) * n
+
+
+def example_keys(key: Array, n: int, axis: str | None = None) -> Array:
+    """One key for each of this shard's `n` examples, made from its place in the global batch: (n,) keys."""
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(shard_offset(n, axis) + jnp.arange(n))

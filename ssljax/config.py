@@ -1,0 +1,129 @@
+"""Configs: what every run has, how a file's numbers get in, and how a run remembers the config it began with."""
+
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from ssljax.engine.optim import make_optimizer
+from ssljax.methods import METHODS
+from ssljax.models import ENCODERS
+from ssljax.views.images import RECIPES, Augment
+
+HOW_NOT_WHAT = ("mesh", "log", "checkpoint", "evaluate")
+"""Sections that may change when a run is resumed: they say how it runs and what it reports, not what it computes."""
+
+
+def base_config(method: str) -> ConfigDict:
+    """Every field that there is, with defaults; a config file sets what its recipe says.
+
+    `None` in `encoder` and `views` leaves a number as the named encoder or recipe has it.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method '{method}' is unknown; use one of {', '.join(METHODS)}.")
+    config = ConfigDict()
+    config.seed = 0
+    config.method = {"name": method, **_defaults(METHODS[method], without=("encoder", "augmentations"))}
+    config.encoder = {"name": "", **_placeholders(ENCODERS, without=("stages", "bottleneck", "dtype", "parent", "name"))}
+    config.views = {"name": "", **_placeholders({**RECIPES, "all": Augment})}
+    config.data = {
+        "source": "demo",  # demo, tfds:NAME, folder:PATH or npz:PATH
+        "train_split": "train",
+        "test_split": "test",
+        "canvas": 0,  # images of varying size are resized to this square first; 0: twice the views' size
+    }
+    config.batch_size = 256  # global
+    config.accumulate = 1  # microbatches whose gradients are averaged
+    config.epochs = 100.0
+    config.steps = 0  # if not 0, the length of the run whatever the epochs
+    config.dtype = "float32"  # of the computation; parameters, statistics and logits are float32 always
+    config.optimizer = {
+        "name": "sgd",
+        "learning_rate": 0.03,
+        "scaling": "linear",
+        "warmup_epochs": 0.0,
+        "schedule": "cosine",
+        "final": 0.0,  # the schedule's end, as a part of its peak
+        "per_epoch": False,  # the rate changes once an epoch
+        **_defaults(make_optimizer, without=("name", "schedule")),
+    }
+    config.mesh = {"data": -1, "fsdp": 1}
+    config.log = {"every": 20, "wandb": ""}
+    config.checkpoint = {"every": 1000, "keep": 2}
+    config.evaluate = {"every": 1000, "train_examples": 4000, "test_examples": 1000, "k": 20, "temperature": 0.07}
+    return config
+
+
+def variant_of(variants: dict[str, Callable[[], ConfigDict]], name: str | None) -> ConfigDict:
+    """The config of a file's variant; the first one if none is named. Raises ValueError that lists what there is."""
+    name = name or next(iter(variants))
+    if name not in variants:
+        raise ValueError(f"variant '{name}' is unknown; use one of :{', :'.join(variants)}.")
+    return variants[name]()
+
+
+def set_fields(section: ConfigDict) -> dict[str, Any]:
+    """The fields of a section that have a value, lists as tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in section.to_dict().items() if v is not None}
+
+
+def remember(config: ConfigDict, workdir: Path) -> None:
+    """Write `config.json` into a new workdir; in one that has it, check that it is the same run.
+
+    Raises ValueError that names the fields that differ, and if the folder holds something else.
+    """
+    path = workdir / "config.json"
+    mine = json.loads(config.to_json())
+    if path.exists():
+        theirs = json.loads(path.read_text())
+        changed = sorted(set(_flat(mine).items()) ^ set(_flat(theirs).items()))
+        names = sorted({name for name, _ in changed if name.split(".")[0] not in HOW_NOT_WHAT})
+        if names:
+            a, b = _flat(theirs), _flat(mine)
+            shown = ", ".join(f"{n} is {a.get(n, 'absent')} there and {b.get(n, 'absent')} here" for n in names[:3])
+            more = f" (and {len(names) - 3} more fields)" if len(names) > 3 else ""
+            raise ValueError(f"{workdir} holds a run of another config: {shown}{more}; choose another --workdir, or give the old values to go on.")
+    elif any((workdir / "checkpoints").glob("*")):
+        raise ValueError(f"{workdir} has checkpoints but no config.json, so it cannot be told what they are; choose another --workdir.")
+    workdir.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(mine, indent=2))
+    part.replace(path)
+
+
+def recall(workdir: Path) -> ConfigDict:
+    """The config of a run. Raises ValueError if the folder holds none."""
+    path = workdir / "config.json"
+    if not path.exists():
+        raise ValueError(f"{workdir} holds no run (no config.json); give the --workdir that a run was started with.")
+    try:
+        return ConfigDict(json.loads(path.read_text()))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}); bring it back from a copy, or start again in another --workdir.") from None
+
+
+def _defaults(function: Callable, without: tuple[str, ...] = ()) -> dict[str, Any]:
+    parameters = inspect.signature(function).parameters.items()
+    return {name: p.default for name, p in parameters if name not in without}
+
+
+def _placeholders(table: dict[str, Callable], without: tuple[str, ...] = ()) -> dict[str, Any]:
+    """All fields that any entry of a table has, typed by its default, without a value."""
+    fields: dict[str, Any] = {}
+    for entry in table.values():
+        for name, p in inspect.signature(getattr(entry, "func", entry)).parameters.items():
+            if name not in without:
+                plain = p.annotation in (int, float, bool, str)
+                kind = p.annotation if plain else float if p.default is None else type(p.default)
+                fields[name] = config_dict.placeholder(kind)
+    return fields
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    flat = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: json.dumps(value)}
+    return flat

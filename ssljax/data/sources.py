@@ -1,0 +1,194 @@
+"""Where images come from: random access to examples, and one spelling for every kind of source.
+
+    source = open_source("folder:photographs", "train")
+    source[0]                  # {"image": uint8 (h, w, 3), "label": int32}
+
+===========================  ===================================================================================
+``demo``                     the ten-class images that ship with ssljax
+``folder:PATH``              image files, with or without class sub-folders (:mod:`ssljax.data.folder`)
+``npz:PATH``                 arrays in one ``.npz`` file (:mod:`ssljax.data.arrays`)
+``tfds:NAME[:CONFIG][:VER]`` a set of TensorFlow Datasets, without TensorFlow (:mod:`ssljax.data.tfds_source`)
+===========================  ===================================================================================
+"""
+
+import abc
+import hashlib
+import logging
+import threading
+from collections.abc import Collection, Sequence
+from typing import TypedDict
+
+import numpy as np
+
+from ssljax.data.images import UndecodableImage
+
+logger = logging.getLogger(__name__)
+
+FORMS = {"demo": "demo", "folder": "folder:PATH", "npz": "npz:PATH", "tfds": "tfds:NAME[:CONFIG][:VERSION]"}
+EVALUATION_SPLITS = ("val", "valid", "validation", "test")
+TEST_FRACTION = 0.1
+
+# One lock for the process, not one for each source: a lock in the object would make it impossible to pickle.
+_SKIPPED_LOCK = threading.Lock()
+
+
+class DataError(ValueError):
+    """The data can't be used as asked; the message says what is wrong and what to change."""
+
+
+class Example(TypedDict, total=False):
+    """One image, uint8 (h, w, 3), and its label, an int32 scalar; no ``label`` where the source has none."""
+
+    image: np.ndarray
+    label: np.int32
+
+
+class Source(abc.ABC):
+    """Random access to the images of one split. It can be pickled, and read from several threads.
+
+    Attributes:
+        name: what it is called in messages.
+        class_names: the name of label ``k`` at place ``k``, or None where unknown.
+        has_labels: whether its examples have the key ``label``.
+        image_shape: (height, width) if all images share one that is known without decoding them, else None.
+        in_memory: whether reading an example is only a look-up.
+        skipped: the files that could not be decoded so far, each with the reason.
+    """
+
+    in_memory = False
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        has_labels: bool,
+        class_names: tuple[str, ...] | None = None,
+        image_shape: tuple[int, int] | None = None,
+    ):
+        self.name = name
+        self.has_labels = has_labels
+        self.class_names = class_names
+        self.image_shape = image_shape
+        self.skipped: dict[str, str] = {}
+
+    @abc.abstractmethod
+    def __len__(self) -> int:
+        """The number of examples, the undecodable ones included."""
+
+    @abc.abstractmethod
+    def _where(self, index: int) -> str:
+        """What names example ``index`` in the log: a path, if it has one."""
+
+    @abc.abstractmethod
+    def _load(self, index: int) -> Example:
+        """Reads example ``index``; raises OSError or UndecodableImage where that can't be done."""
+
+    def read(self, index: int) -> Example | None:
+        """Example ``index``, or None if its file can't be decoded, which is noted in ``skipped`` and logged once."""
+        try:
+            return self._load(index)
+        except (OSError, UndecodableImage) as error:
+            self._note_skipped(self._where(index), str(error))
+            return None
+
+    def __getitem__(self, index: int) -> Example:
+        """Example ``index``; in the place of an undecodable one the next that can be decoded, wrapping at the end.
+
+        So it depends on nothing but the index, and training never stops at a damaged file. Evaluation, where each
+        image must count once, uses :meth:`read`.
+
+        Raises:
+            IndexError: the index is not in [0, len).
+            DataError: no example at all can be decoded.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"index {index} is out of range for {self.name}, which has {len(self)} examples")
+        for offset in range(len(self)):
+            example = self.read((index + offset) % len(self))
+            if example is not None:
+                return example
+        raise self.nothing_decodable()
+
+    def nothing_decodable(self) -> DataError:
+        """The error for a source of which every file was skipped."""
+        path, reason = next(iter(self.skipped.items()))
+        return DataError(
+            f"None of the {len(self)} images of {self.name} can be decoded (the first, {path}: {reason}); "
+            "check that the files are whole and are images."
+        )
+
+    def require_labels(self) -> None:
+        """Raises DataError if the examples have no labels."""
+        if not self.has_labels:
+            raise DataError(
+                f"{self.name} has no labels, which evaluation needs: sort the images into a sub-folder for each class "
+                "(two or more), add a label array to the .npz file, or evaluate on another source."
+            )
+
+    def _note_skipped(self, path: str, reason: str) -> None:
+        with _SKIPPED_LOCK:
+            if path in self.skipped:
+                return
+            self.skipped[path] = reason
+            count = len(self.skipped)
+        logger.warning("%s: skipping %s, not decodable (%s); %d skipped so far", self.name, path, reason, count)
+
+
+def open_source(spec: str, split: str) -> Source:
+    """Opens the split of a source, spelt as the table at the head of this module says.
+
+    ``val``, ``valid``, ``validation`` and ``test`` stand in for each other where the one asked for does not exist.
+
+    Raises:
+        DataError: the kind is unknown, the data is missing or empty, or there is no such split.
+    """
+    kind, _, where = spec.partition(":")
+    if kind not in FORMS or bool(where) != (kind != "demo"):
+        raise DataError(f"There is no data source {spec!r}: write one of {', '.join(FORMS.values())}.")
+
+    # Imported here, since each of these modules builds on this one, and so that only `tfds:` needs its package.
+    if kind == "tfds":
+        from ssljax.data.tfds_source import TFDSSource
+
+        return TFDSSource.open(where, split)
+    if kind == "folder":
+        from ssljax.data.folder import FolderSource
+
+        return FolderSource.open(where, split)
+    from ssljax.data import arrays
+
+    return arrays.open_demo(split) if kind == "demo" else arrays.open_npz(where, split)
+
+
+def resolve_split(split: str, available: Collection[str], name: str) -> str:
+    """The split of ``available`` that is meant: itself, or one evaluation split for another.
+
+    Raises:
+        DataError: there is none; the message lists those there are.
+    """
+    candidates = (split, *EVALUATION_SPLITS) if split in EVALUATION_SPLITS else (split,)
+    for candidate in candidates:
+        if candidate in available:
+            return candidate
+    raise DataError(f"{name} has no split {split!r}: choose one of {', '.join(sorted(available))}.")
+
+
+def hashed_splits(keys: Sequence[str]) -> dict[str, list[int]]:
+    """Splits examples by a hash of their keys: about a tenth is ``test``, the rest ``train``.
+
+    A key falls on the same side on every machine and whatever else is in the set, so adding images moves none. The
+    exception is a set so small that one side would be empty: the key of the lowest (highest) hash then goes to test
+    (train), except that a single key is always ``train``.
+
+    Args:
+        keys: distinct names.
+
+    Returns:
+        For ``train`` and ``test`` the positions in ``keys``, ascending; ``test`` is left out if it would be empty.
+    """
+    hashes = [int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") for key in keys]
+    by_hash = sorted(range(len(keys)), key=hashes.__getitem__)
+    below = sum(value < TEST_FRACTION * 2**64 for value in hashes)
+    test_size = min(max(below, 1), len(keys) - 1)
+    splits = {"train": sorted(by_hash[test_size:]), "test": sorted(by_hash[:test_size])}
+    return {split: positions for split, positions in splits.items() if positions}

@@ -1,0 +1,1 @@
+"""What every method shares: mesh, step, optimiser, checkpoints, loop."""

@@ -1,0 +1,104 @@
+"""Checkpoints: complete or not there, the best and the newest kept, and a damaged one not fatal while an older one reads."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
+
+from ssljax.typing import PyTree, TrainState
+
+log = logging.getLogger(__name__)
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be read or written, in a sentence that says what to do."""
+
+
+class Checkpoints:
+    """The checkpoints of one run, in `directory`/<step>.
+
+    Saving is asynchronous, and a checkpoint gets its name only when it is complete; older ones go after that.
+    keep: how many of the newest stay. best: the metric by whose highest value one more stays; "" for none.
+    """
+
+    def __init__(self, directory: Path, *, keep: int = 2, best: str = "", read_only: bool = False):
+        self.directory = Path(directory).absolute()
+        kept: list[policy.PreservationPolicy] = [policy.LatestN(keep)]
+        if best:
+            by_metric = policy.BestN(get_metric_fn=lambda m: m[best], n=1, keep_checkpoints_without_metrics=False)
+            kept.append(by_metric)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy.AnyPreservationPolicy(kept),
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
+            create=not read_only,
+        )
+        with self._one_sentence():
+            self._manager = ocp.CheckpointManager(self.directory, options=options)
+
+    def save(self, state: TrainState, metrics: dict[str, float] | None = None) -> None:
+        """Begin to save; an earlier save that failed is raised here. Raises CheckpointError."""
+        with self._one_sentence():
+            self._manager.save(int(state.step), args=ocp.args.StandardSave(state), metrics=metrics or None)
+
+    def restore(self, abstract: PyTree, step: int | None = None) -> TrainState | None:
+        """The newest state that can be read (or that of `step`), laid out as `abstract` says; None if there is none at all.
+
+        A newer one that cannot be read is named in the log and moved aside. Raises CheckpointError if none can.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True) if step is None else [step]
+        damaged: list[int] = []
+        for candidate in steps:
+            try:
+                state = self._manager.restore(candidate, args=ocp.args.StandardRestore(abstract))
+            except Exception as error:  # Orbax and TensorStore raise almost anything on damaged files
+                reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+                log.warning("checkpoint %s cannot be read (%s)", self.directory / str(candidate), reason)
+                damaged.append(candidate)
+                continue
+            self._move_aside(damaged)
+            return state
+        if damaged:
+            names = ", ".join(str(self.directory / str(s)) for s in damaged)
+            raise CheckpointError(
+                f"no checkpoint can be read: {names} damaged, or of another version; bring one back from a copy, or start again in another --workdir."
+            )
+        return None
+
+    def wait(self) -> None:
+        """Until what was saved is on disk. Raises CheckpointError if it is not."""
+        with self._one_sentence():
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+
+    def close(self) -> None:
+        self._manager.close()
+
+    @property
+    def latest(self) -> int | None:
+        return self._manager.latest_step()
+
+    def _move_aside(self, damaged: list[int]) -> None:
+        for step in damaged:
+            source = self.directory / str(step)
+            target = self.directory / f"damaged-{step}"
+            if not self._manager._options.read_only and source.exists() and not target.exists():
+                source.rename(target)
+        if damaged:
+            self._manager.reload()
+
+    @contextmanager
+    def _one_sentence(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # raised by Orbax, TensorStore or the file system, in this thread or for another
+            text = " ".join(str(error).split())
+            full = "No space left" in text or "RESOURCE_EXHAUSTED" in text
+            reason = "the disk is full" if full else text[:300]
+            raise CheckpointError(
+                f"the checkpoint in {self.directory} could not be written ({reason}); make room or choose another --workdir, then "
+                "run the same command again: it goes on from the last complete checkpoint."
+            ) from error

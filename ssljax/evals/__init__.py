@@ -1,0 +1,1 @@
+"""What a frozen encoder is worth, from features and labels alone."""

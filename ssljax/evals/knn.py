@@ -1,0 +1,46 @@
+"""Weighted k-nearest-neighbour classification on frozen features."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ssljax.evals.scores import Score
+
+
+def nearest(bank: np.ndarray, queries: np.ndarray, k: int, *, chunk: int = 1024) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine similarities and indexes in the bank (rows, dim) of each query's k nearest: two arrays (queries, k), nearest first.
+
+    Raises ValueError if the bank has fewer than k rows.
+    """
+    if len(bank) < k:
+        raise ValueError(f"k-NN with k={k} needs at least that many labelled examples, but there are {len(bank)}: lower --config.evaluate.k.")
+    bank = _unit(bank)
+    found = [jax.device_get(_top(bank, _unit(queries[i : i + chunk]), k)) for i in range(0, len(queries), chunk)]
+    return np.concatenate([s for s, _ in found]), np.concatenate([i for _, i in found])
+
+
+def knn(
+    bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray, labels: np.ndarray, *, k: int = 20, temperature: float = 0.07
+) -> Score:
+    """The protocol of instance discrimination: cosine similarity s, a neighbour's vote weighs exp(s / temperature).
+
+    bank (rows, dim) and queries (examples, dim) are features of un-augmented images; labels are 0 … classes - 1.
+    Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018, section 3.4.
+    """
+    similarity, neighbours = nearest(bank, queries, k)
+    weights = np.exp((similarity - similarity[:, :1]) / temperature)
+    votes = np.zeros((len(queries), int(bank_labels.max()) + 1))
+    for rank in range(k):
+        votes[np.arange(len(queries)), bank_labels[neighbours[:, rank]]] += weights[:, rank]
+    return Score(votes.argmax(axis=1) == labels)
+
+
+@partial(jax.jit, static_argnames="k")
+def _top(bank, queries, k):
+    return jax.lax.top_k(jnp.matmul(queries, bank.T, precision=jax.lax.Precision.HIGHEST), k)
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,31 @@
+"""Accuracies with their uncertainty, and differences of two classifiers on the same examples."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Score:
+    """Which test examples a classifier got right: bool (examples,)."""
+
+    correct: np.ndarray
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.correct.mean())
+
+    @property
+    def standard_error(self) -> float:
+        """√(p (1 - p) / n)"""
+        return float(np.sqrt(self.accuracy * (1 - self.accuracy) / len(self.correct)))
+
+
+def margin(score: Score, floor: Score) -> tuple[float, float]:
+    """How much better `score` is than `floor`, and the standard error of that.
+
+    The test examples are the same, so the error is that of the mean of paired differences, which is smaller than that of two
+    independent accuracies.
+    """
+    difference = score.correct.astype(np.float64) - floor.correct.astype(np.float64)
+    return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))

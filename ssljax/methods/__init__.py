@@ -1,0 +1,23 @@
+"""The methods by the names that configs use. A new one is a file, a config, and a line here."""
+
+from ssljax.methods.images.mae import MAE
+from ssljax.methods.images.moco_v2 import MoCoV2
+from ssljax.methods.images.simclr import SimCLR
+from ssljax.typing import Method
+
+METHODS: dict[str, type] = {
+    "simclr": SimCLR,
+    "moco_v2": MoCoV2,
+    "mae": MAE,
+}
+
+
+def make_method(name: str, **fields) -> Method:
+    """The method `name` with its modules and hyper-parameters. Raises ValueError that lists what there is."""
+    if name not in METHODS:
+        raise ValueError(f"method '{name}' is unknown; use one of {', '.join(METHODS)}.")
+    known = METHODS[name].__dataclass_fields__
+    for field in fields:
+        if field not in known:
+            raise ValueError(f"method '{name}' has no field '{field}'; it has {', '.join(known)}.")
+    return METHODS[name](**fields)

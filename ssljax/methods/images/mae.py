@@ -1,0 +1,135 @@
+"""MAE: the encoder sees a quarter of the patches, a small decoder paints the rest.
+
+He et al., "Masked Autoencoders Are Scalable Vision Learners", 2022.
+"""
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ssljax.collectives import example_keys
+from ssljax.losses.reconstruction import mae_loss, patch_statistics, patchify, unpatchify
+from ssljax.models import initialise
+from ssljax.models.vit import XAVIER, Blocks, ViT, sincos_positions
+from ssljax.typing import Array, Batch, TrainState, Variables
+from ssljax.views.images import Augment, center_view, draw_views, unnormalize
+from ssljax.views.masks import Mask, mae_mask, unshuffle
+
+
+class Decoder(nn.Module):
+    """Encoded visible tokens (batch, prefix + kept, dim) -> pixels of every patch (batch, patches, pixels), float32."""
+
+    width: int
+    depth: int
+    heads: int
+    pixels: int
+    prefix: int
+    epsilon: float = 1e-6
+    scan: bool = False
+    remat: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, tokens: Array, restore: Array, grid: tuple[int, int]) -> Array:
+        x = nn.Dense(self.width, kernel_init=XAVIER, dtype=self.dtype, name="embed")(tokens)
+        mask_token = self.param("mask_token", nn.initializers.normal(0.02), (self.width,))
+        patches = unshuffle(x[:, self.prefix :], mask_token, restore)
+        patches = patches + jnp.asarray(sincos_positions(*grid, self.width), patches.dtype)
+        x = jnp.concatenate([x[:, : self.prefix], patches], axis=1)
+        x = Blocks(self.depth, self.heads, epsilon=self.epsilon, scan=self.scan, remat=self.remat, dtype=self.dtype, name="decoder")(x)
+        x = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="norm")(x)
+        return nn.Dense(self.pixels, kernel_init=XAVIER, name="pixels")(x[:, self.prefix :].astype(jnp.float32))
+
+
+@dataclass(frozen=True, eq=False)
+class MAE:
+    """mask_ratio of the patches are hidden; the encoder works on the others only; loss on the hidden ones (`mae_loss`).
+
+    norm_pix: targets are each patch's pixels, normalised by the patch. decoder_*: the paper's decoder by default.
+    """
+
+    encoder: ViT
+    augmentations: tuple[Augment, ...]
+    mask_ratio: float = 0.75
+    norm_pix: bool = True
+    decoder_width: int = 512
+    decoder_depth: int = 8
+    decoder_heads: int = 16
+    eval_crop: float = 1.0
+
+    mean_over_examples = True
+
+    def __post_init__(self):
+        if not isinstance(self.encoder, ViT):
+            raise ValueError("MAE hides patches from the encoder, so it needs a Vision Transformer: choose an encoder vit_*.")
+        if len(self.augmentations) != 1:
+            raise ValueError(f"MAE sees one view, but the recipe draws {len(self.augmentations)}: choose views 'mae'.")
+        if self.view.size % self.encoder.patch:
+            raise ValueError(f"patches of {self.encoder.patch} do not divide a view of {self.view.size} pixels: change one of them.")
+
+    @property
+    def view(self) -> Augment:
+        return self.augmentations[0]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        side = self.view.size // self.encoder.patch
+        return side, side
+
+    @property
+    def decoder(self) -> Decoder:
+        e = self.encoder
+        return Decoder(
+            self.decoder_width, self.decoder_depth, self.decoder_heads, 3 * e.patch**2, e.num_prefix, e.epsilon, e.scan,
+            e.remat, e.dtype,
+        )  # fmt: skip
+
+    def init(self, key: Array, batch: Batch) -> Variables:
+        encoder_key, decoder_key = jax.random.split(key)
+        images, mask = self.views(example_keys(key, len(batch["image"])), batch)
+        encoder, _ = initialise(self.encoder, encoder_key, images)
+        tokens = jnp.zeros((len(images), self.encoder.num_prefix + mask.keep.shape[1], self.encoder.width))
+        decoder, _ = initialise(self.decoder, decoder_key, tokens, mask.restore, self.grid)
+        return Variables(params={"encoder": encoder, "decoder": decoder}, model_state={}, target={}, extra={})
+
+    def views(self, keys: Array, batch: Batch) -> tuple[Array, Mask]:
+        image_keys, mask_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+        (images,) = draw_views(self.augmentations, image_keys, batch)
+        return images, mae_mask(mask_keys, self.grid[0] * self.grid[1], self.mask_ratio)
+
+    def loss(self, params, state: TrainState, views, key: Array, axis: str | None) -> tuple[Array, dict]:
+        images, mask = views
+        # 1) The encoder works on the visible patches only, 2) the decoder on all places, mask tokens in the hidden ones.
+        tokens, prediction = self._reconstruct(params, images, mask, example_keys(key, len(images), axis))
+        # 3) Hidden patches must match; visible ones cost nothing.
+        loss = mae_loss(images, prediction, mask.hidden, self.encoder.patch, norm_pix=self.norm_pix)
+        features = tokens[:, self.encoder.num_prefix :].astype(jnp.float32).mean(axis=1)
+        return loss, {"metrics": {}, "features": features, "embeddings": ()}
+
+    def update(self, state: TrainState, aux: dict, axis: str | None) -> TrainState:
+        return state
+
+    def features(self, state: Variables, batch: Batch) -> Array:
+        images = center_view(batch, self.view.size, self.eval_crop, self.view.mean, self.view.std)
+        return self.encoder.apply({"params": state.params["encoder"]}, images)
+
+    def show(self, state: Variables, batch: Batch, keys: Array) -> tuple[str, Array]:
+        images = center_view(batch, self.view.size, self.eval_crop, self.view.mean, self.view.std)
+        mask = mae_mask(keys, self.grid[0] * self.grid[1], self.mask_ratio)
+        _, prediction = self._reconstruct(state.params, images, mask)
+        patches, hidden = patchify(images, self.encoder.patch), mask.hidden[:, :, None]
+        if self.norm_pix:  # the prediction is of normalised patches: give it back the true patches' statistics
+            mean, std = patch_statistics(patches)
+            prediction = prediction * std + mean
+        columns = patches, patches * (1 - hidden), patches * (1 - hidden) + prediction * hidden
+        pixels = [unnormalize(unpatchify(p, self.encoder.patch, self.grid), self.view.mean, self.view.std) for p in columns]
+        return "the image, what the encoder sees, and the hidden patches as the decoder paints them", jnp.stack(pixels, axis=1)
+
+    def _reconstruct(self, params, images, mask: Mask, keys: Array | None = None) -> tuple[Array, Array]:
+        """(visible tokens encoded, prediction for every patch)"""
+        tokens = self.encoder.apply(
+            {"params": params["encoder"]}, images, keep=mask.keep, train=keys is not None, keys=keys, method="tokens"
+        )
+        return tokens, self.decoder.apply({"params": params["decoder"]}, tokens, mask.restore, self.grid)

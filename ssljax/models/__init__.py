@@ -1,0 +1,42 @@
+"""Encoders by the names that configs use. Each is called as `encoder(images, train=…, axis=…, keys=…)`."""
+
+import flax.linen as nn
+
+from ssljax.models import resnet, vit
+from ssljax.typing import Array, PyTree
+
+ENCODERS = {
+    "resnet8": resnet.resnet8,
+    "resnet18": resnet.resnet18,
+    "resnet34": resnet.resnet34,
+    "resnet50": resnet.resnet50,
+    "vit_micro": vit.vit_micro,
+    "vit_ti": vit.vit_ti,
+    "vit_s": vit.vit_s,
+    "vit_b": vit.vit_b,
+    "vit_l": vit.vit_l,
+    "vit_h": vit.vit_h,
+}
+
+
+def make_encoder(name: str, **fields) -> nn.Module:
+    """The encoder `name` with some of its fields set. Raises ValueError that lists what there is."""
+    if name not in ENCODERS:
+        raise ValueError(f"encoder '{name}' is unknown; use one of {', '.join(ENCODERS)}.")
+    try:
+        return ENCODERS[name](**fields)
+    except TypeError as error:
+        known = sorted(f for f in ENCODERS[name].func.__dataclass_fields__ if f not in ("parent", "name"))
+        raise ValueError(f"encoder '{name}' has no such field ({error}); it has {', '.join(known)}.") from None
+
+
+def initialise(module: nn.Module, key: Array, *inputs, **options) -> tuple[PyTree, PyTree]:
+    """(params, state) of a module; state is `{}` or holds its statistics."""
+    state = dict(module.init(key, *inputs, **options))
+    return state.pop("params"), state
+
+
+def run(module: nn.Module, params: PyTree, state: PyTree, *inputs, **options) -> tuple[Array, PyTree]:
+    """Output of a module in train mode, and its state after it has seen this batch."""
+    output, new_state = module.apply({"params": params, **state}, *inputs, train=True, mutable=["batch_stats"], **options)
+    return output, dict(new_state)

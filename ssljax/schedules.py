@@ -1,0 +1,35 @@
+"""Numbers that change over a run, as functions of the step; all of them work on traced steps."""
+
+import jax.numpy as jnp
+
+from ssljax.typing import Array
+
+
+def warmup_cosine(step, *, peak: float, total: int, warmup: int = 0, final: float = 0.0) -> Array:
+    """Linear from 0 to `peak` over `warmup` steps, then half a cosine down to `final` at `total`.
+
+    The convention of SimCLR, BYOL and MAE: step 0 has rate 0, step `warmup` has the peak.
+    """
+    step = jnp.asarray(step, jnp.float32)
+    progress = jnp.clip((step - warmup) / max(total - warmup, 1), 0.0, 1.0)
+    cosine = final + (peak - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+    return jnp.where(step < warmup, peak * step / max(warmup, 1), cosine)
+
+
+def ema_decay(step, total: int, *, start: float, end: float = 1.0, kind: str = "constant") -> Array:
+    """Decay of an exponential moving average at `step` of `total`.
+
+    `constant`: start (MoCo); `cosine`: end - (end - start) (1 + cos(pi step / total)) / 2 (BYOL, DINO);
+    `linear`: start + (end - start) step / total (I-JEPA).
+
+    Raises ValueError for another kind.
+    """
+    progress = jnp.clip(jnp.asarray(step, jnp.float32) / max(total, 1), 0.0, 1.0)
+    match kind:
+        case "constant":
+            return jnp.float32(start)
+        case "cosine":
+            return end - (end - start) * (1.0 + jnp.cos(jnp.pi * progress)) / 2.0
+        case "linear":
+            return start + (end - start) * progress
+    raise ValueError(f"EMA schedule '{kind}' is unknown; use one of constant, cosine, linear.")

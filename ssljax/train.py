@@ -1,0 +1,106 @@
+"""Pretrain from a config.
+
+    python -m ssljax.train --config=configs/images/simclr.py:demo --workdir=runs/simclr [--config.batch_size=512 …]
+
+The same command again goes on where the run stopped.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+from absl import flags
+from ml_collections import config_flags
+
+from ssljax.build import Run, build_run, build_source, canvas_of, example_batch
+from ssljax.commands import launch, quiet_logs
+from ssljax.config import remember
+from ssljax.data.pipeline import eval_batches, train_batches
+from ssljax.data.sources import DataError, Source
+from ssljax.data.subset import Subset
+from ssljax.engine.checkpoint import Checkpoints
+from ssljax.engine.logs import Logs
+from ssljax.engine.mesh import eval_batch_size, to_devices
+from ssljax.engine.trainer import Every, fit
+from ssljax.evals.features import extract
+from ssljax.evals.knn import knn
+from ssljax.typing import TrainState
+
+STOPPED = 75
+"""Exit code of a run that was told to stop and has saved: EX_TEMPFAIL, try again."""
+
+CONFIG = config_flags.DEFINE_config_file("config", lock_config=True, help_string="A config file, and its variant after a colon.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: config, checkpoints, metrics, report.")
+
+
+def main() -> int:
+    if CONFIG.value is None or WORKDIR.value is None:
+        raise ValueError("--config and --workdir are both needed, for instance --config=configs/images/simclr.py:demo --workdir=runs/simclr.")
+    quiet_logs()
+    return train(CONFIG.value, Path(WORKDIR.value))
+
+
+def train(config, workdir: Path) -> int:
+    """Pretrain as `config` says into `workdir`; 0 when complete, STOPPED when it was told to stop before."""
+    # Everything that a config can get wrong is found here, before the first compilation.
+    source = build_source(config, "train")
+    run = build_run(config, examples=len(source), example=example_batch(config, source))
+    remember(config, workdir)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep, best="knn")
+    state = checkpoints.restore(run.abstract)
+    resumed = state is not None
+    state = state if resumed else run.init()
+    start = int(state.step)
+    logs = Logs(workdir, total=run.total, start=start, wandb=config.log.wandb, config=config.to_dict())
+    parameters = sum(x.size for x in jax.tree.leaves(run.abstract.params))
+    logs.say(
+        f"{config.method.name}: {config.encoder.name} and heads, {parameters / 1e6:.2f} M parameters; {len(source)} images of {source.name}; "
+        f"{run.total} steps of {config.batch_size} on {run.mesh.devices.size} device(s)"
+        + (f"; going on from step {start}" if resumed else "")
+    )
+    batches = train_batches(
+        source, batch_size=config.batch_size, seed=config.seed, start_step=start, canvas=canvas_of(config, source),
+        process_index=jax.process_index(), process_count=jax.process_count(),
+    )  # fmt: skip
+    try:
+        _, complete = fit(
+            state, run.step, batches, mesh=run.mesh, total=run.total, batch_size=config.batch_size,
+            every=Every(config.log.every, config.evaluate.every, config.checkpoint.every), logs=logs,
+            checkpoints=checkpoints, evaluate=online_knn(config, run, source, logs),
+        )  # fmt: skip
+    finally:
+        logs.close()
+        batches.close()
+        checkpoints.close()
+    print(f"{'complete' if complete else 'stopped and saved; the same command goes on'}: {workdir}")
+    return 0 if complete else STOPPED
+
+
+def online_knn(config, run: Run, source: Source, logs: Logs) -> Callable[[TrainState], dict[str, float]]:
+    """k-NN accuracy of the features on a part of the labelled data, or nothing where there are no labels to judge by."""
+    e = config.evaluate
+    if not e.every:
+        return lambda state: {}
+    try:
+        test = build_source(config, "test")
+        for split in (source, test):
+            split.require_labels()
+    except DataError as error:
+        logs.say(f"no online k-NN: {error}")
+        return lambda state: {}
+    canvas, size = canvas_of(config, source), eval_batch_size(run.mesh)
+    bank, queries = Subset(source, e.train_examples), Subset(test, e.test_examples)
+    features = jax.jit(run.method.features)
+
+    def evaluate(state: TrainState) -> dict[str, float]:
+        def of(part):
+            batches = eval_batches(part, size, canvas)
+            return extract(lambda batch: features(state, to_devices(batch, run.mesh)), batches)
+
+        return {"knn": knn(*of(bank), *of(queries), k=e.k, temperature=e.temperature).accuracy}
+
+    return evaluate
+
+
+if __name__ == "__main__":
+    launch(main)

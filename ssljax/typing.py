@@ -1,0 +1,67 @@
+"""The contract between a method and everything else: two pytrees and one protocol."""
+
+from typing import Any, Protocol
+
+import jax
+from flax import struct
+
+Array = jax.Array
+PyTree = Any
+Batch = dict[str, Array]
+"""What the data pipeline yields: `image` (batch, height, width, 3) uint8, and `size` (batch, 2) where images were resized."""
+
+
+@struct.dataclass
+class Variables:
+    """What a method starts from; `{}` where it has none of a kind."""
+
+    params: PyTree
+    """Learnt by gradient."""
+    model_state: PyTree
+    """Statistics of the online network (BatchNorm)."""
+    target: PyTree
+    """A network that follows the online one: `{"params": …, "model_state": …}`, with statistics of its own."""
+    extra: PyTree
+    """Whatever else moves without a gradient: a queue and its pointer, a centre, prototypes."""
+
+
+@struct.dataclass
+class TrainState(Variables):
+    """The whole run: together with the step number it is all that a checkpoint holds."""
+
+    step: Array
+    opt_state: PyTree
+
+
+class Method(Protocol):
+    """One self-supervised system. Frozen, hashable by identity, and free of state: everything that changes is an argument.
+
+    `axis` is the mesh axis over which the batch is split by hand, or None on a single shard; a method that needs the
+    global batch gathers over it. `key` is the step's, the same on all shards; `keys` holds one key for each example,
+    made from its place in the global batch (`ssljax.collectives.example_keys`), so that no draw depends on how many
+    devices there are.
+    """
+
+    @property
+    def mean_over_examples(self) -> bool:
+        """Whether the loss is a mean of terms that each depend on one example (then gradients may be accumulated)."""
+
+    def init(self, key: Array, batch: Batch) -> Variables:
+        """The variables at step 0. Only the shapes of `batch` matter."""
+
+    def views(self, keys: Array, batch: Batch) -> PyTree:
+        """What the method sees of a batch: augmentation and masks, outside the gradient."""
+
+    def loss(self, params: PyTree, state: TrainState, views: PyTree, key: Array, axis: str | None) -> tuple[Array, dict]:
+        """The objective on this shard, and `aux`: what `update` needs, and for the monitors `metrics` (scalars),
+        `features` (batch, dim) and `embeddings` (what the loss compares: a tuple with an array for each view, or ())."""
+
+    def update(self, state: TrainState, aux: dict, axis: str | None) -> TrainState:
+        """What moves without a gradient, after the optimiser's step."""
+
+    def features(self, state: Variables, batch: Batch) -> Array:
+        """The representation (batch, dim) that is evaluated and exported."""
+
+    def show(self, state: Variables, batch: Batch, keys: Array) -> tuple[str, Array]:
+        """What the method sees, for the report: a caption that names the columns, and pictures in [0, 1] of shape
+        (examples, columns, height, width, 3)."""

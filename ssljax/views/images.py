@@ -1,0 +1,362 @@
+"""Image augmentation on the device, for whole batches at static shapes.
+
+Every operation takes images (batch, height, width, 3) in [0, 1] and gives the same; whatever is random comes from
+`keys`, one for each example (`ssljax.collectives.example_keys` makes them), so that a draw depends on the example and
+not on how the batch is spread. Resampling and blur are products with small matrices, which is what an accelerator is
+good at. The deterministic cores follow Pillow and torchvision; the tests hold them to their numbers.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.typing import Array, Batch
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
+CIFAR10_STD = (0.2470, 0.2435, 0.2616)
+
+
+# Random draws ---------------------------------------------------------------------------------------------------------
+
+
+def fold(keys: Array, salt: int) -> Array:
+    """Fresh keys (batch,) for another purpose."""
+    return jax.vmap(lambda key: jax.random.fold_in(key, salt))(keys)
+
+
+def uniform(keys: Array, low=0.0, high=1.0, shape: tuple[int, ...] = ()) -> Array:
+    """One draw (batch, *shape) for each key."""
+    return jax.vmap(lambda key: jax.random.uniform(key, shape, minval=low, maxval=high))(keys)
+
+
+def sometimes(keys: Array, probability: float, changed: Array, images: Array) -> Array:
+    """`changed` with that probability, `images` otherwise, drawn for each example."""
+    return jnp.where((uniform(keys) < probability)[:, None, None, None], changed, images)
+
+
+# Geometry -------------------------------------------------------------------------------------------------------------
+
+
+def _triangle(x: Array) -> Array:
+    return jnp.maximum(1.0 - jnp.abs(x), 0.0)
+
+
+def _cubic(x: Array, a: float = -0.5) -> Array:
+    x = jnp.abs(x)
+    near = ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+    far = (((x - 5.0) * x + 8.0) * x - 4.0) * a
+    return jnp.where(x < 1.0, near, jnp.where(x < 2.0, far, 0.0))
+
+
+KERNELS: dict[str, Callable[[Array], Array]] = {"bilinear": _triangle, "bicubic": _cubic}
+
+
+def resize_matrix(start: Array, extent: Array, size_in: int, size_out: int, interpolation: str = "bilinear") -> Array:
+    """The matrix (size_out, size_in) that crops [start, start + extent) of a line of pixels and resizes it.
+
+    Antialiased as in Pillow and torchvision: when shrinking, the kernel is widened by the scale. Pixels outside the
+    crop have no weight, so that this equals cropping first.
+    """
+    scale = extent / size_out
+    widen = jnp.maximum(scale, 1.0)
+    pixels = jnp.arange(size_in) + 0.5
+    centres = start + (jnp.arange(size_out) + 0.5) * scale
+    weights = KERNELS[interpolation]((pixels[None, :] - centres[:, None]) / widen)
+    inside = (pixels >= start) & (pixels < start + extent)
+    weights = jnp.where(inside, weights, 0.0)
+    return weights / jnp.sum(weights, axis=1, keepdims=True)
+
+
+def separable(images: Array, rows: Array, columns: Array) -> Array:
+    """rows · image · columnsᵀ for each image: rows (batch, out, height), columns (batch, out, width)."""
+    # HIGH: a TPU's default would round pixels and weights to eight bits of mantissa.
+    images = jnp.einsum("boh,bhwc->bowc", rows, images, precision=jax.lax.Precision.HIGH)
+    return jnp.einsum("bpw,bowc->bopc", columns, images, precision=jax.lax.Precision.HIGH)
+
+
+def crop_and_resize(images: Array, boxes: Array, size: int, interpolation: str = "bilinear") -> Array:
+    """Each image's box (top, left, height, width), in pixels, as (size, size); boxes (batch, 4)."""
+    top, left, height, width = jnp.moveaxis(boxes.astype(jnp.float32), -1, 0)
+    matrix = partial(resize_matrix, size_out=size, interpolation=interpolation)
+    rows = jax.vmap(partial(matrix, size_in=images.shape[1]))(top, height)
+    columns = jax.vmap(partial(matrix, size_in=images.shape[2]))(left, width)
+    return jnp.clip(separable(images, rows, columns), 0.0, 1.0)
+
+
+def random_crop_boxes(keys: Array, sizes: Array, scale: tuple[float, float], ratio=(3 / 4, 4 / 3), tries: int = 10) -> Array:
+    """Boxes (batch, 4) of random resized crops of images of `sizes` (batch, 2) in pixels.
+
+    torchvision's rule: area uniform in `scale` times the image's, aspect ratio log-uniform in `ratio`, the first of ten
+    tries that fits; if none does, the largest central crop with an allowed ratio.
+    """
+
+    def one(key, size):
+        height, width = size[0], size[1]
+        area_key, ratio_key, top_key, left_key = jax.random.split(key, 4)
+        area = height * width * jax.random.uniform(area_key, (tries,), minval=scale[0], maxval=scale[1])
+        log_ratio = jnp.log(jnp.asarray(ratio))
+        aspect = jnp.exp(jax.random.uniform(ratio_key, (tries,), minval=log_ratio[0], maxval=log_ratio[1]))
+        w, h = jnp.round(jnp.sqrt(area * aspect)), jnp.round(jnp.sqrt(area / aspect))
+        fits = (w > 0) & (w <= width) & (h > 0) & (h <= height)
+        first = jnp.argmax(fits)
+        central_w = jnp.round(jnp.minimum(width, height * ratio[1]))
+        central_h = jnp.round(jnp.minimum(height, width / ratio[0]))
+        w, h = jnp.where(fits[first], w[first], central_w), jnp.where(fits[first], h[first], central_h)
+        top = jnp.floor(jax.random.uniform(top_key) * (height - h + 1))
+        left = jnp.floor(jax.random.uniform(left_key) * (width - w + 1))
+        top, left = jnp.where(fits.any(), top, (height - h) // 2), jnp.where(fits.any(), left, (width - w) // 2)
+        return jnp.stack([top, left, h, w])
+
+    return jax.vmap(one)(keys, sizes.astype(jnp.float32))
+
+
+def on_canvas(boxes: Array, sizes: Array, images: Array) -> Array:
+    """Boxes given in pixels of the original images, of `sizes` (batch, 2), in pixels of the canvases they were resized to."""
+    canvas = jnp.asarray(images.shape[1:3], jnp.float32)
+    return boxes * jnp.tile(canvas / sizes.astype(jnp.float32), (1, 2))
+
+
+def flip(images: Array) -> Array:
+    """Left becomes right."""
+    return images[:, :, ::-1]
+
+
+# Colour ---------------------------------------------------------------------------------------------------------------
+
+
+def greyscale(images: Array) -> Array:
+    """ITU-R 601 luma, 0.2989 R + 0.587 G + 0.114 B, in all three channels."""
+    luma = images @ jnp.array([0.2989, 0.587, 0.114], images.dtype)
+    return jnp.broadcast_to(luma[..., None], images.shape)
+
+
+def blend(images: Array, other: Array, factor: Array) -> Array:
+    """factor * images + (1 - factor) * other, clipped; factor (batch,)."""
+    factor = factor[:, None, None, None]
+    return jnp.clip(factor * images + (1.0 - factor) * other, 0.0, 1.0)
+
+
+def brightness(images: Array, factor: Array) -> Array:
+    """Blend with black; factor (batch,)."""
+    return blend(images, jnp.zeros_like(images), factor)
+
+
+def contrast(images: Array, factor: Array) -> Array:
+    """Blend with the mean of the grey image; factor (batch,)."""
+    return blend(images, greyscale(images).mean(axis=(1, 2, 3), keepdims=True), factor)
+
+
+def saturation(images: Array, factor: Array) -> Array:
+    """Blend with the grey image; factor (batch,)."""
+    return blend(images, greyscale(images), factor)
+
+
+def hue(images: Array, shift: Array) -> Array:
+    """Turn the hue by `shift` (batch,) of a full circle, through HSV."""
+    r, g, b = jnp.moveaxis(images, -1, 0)
+    value = images.max(-1)
+    chroma = value - images.min(-1)
+    safe = jnp.where(chroma == 0, 1.0, chroma)
+    turn = jnp.where(value == r, (g - b) / safe, jnp.where(value == g, 2.0 + (b - r) / safe, 4.0 + (r - g) / safe))
+    turn = turn + 6.0 * shift[:, None, None]
+    # The channel n of an HSV colour is value - chroma * clip(min(k, 4 - k), 0, 1) with k = (n + turn) mod 6.
+    k = jnp.mod(turn[..., None] + jnp.array([5.0, 3.0, 1.0]), 6.0)
+    return value[..., None] - chroma[..., None] * jnp.clip(jnp.minimum(k, 4.0 - k), 0.0, 1.0)
+
+
+def solarize(images: Array, threshold: float = 0.5) -> Array:
+    """Invert what is at or above the threshold."""
+    return jnp.where(images >= threshold, 1.0 - images, images)
+
+
+def color_jitter(keys: Array, images: Array, brightness: float, contrast: float, saturation: float, hue: float) -> Array:
+    """Brightness, contrast, saturation and hue in an order drawn for each image; clipped after each.
+
+    Factors are uniform in [max(0, 1 - strength), 1 + strength], the hue's shift in [-hue, hue] of a circle.
+    """
+    strengths = jnp.array([brightness, contrast, saturation])
+    factors = uniform(fold(keys, 0), jnp.maximum(0.0, 1.0 - strengths), 1.0 + strengths, shape=(3,))
+    shift = uniform(fold(keys, 1), -hue, hue)
+    # All four operations by images of different orders would cost sixteen evaluations. The first three are blends that
+    # differ only in what they blend with, so one blend a slot serves whichever is due, before the hue's turn or after.
+    order = jax.vmap(lambda key: jax.random.permutation(key, 3))(fold(keys, 2))
+    hue_slot = jax.vmap(lambda key: jax.random.randint(key, (), 0, 4))(fold(keys, 3))
+
+    def blends(images, active):
+        for slot in range(3):
+            due = order[:, slot][:, None, None, None]
+            grey = greyscale(images)
+            other = jnp.where(due == 0, 0.0, jnp.where(due == 1, grey.mean(axis=(1, 2, 3), keepdims=True), grey))
+            factor = jnp.take_along_axis(factors, order[:, slot : slot + 1], axis=1)[:, 0]
+            images = blend(images, other, jnp.where(active(slot), factor, 1.0))
+        return images
+
+    images = blends(images, lambda slot: slot < hue_slot)
+    images = turn_hue(images, shift)
+    return blends(images, lambda slot: slot >= hue_slot)
+
+
+turn_hue = hue  # `color_jitter` has arguments with the operations' names, as everywhere in the field
+
+
+def gaussian_blur(images: Array, sigma: Array, kernel: int) -> Array:
+    """Gaussian blur with a window of `kernel` (odd) pixels, edges reflected; sigma (batch,) in pixels."""
+    if kernel % 2 == 0 or kernel // 2 >= min(images.shape[1:3]):
+        raise ValueError(f"a blur window of {kernel} pixels must be odd and less than twice the image {images.shape[1:3]}.")
+    offsets = jnp.arange(-(kernel // 2), kernel // 2 + 1)
+    weights = jnp.exp(-0.5 * (offsets / sigma[:, None]) ** 2)
+    weights = weights / weights.sum(axis=1, keepdims=True)
+
+    def matrix(size):
+        source = jnp.abs(jnp.arange(size)[:, None] + offsets)
+        source = jnp.where(source >= size, 2 * (size - 1) - source, source)
+        return jnp.einsum("bk,ikj->bij", weights, jax.nn.one_hot(source, size))
+
+    return separable(images, matrix(images.shape[1]), matrix(images.shape[2]))
+
+
+# One view -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How one view is drawn from an image; the fields are the numbers that papers print.
+
+    A call takes keys (batch,), and a batch with `image` (uint8, or floats in [0, 1]) and, for images that were resized
+    to a common canvas, their original `size`; it returns float32 views (batch, size, size, 3), normalised by mean and
+    std where these are set.
+    """
+
+    size: int
+    scale: tuple[float, float] = (0.08, 1.0)
+    interpolation: str = "bicubic"
+    flip: float = 0.5
+    jitter: float = 0.0
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    grey: float = 0.0
+    blur: float = 0.0
+    sigma: tuple[float, float] = (0.1, 2.0)
+    solarize: float = 0.0
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+    def __call__(self, keys: Array, batch: Batch) -> Array:
+        images = as_float(batch["image"])
+        sizes = original_sizes(batch)
+        boxes = on_canvas(random_crop_boxes(fold(keys, 0), sizes, self.scale), sizes, images)
+        x = crop_and_resize(images, boxes, self.size, self.interpolation)
+        x = sometimes(fold(keys, 1), self.flip, flip(x), x)
+        if self.jitter:
+            strengths = self.brightness, self.contrast, self.saturation, self.hue
+            x = sometimes(fold(keys, 2), self.jitter, color_jitter(fold(keys, 3), x, *strengths), x)
+        if self.grey:
+            x = sometimes(fold(keys, 4), self.grey, greyscale(x), x)
+        if self.blur:
+            blurred = gaussian_blur(x, uniform(fold(keys, 6), *self.sigma), kernel=self.size // 10 | 1)
+            x = sometimes(fold(keys, 5), self.blur, blurred, x)
+        if self.solarize:
+            x = sometimes(fold(keys, 7), self.solarize, solarize(x), x)
+        return normalize(x, self.mean, self.std)
+
+
+def as_float(images: Array) -> Array:
+    """uint8 to float32 in [0, 1]; floats are taken as they are."""
+    return images.astype(jnp.float32) / 255.0 if images.dtype == jnp.uint8 else images.astype(jnp.float32)
+
+
+def original_sizes(batch: Batch) -> Array:
+    """(batch, 2): the `size` of images that were resized to a canvas, else the images' own."""
+    images = batch["image"]
+    return batch["size"] if "size" in batch else jnp.broadcast_to(jnp.array(images.shape[1:3]), (len(images), 2))
+
+
+def normalize(images: Array, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:
+    """(images - mean) / std, by channel."""
+    return (images - jnp.array(mean)) / jnp.array(std)
+
+
+def unnormalize(images: Array, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:
+    """The inverse of `normalize`, clipped to what can be shown."""
+    return jnp.clip(images * jnp.array(std) + jnp.array(mean), 0.0, 1.0)
+
+
+def center_view(batch: Batch, size: int, fraction: float, mean: tuple[float, ...], std: tuple[float, ...]) -> Array:
+    """The view for evaluation: the central square of `fraction` times the short side, resized and normalised.
+
+    224 of 256 pixels, the usual protocol of ImageNet, is a fraction of 0.875; small images are taken whole.
+    """
+    images, sizes = as_float(batch["image"]), original_sizes(batch).astype(jnp.float32)
+    side = jnp.broadcast_to(sizes.min(axis=1, keepdims=True) * fraction, sizes.shape)
+    boxes = on_canvas(jnp.concatenate([(sizes - side) / 2, side], axis=1), sizes, images)
+    return normalize(crop_and_resize(images, boxes, size, "bicubic"), mean, std)
+
+
+def draw_views(augmentations: tuple[Augment, ...], keys: Array, batch: Batch) -> tuple[Array, ...]:
+    """One view by each of the augmentations, from independent draws."""
+    return tuple(augment(fold(keys, i), batch) for i, augment in enumerate(augmentations))
+
+
+def show_views(augmentations: tuple[Augment, ...], keys: Array, batch: Batch) -> Array:
+    """Each example's whole image and its views beside it, un-normalised: (batch, 1 + views, size, size, 3)."""
+    first = augmentations[0]
+    whole = center_view(batch, first.size, 1.0, first.mean, first.std)
+    views = draw_views(augmentations, keys, batch)
+    return jnp.stack([unnormalize(v, first.mean, first.std) for v in (whole, *views)], axis=1)
+
+
+# The papers' recipes --------------------------------------------------------------------------------------------------
+
+
+def simclr_views(size: int = 224, *, strength: float = 1.0, blur: float = 0.5, scale=(0.08, 1.0)) -> tuple[Augment, Augment]:
+    """SimCLR: colour jitter 0.8, 0.8, 0.8, 0.2 times strength, and no mean or standard deviation (CIFAR: strength 0.5, no blur)."""
+    view = Augment(
+        size, scale, jitter=0.8, brightness=0.8 * strength, contrast=0.8 * strength, saturation=0.8 * strength,
+        hue=0.2 * strength, grey=0.2, blur=blur,
+    )  # fmt: skip
+    return view, view
+
+
+def moco_v2_views(size: int = 224, *, blur: float = 0.5, scale=(0.2, 1.0), mean=IMAGENET_MEAN, std=IMAGENET_STD) -> tuple[Augment, Augment]:
+    """MoCo v2 (and SimSiam): jitter 0.4, 0.4, 0.4, 0.1, crops no smaller than a fifth, bilinear."""
+    view = Augment(size, scale, "bilinear", jitter=0.8, grey=0.2, blur=blur, mean=mean, std=std)
+    return view, view
+
+
+def byol_views(size: int = 224, *, scale=(0.08, 1.0), mean=IMAGENET_MEAN, std=IMAGENET_STD) -> tuple[Augment, Augment]:
+    """BYOL (and Barlow Twins, VICReg): two different views, blur 1.0 and 0.1, solarize 0 and 0.2."""
+    first = Augment(size, scale, jitter=0.8, saturation=0.2, grey=0.2, blur=1.0, mean=mean, std=std)
+    return first, replace(first, blur=0.1, solarize=0.2)
+
+
+def mae_views(size: int = 224, *, scale=(0.2, 1.0), mean=IMAGENET_MEAN, std=IMAGENET_STD) -> tuple[Augment]:
+    """MAE: crop and flip, no colour."""
+    return (Augment(size, scale, mean=mean, std=std),)
+
+
+RECIPES: dict[str, Callable[..., tuple[Augment, ...]]] = {
+    "simclr": simclr_views, "moco_v2": moco_v2_views, "byol": byol_views, "mae": mae_views,
+}  # fmt: skip
+
+
+def make_views(name: str, **fields) -> tuple[Augment, ...]:
+    """The recipe `name`; `fields` are its parameters, or fields of `Augment`, which are then set in all of its views.
+
+    Raises ValueError that lists what there is.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"views '{name}' are unknown; use one of {', '.join(RECIPES)}.")
+    own = inspect.signature(RECIPES[name]).parameters
+    known = {*own, *Augment.__dataclass_fields__}
+    if unknown := set(fields) - known:
+        raise ValueError(f"views '{name}' have no field '{min(unknown)}'; they have {', '.join(sorted(known))}.")
+    views = RECIPES[name](**{k: v for k, v in fields.items() if k in own})
+    return tuple(replace(view, **{k: v for k, v in fields.items() if k not in own}) for view in views)

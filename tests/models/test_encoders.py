@@ -1,0 +1,59 @@
+"""What every encoder has in common: its call, the shape of its features, and as many parameters as the field's."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from ssljax.models import ENCODERS, make_encoder
+
+COUNTS = json.loads((Path(__file__).parents[1] / "golden" / "parameter_counts.json").read_text())
+SIDE = {"vit_micro": 32, "resnet8": 32}
+
+
+def shapes(encoder, name):
+    """Shapes of features and variables on a batch of two, without computing them."""
+    images = jax.ShapeDtypeStruct((2, SIDE.get(name, 224), SIDE.get(name, 224), 3), jnp.float32)
+    return jax.eval_shape(lambda x: encoder.init_with_output(jax.random.key(0), x, train=True, axis=None, keys=None), images)
+
+
+def count(variables) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_features_are_one_float32_vector_an_image(name):
+    encoder = make_encoder(name, dtype=jnp.bfloat16, **({"scan": True} if name.startswith("vit") else {}))
+    features, variables = shapes(encoder, name)
+    assert features.shape == (2, encoder.num_features) and features.dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("name, features", [("resnet8", 128), ("resnet18", 512), ("resnet34", 512), ("resnet50", 2048)])
+def test_resnets_have_the_features_of_the_paper_and_width_multiplies_them(name, features):
+    assert make_encoder(name).num_features == features
+    assert shapes(make_encoder(name, width=2), name)[0].shape == (2, 2 * features)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
+def test_resnets_have_as_many_parameters_as_torchvision(name):
+    assert count(shapes(make_encoder(name), name)[1]) == COUNTS[name]["parameters"]
+
+
+@pytest.mark.parametrize("name", ["vit_ti", "vit_s", "vit_b", "vit_l", "vit_h"])
+def test_vits_have_as_many_parameters_as_timm(name):
+    """timm learns a position for the class token too; our fixed positions are no parameters."""
+    theirs, positions = COUNTS[name]["parameters"], COUNTS[name]["positions"]
+    fixed = make_encoder(name, scan=True)
+    assert count(shapes(fixed, name)[1]) == theirs - positions
+    learned = make_encoder(name, positions="learned", scan=True)
+    assert count(shapes(learned, name)[1]) == theirs - learned.width
+
+
+def test_an_unknown_encoder_or_field_is_answered_with_what_there_is():
+    with pytest.raises(ValueError, match="'resnet5' is unknown; use one of resnet8, resnet18, .*vit_h"):
+        make_encoder("resnet5")
+    with pytest.raises(ValueError, match="'resnet18' has no such field .*'depth'.* it has .*bn_groups.*stem.*width"):
+        make_encoder("resnet18", depth=3)
