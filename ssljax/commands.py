@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 
+import jax
 from absl import app, flags
 
 from ssljax.engine.checkpoint import CheckpointError
@@ -18,6 +19,8 @@ def launch(main: Callable[[], int | None]) -> None:
 
     With SSLJAX_TRACEBACK=1 the traceback comes as well.
     """
+    # Several steps in flight on virtual devices that share a few cores can starve each other in a collective.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     with one_sentence():
         app.run(lambda _: main(), flags_parser=_parse)
 

@@ -15,6 +15,9 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 jax.config.update("jax_num_cpu_devices", 4)
+# Several steps in flight on devices that share a few cores can starve each other in a collective.
+jax.config.update("jax_cpu_enable_async_dispatch", False)
+jax.config.update("jax_disable_most_optimizations", True)  # tests compile for longer than they compute
 
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))  # tests and the scripts that made the golden numbers share `seeded`
@@ -33,9 +36,9 @@ def golden() -> Callable[[str], Mapping[str, np.ndarray]]:
 
 @pytest.fixture(scope="session")
 def spread() -> Callable[..., Callable]:
-    """`spread(f, shards)(*arrays)` runs `f` on each shard of arrays that are split by rows; what it returns is joined by rows."""
+    """`spread(f, shards, out_specs)(*arrays)` runs `f` on each shard of arrays that are split by rows."""
 
-    def run(f: Callable, shards: int, *, out_specs=P("data")) -> Callable:
+    def run(f: Callable, shards: int, out_specs) -> Callable:
         mesh = jax.make_mesh((shards,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:shards])
         return jax.jit(jax.shard_map(f, mesh=mesh, in_specs=P("data"), out_specs=out_specs))
 
@@ -44,15 +47,13 @@ def spread() -> Callable[..., Callable]:
 
 @pytest.fixture(scope="session")
 def value_and_gradients(spread) -> Callable:
-    """`value_and_gradients(loss, shards, *arrays)` of pmean(loss(*arrays)) by each of the arrays, split by rows over the shards."""
+    """`value_and_gradients(loss, shards, *arrays)`: of pmean(loss), by each of the arrays, which are split by rows."""
 
     def run(loss: Callable, shards: int, *arrays):
         def global_loss(*rows):
             return jax.lax.pmean(loss(*rows), "data")
 
         on_a_shard = jax.value_and_grad(global_loss, argnums=tuple(range(len(arrays))))
-        return spread(on_a_shard, shards, out_specs=(P(), P("data")))(*arrays)
+        return spread(on_a_shard, shards, (P(), P("data")))(*arrays)
 
     return run
-
-

@@ -1,28 +1,27 @@
-"""A part of a source, spread evenly over it."""
+"""A random part of a source."""
+
+import numpy as np
 
 from ssljax.data.sources import Example, Source
 
 
 class Subset(Source):
-    """At most `size` examples at equal distances, so that a source that is sorted by class gives all its classes."""
+    """At most `size` examples drawn without replacement, the same ones for the same seed."""
 
-    def __init__(self, source: Source, size: int):
+    def __init__(self, source: Source, size: int, seed: int = 0):
         super().__init__(
             source.name, has_labels=source.has_labels, class_names=source.class_names, image_shape=source.image_shape
         )
         self.in_memory = source.in_memory
         self.skipped = source.skipped
         self._source = source
-        self._size = min(size, len(source))
+        self._places = np.random.default_rng(seed).permutation(len(source))[:size]
 
     def __len__(self) -> int:
-        return self._size
-
-    def _place(self, index: int) -> int:
-        return index * len(self._source) // self._size
+        return len(self._places)
 
     def _where(self, index: int) -> str:
-        return self._source._where(self._place(index))
+        return self._source._where(int(self._places[index]))
 
     def _load(self, index: int) -> Example:
-        return self._source._load(self._place(index))
+        return self._source._load(int(self._places[index]))

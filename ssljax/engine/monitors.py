@@ -18,8 +18,8 @@ def collapse_statistics(aux: dict, axis: str | None) -> dict[str, Array]:
       the sphere evenly, 0 where all are the same point.
     effective_rank: (Σλ)² / Σλ² over the eigenvalues λ of their covariance: between 1 and dim.
     alignment: mean squared distance of the two normalised embeddings of an example (0: identical).
-    uniformity: log of the mean of exp(-2 d²) over pairs of examples (0: collapsed; lower is more uniform), on at most
-      256 examples of each shard.
+    uniformity: log of the mean of exp(-2 d²) over pairs of examples (0: collapsed; lower is more uniform), on the first
+      256 examples of the batch.
 
     Alignment and uniformity: Wang and Isola, 2020. They are absent where a method does not compare two views.
     """
@@ -35,11 +35,10 @@ def collapse_statistics(aux: dict, axis: str | None) -> dict[str, Array]:
     if len(aux["embeddings"]) == 2:
         first, second = (_unit(jax.lax.stop_gradient(z)) for z in aux["embeddings"])
         statistics["alignment"] = collectives.mean(jnp.square(first - second).sum(-1).mean(), axis)
-        z = first[:UNIFORMITY_SAMPLE]
-        squared = jnp.maximum(2.0 - 2.0 * z @ z.T, 0.0)
-        pairs = max(len(z) * (len(z) - 1), 1)
-        potential = (jnp.sum(jnp.exp(-2.0 * squared)) - jnp.sum(jnp.exp(-2.0 * jnp.diagonal(squared)))) / pairs
-        statistics["uniformity"] = jnp.log(jnp.maximum(collectives.mean(potential, axis), 1e-30))
+        z = collectives.gather_replicated(first, axis)[:UNIFORMITY_SAMPLE]
+        potential = jnp.exp(-4.0 * (1.0 - jnp.matmul(z, z.T, precision=jax.lax.Precision.HIGHEST)))
+        others = 1.0 - jnp.eye(len(z))
+        statistics["uniformity"] = jnp.log(jnp.sum(potential * others) / jnp.maximum(others.sum(), 1.0) + 1e-30)
     return statistics
 
 

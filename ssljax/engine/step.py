@@ -85,7 +85,7 @@ def make_train(
             "loss": loss,
             **mean_over(aux["metrics"], axis),
             **collapse_statistics(aux, axis),
-            "gradient_norm": optax.global_norm(grads),
+            "gradient_norm": optax.tree.norm(grads),
         }
         if learning_rate is not None:
             metrics["learning_rate"] = jnp.asarray(learning_rate(state.step), jnp.float32)

@@ -37,15 +37,15 @@ class BatchNorm(nn.Module):
             groups = self._local_groups(len(x), axis)
             x = rearrange(x, "(g n) ... c -> g n ... c", g=groups)
             over = tuple(range(1, x.ndim - 1))
-            mean, square = x.mean(over), jnp.square(x).mean(over)
-            if self.groups == 1:
-                mean, square = collectives.mean((mean, square), axis)
-            var = jnp.maximum(square - jnp.square(mean), 0.0)
+            shape = (groups,) + (1,) * len(over) + (channels,)
+            shared = axis if self.groups == 1 else None
+            # Two passes: E[x²] - E[x]² would cancel where a channel hardly varies, and rounding would differ by mesh.
+            mean = collectives.mean(x.mean(over), shared)
+            var = collectives.mean(jnp.square(x - mean.reshape(shape)).mean(over), shared)
             if not self.is_initializing():
                 for running, batch in ((running_mean, mean), (running_var, var)):
                     batch = batch.mean(0) if self.groups == 1 else collectives.mean(batch.mean(0), axis)
                     running.value = self.momentum * running.value + (1 - self.momentum) * batch
-            shape = (groups,) + (1,) * len(over) + (channels,)
             x = (x - mean.reshape(shape)) * jax.lax.rsqrt(var.reshape(shape) + self.epsilon)
             x = rearrange(x, "g n ... c -> (g n) ... c")
         else:

@@ -1,4 +1,4 @@
-"""NT-Xent and InfoNCE, values and gradients: lightly's NTXentLoss (without and with a memory bank), and PyTorch's cross-entropy."""
+"""NT-Xent and InfoNCE, values and gradients: lightly's NTXentLoss, also with a memory bank, and a cross-entropy."""
 
 import lightly
 import numpy as np

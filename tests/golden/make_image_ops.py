@@ -8,7 +8,8 @@ from seeded import save
 from torchvision.transforms import InterpolationMode
 
 HEIGHT, WIDTH = 24, 20
-BOXES = {"up": (3, 2, 9, 7, 16), "down": (1, 2, 22, 17, 8), "mixed": (0, 5, 24, 6, 12)}  # top, left, height, width, size
+# top, left, height, width, size
+BOXES = {"up": (3, 2, 9, 7, 16), "down": (1, 2, 22, 17, 8), "mixed": (0, 5, 24, 6, 12)}
 FACTORS = (0.3, 1.0, 1.7)
 SHIFTS = (-0.4, -0.1, 0.0, 0.2, 0.5)
 BLURS = ((3, 0.1), (3, 2.0), (9, 0.7), (9, 1.6))  # window, sigma

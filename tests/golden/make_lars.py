@@ -16,7 +16,13 @@ from timm.optim import Lars
 
 RATES = (0.0, 1.5, 3.0, 2.0, 0.5)
 MOMENTUM, DECAY, TRUST = 0.9, 0.01, 0.001
-SHAPES = {"dense/kernel": (5, 4), "conv/kernel": (3, 3, 2, 4), "zeros/kernel": (4, 3), "dense/bias": (4,), "norm/scale": (4,)}
+SHAPES = {
+    "dense/kernel": (5, 4),
+    "conv/kernel": (3, 3, 2, 4),
+    "zeros/kernel": (4, 3),
+    "dense/bias": (4,),
+    "norm/scale": (4,),
+}
 
 
 def rate_last(params, gradients):
@@ -51,16 +57,18 @@ def rate_first(params, gradients):
 
 def main():
     random = np.random.RandomState(5)
+    steps = len(RATES)
     params = {name: random.standard_normal(shape).astype(np.float32) for name, shape in SHAPES.items()}
     params["zeros/kernel"][:] = 0.0  # its trust ratio is 1 until it has moved
-    gradients = {name: random.standard_normal((len(RATES), *shape)).astype(np.float32) for name, shape in SHAPES.items()}
+    gradients = {name: random.standard_normal((steps, *shape)).astype(np.float32) for name, shape in SHAPES.items()}
     arrays = {"rates": np.array(RATES), "momentum": MOMENTUM, "decay": DECAY, "trust": TRUST}
     for name in SHAPES:
         arrays |= {f"{name}:start": params[name], f"{name}:gradients": gradients[name]}
-    for convention, steps in (("last", rate_last(params, gradients)), ("first", rate_first(params, gradients))):
-        trajectory = list(steps)
+    for convention, run in (("last", rate_last), ("first", rate_first)):
+        trajectory = list(run(params, gradients))
         arrays |= {f"{name}:{convention}": np.stack([at[name] for at in trajectory]) for name in SHAPES}
-    save("lars", f"last: timm {timm.__version__}, torch {torch.__version__}; first: NumPy {np.__version__}; in float64", **arrays)
+    made_by = f"last: timm {timm.__version__}, torch {torch.__version__}; first: NumPy {np.__version__}; in float64"
+    save("lars", made_by, **arrays)
 
 
 if __name__ == "__main__":

@@ -146,7 +146,9 @@ def test_gradient_is_finite_where_an_embedding_is_zero(numbers, name):
 
 
 @pytest.mark.parametrize("loss", [nt_xent, info_nce])
-@pytest.mark.parametrize("a, b", [((8, 16), (8, 4)), ((8, 16), (4, 16)), ((8, 16), (1, 16)), ((8,), (8,)), ((2, 8, 4), (2, 8, 4))])
+@pytest.mark.parametrize(
+    "a, b", [((8, 16), (8, 4)), ((8, 16), (4, 16)), ((8, 16), (1, 16)), ((8,), (8,)), ((2, 8, 4), (2, 8, 4))]
+)
 def test_shapes_that_do_not_fit_are_both_named(loss, a, b):
     with pytest.raises(ValueError) as error:
         jax.eval_shape(loss, jnp.zeros(a), jnp.zeros(b))

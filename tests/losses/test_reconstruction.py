@@ -1,4 +1,4 @@
-"""The MAE loss against Hugging Face and a loop, on one device and on four; patches in the order of pixels that MAE has."""
+"""The MAE loss against Hugging Face and a loop, on one device and on four; and patches, in MAE's order of pixels."""
 
 from functools import partial
 
@@ -98,7 +98,9 @@ def test_images_that_patches_do_not_tile_are_named(shape):
     assert str(shape) in str(error.value)
 
 
-@pytest.mark.parametrize("prediction, mask", [((2, 4, 47), (2, 4)), ((1, 4, 48), (2, 4)), ((2, 4, 48), (2, 5)), ((2, 4, 48), (4,))])
+@pytest.mark.parametrize(
+    "prediction, mask", [((2, 4, 47), (2, 4)), ((1, 4, 48), (2, 4)), ((2, 4, 48), (2, 5)), ((2, 4, 48), (4,))]
+)
 def test_shapes_that_do_not_fit_are_named(prediction, mask):
     with pytest.raises(ValueError) as error:
         jax.eval_shape(partial(mae_loss, patch=PATCH), *(jnp.zeros(s) for s in ((2, 8, 8, 3), prediction, mask)))

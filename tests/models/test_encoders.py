@@ -16,7 +16,8 @@ SIDE = {"vit_micro": 32, "resnet8": 32}
 def shapes(encoder, name):
     """Shapes of features and variables on a batch of two, without computing them."""
     images = jax.ShapeDtypeStruct((2, SIDE.get(name, 224), SIDE.get(name, 224), 3), jnp.float32)
-    return jax.eval_shape(lambda x: encoder.init_with_output(jax.random.key(0), x, train=True, axis=None, keys=None), images)
+    options = {"train": True, "axis": None, "keys": None}  # every encoder is called with all of them
+    return jax.eval_shape(lambda x: encoder.init_with_output(jax.random.key(0), x, **options), images)
 
 
 def count(variables) -> int:
@@ -32,9 +33,9 @@ def test_features_are_one_float32_vector_an_image(name):
 
 
 @pytest.mark.parametrize("name, features", [("resnet8", 128), ("resnet18", 512), ("resnet34", 512), ("resnet50", 2048)])
-def test_resnets_have_the_features_of_the_paper_and_width_multiplies_them(name, features):
+def test_width_multiplier_multiplies_a_resnets_features(name, features):
     assert make_encoder(name).num_features == features
-    assert shapes(make_encoder(name, width=2), name)[0].shape == (2, 2 * features)
+    assert shapes(make_encoder(name, width_multiplier=2), name)[0].shape == (2, 2 * features)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
@@ -55,5 +56,5 @@ def test_vits_have_as_many_parameters_as_timm(name):
 def test_an_unknown_encoder_or_field_is_answered_with_what_there_is():
     with pytest.raises(ValueError, match="'resnet5' is unknown; use one of resnet8, resnet18, .*vit_h"):
         make_encoder("resnet5")
-    with pytest.raises(ValueError, match="'resnet18' has no such field .*'depth'.* it has .*bn_groups.*stem.*width"):
+    with pytest.raises(ValueError, match="'resnet18' has no such field .*'depth'.* it has bn_groups, .*stem"):
         make_encoder("resnet18", depth=3)

@@ -15,7 +15,7 @@ IMAGES = np.random.RandomState(0).normal(1.0, 2.0, (16, 3, 3, 5)).astype(np.floa
 
 
 def start(norm, x=IMAGES):
-    return norm.init(jax.random.key(0), x, train=True)
+    return jax.jit(partial(norm.init, train=True))(jax.random.key(0), x)
 
 
 def normalised(x, groups):
@@ -73,7 +73,7 @@ def test_four_shards_equal_one_device(spread, groups):
         return gradient, y, statistics
 
     one = jax.jit(partial(forward, None))(IMAGES, weights)
-    four = spread(partial(forward, "data"), 4, out_specs=(P("data"), P("data"), P()))(IMAGES, weights)
+    four = spread(partial(forward, "data"), 4, (P("data"), P("data"), P()))(IMAGES, weights)
     jax.tree.map(close, four, one)
 
 
@@ -97,4 +97,6 @@ def test_groups_that_do_not_divide_the_batch_are_refused(spread):
     norm = BatchNorm(groups=2)
     variables = start(norm)
     with pytest.raises(ValueError, match="2 BatchNorm groups do not fit a batch of 4 examples on each of 4 shards"):
-        spread(lambda x: norm.apply(variables, x, train=True, axis="data", mutable=["batch_stats"])[0], 4)(IMAGES)
+        spread(lambda x: norm.apply(variables, x, train=True, axis="data", mutable=["batch_stats"])[0], 4, P("data"))(
+            IMAGES
+        )

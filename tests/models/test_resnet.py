@@ -43,25 +43,26 @@ def torch_weights(variables):
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_features_and_running_statistics_equal_torchvision(golden, name):
-    """Features are as near to the exact ones as PyTorch's own are in float32, give or take a factor of two."""
+    """All are as near to the exact ones as PyTorch's own are in float32, give or take a factor of two."""
     numbers = golden("resnet")
+
+    def assert_near(actual, key):
+        atol = 1e-5 + 2 * numbers[f"{name}.{key}.rounding"]
+        np.testing.assert_allclose(actual, numbers[f"{name}.{key}"], rtol=1e-5, atol=atol)
+
     encoder = make_encoder(name)
     variables = torch_weights(jax.eval_shape(encoder.init, jax.random.key(0), IMAGES))
-
-    features = jax.jit(encoder.apply)(variables, IMAGES)
-    assert np.abs(features - numbers[f"{name}_eval"]).max() <= 2 * numbers[f"{name}_eval_rounding"]
-
+    assert_near(jax.jit(encoder.apply)(variables, IMAGES), "eval")
     features, changed = jax.jit(partial(encoder.apply, train=True, mutable=["batch_stats"]))(variables, IMAGES)
-    assert np.abs(features - numbers[f"{name}_train"]).max() <= 2 * numbers[f"{name}_train_rounding"]
+    assert_near(features, "train")
 
-    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
     after, before = (traverse_util.flatten_dict(tree["batch_stats"], sep="/") for tree in (changed, variables))
     sizes = {"stem_norm": ("bn1", 4 * 32 * 32), "stage4_block1/downsample_norm": ("layer4.0.downsample.1", 4 * 2 * 2)}
     for ours, (theirs, n) in sizes.items():
-        close(after[f"{ours}/mean"], numbers[f"{name}.{theirs}.running_mean"])
+        assert_near(after[f"{ours}/mean"], f"{theirs}.running_mean")
         # PyTorch's running variance follows the unbiased variance of n values, ours the biased one.
         kept = 0.9 * before[f"{ours}/var"]
-        close(kept + (after[f"{ours}/var"] - kept) * n / (n - 1), numbers[f"{name}.{theirs}.running_var"])
+        assert_near(kept + (after[f"{ours}/var"] - kept) * n / (n - 1), f"{theirs}.running_var")
 
 
 @pytest.mark.parametrize("stem, side", [("imagenet", 8), ("cifar", 32), ("small", 16)])
@@ -74,30 +75,29 @@ def test_stem_sets_the_resolution_of_the_first_stage(stem, side):
     assert state["intermediates"]["stage1_block1"]["__call__"][0].shape == (2, side, side, 64)
 
 
-def test_zero_init_residual_makes_every_block_without_shortcut_convolution_the_identity():
-    """With the last norm of each branch at zero, only the stem and the shortcuts are left, whatever the branches hold."""
-    encoder = make_encoder("resnet8", zero_init_residual=True)
-    images = jnp.asarray(IMAGES[:, :16, :16])
-    variables = encoder.init(jax.random.key(0), images)
-
-    def disturb(path, leaf):
-        return leaf + 1.0 if path[-2] in ("conv1", "conv2") else leaf
-
-    disturbed = traverse_util.path_aware_map(disturb, variables)
-    np.testing.assert_array_equal(encoder.apply(disturbed, images), encoder.apply(variables, images))
-    plain = make_encoder("resnet8")
-    variables = plain.init(jax.random.key(0), images)
-    assert jnp.abs(plain.apply(traverse_util.path_aware_map(disturb, variables), images) - plain.apply(variables, images)).max() > 0.1
+def features(variables, images, *, train=False, **fields):
+    encoder = make_encoder("resnet8", **fields)
+    return jax.jit(partial(encoder.apply, train=train, mutable=["batch_stats"]))(variables, images)[0]
 
 
-def test_bn_groups_reach_every_norm():
+def test_zero_init_residual_starts_the_last_norm_of_every_branch_at_zero():
+    def scales(zero):
+        params = make_encoder("resnet8", zero_init_residual=zero).init(jax.random.key(0), IMAGES)["params"]
+        return {path: x for path, x in traverse_util.flatten_dict(params).items() if path[-1] == "scale"}
+
+    zero, ones = jax.jit(lambda: (scales(True), scales(False)))()
+    last = {(f"stage{i}_block1", "norm2", "scale") for i in (1, 2, 3)}
+    for path, scale in zero.items():
+        np.testing.assert_array_equal(scale, 0.0 if path in last else 1.0)
+        np.testing.assert_array_equal(ones[path], 1.0)
+
+
+def test_bn_groups_reach_every_norm(draw):
     """Two groups see their halves of the batch as two batches would be seen alone."""
-    encoder = make_encoder("resnet8", bn_groups=2)
     images = IMAGES[:, :16, :16]
-    variables = encoder.init(jax.random.key(0), images)
-    whole, _ = encoder.apply(variables, images, train=True, mutable=["batch_stats"])
-    alone = make_encoder("resnet8")
-    halves = [alone.apply(variables, half, train=True, mutable=["batch_stats"])[0] for half in np.split(images, 2)]
+    variables = draw(make_encoder("resnet8"), images)
+    halves = [features(variables, half, train=True) for half in np.split(images, 2)]
+    whole = features(variables, images, train=True, bn_groups=2)
     np.testing.assert_allclose(whole, np.concatenate(halves), rtol=1e-5, atol=1e-5)
 
 

@@ -13,15 +13,14 @@ from ssljax.models.vit import Block, Blocks, ViT, sincos_positions
 close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
 IMAGES = np.random.RandomState(0).standard_normal((3, 16, 24, 3)).astype(np.float32)
 PATCHES = 2 * 3
-tiny = partial(ViT, patch=8, width=16, depth=3, heads=2)
+tiny = partial(ViT, patch=8, width=16, depth=2, heads=2)
 
 
-def start(vit, images=IMAGES):
-    return vit.init(jax.random.key(0), images)
+def apply(vit, variables, images=IMAGES, **options):
+    return jax.jit(vit.apply, static_argnames=("train", "method"))(variables, images, **options)
 
 
-def tokens(vit, variables, images=IMAGES, **options):
-    return vit.apply(variables, images, method="tokens", **options)
+tokens = partial(apply, method="tokens")
 
 
 def keys(n, seed=0):
@@ -40,39 +39,40 @@ def stacked(variables):
 
 
 @pytest.mark.parametrize("scan, remat", [(True, False), (False, True), (True, True)])
-def test_scan_and_remat_change_neither_output_nor_gradient(scan, remat):
+def test_scan_and_remat_change_neither_output_nor_gradient(draw, scan, remat):
     def loss(vit, variables):
         return jnp.sum(jnp.sin(vit.apply(variables, IMAGES, train=True, keys=keys(3))))
 
     options = {"drop_path": 0.3, "layer_scale": 0.5}
     plain, other = tiny(**options), tiny(**options, scan=scan, remat=remat)
-    variables = start(plain)
+    variables = draw(plain, IMAGES)
     arrange = stacked if scan else lambda tree: tree
-    expected, gradient = jax.value_and_grad(partial(loss, plain))(variables)
-    value, other_gradient = jax.value_and_grad(partial(loss, other))(arrange(variables))
+    expected, gradient = jax.jit(jax.value_and_grad(partial(loss, plain)))(variables)
+    value, other_gradient = jax.jit(jax.value_and_grad(partial(loss, other)))(arrange(variables))
     close(value, expected)
     jax.tree.map(close, other_gradient, arrange(gradient))
 
 
 def test_scan_draws_every_layer_anew():
-    kernel = start(tiny(scan=True))["params"]["encoder"]["blocks"]["mlp1"]["kernel"]
-    assert len({float(layer.sum()) for layer in kernel}) == 3
+    blocks = jax.jit(lambda: tiny(scan=True).init(jax.random.key(0), IMAGES)["params"]["encoder"]["blocks"])()
+    kernel = blocks["mlp1"]["kernel"]
+    assert len({float(layer.sum()) for layer in kernel}) == 2
 
 
 # Visible patches ------------------------------------------------------------------------------------------------------
 
 
-def test_all_patches_kept_in_order_is_no_mask():
+def test_all_patches_kept_in_order_is_no_mask(draw):
     vit = tiny()
-    variables = start(vit)
+    variables = draw(vit, IMAGES)
     everything = jnp.tile(jnp.arange(PATCHES), (3, 1))
     close(tokens(vit, variables, keep=everything), tokens(vit, variables))
 
 
-def test_only_kept_patches_are_encoded():
+def test_only_kept_patches_are_encoded(draw):
     """What lies in the others has no influence at all, and they cost no token."""
     vit = tiny()
-    variables = start(vit)
+    variables = draw(vit, IMAGES)
     keep = jnp.array([[0, 4], [5, 1], [2, 3]])
     seen = tokens(vit, variables, keep=keep)
     assert seen.shape == (3, 1 + 2, 16)
@@ -83,9 +83,9 @@ def test_only_kept_patches_are_encoded():
     assert jnp.abs(tokens(vit, variables, np.where(pixels, 100.0, IMAGES), keep=keep) - seen).max() > 0.1
 
 
-def test_patches_keep_their_positions_whatever_the_order():
+def test_patches_keep_their_positions_whatever_the_order(draw):
     vit = tiny()
-    variables = start(vit)
+    variables = draw(vit, IMAGES)
     there, back = jnp.tile(jnp.array([1, 3, 5]), (3, 1)), jnp.tile(jnp.array([5, 3, 1]), (3, 1))
     seen, reversed_ = tokens(vit, variables, keep=there), tokens(vit, variables, keep=back)
     close(reversed_[:, :1], seen[:, :1])
@@ -95,120 +95,123 @@ def test_patches_keep_their_positions_whatever_the_order():
 # Stochastic depth and LayerScale --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("branch, silenced", [("attention", "mlp2"), ("mlp", "attention")])
-def test_drop_path_drops_a_branch_of_an_example_with_its_probability(branch, silenced):
+@pytest.mark.parametrize("silenced", ["mlp2", "attention"], ids=["attention", "mlp"])
+def test_drop_path_drops_a_branch_of_an_example_with_its_probability(draw, silenced):
     """Of a block with one branch silenced, an example keeps x, or x + branch / (1 - rate), in the right proportion."""
     rate, n = 0.3, 4000
     block = Block(heads=2)
     x = np.random.RandomState(1).standard_normal((n, 2, 4)).astype(np.float32)
-    variables = block.init(jax.random.key(0), x[:1])
+    variables = draw(block, x[:1])
 
     def silence(path, leaf):
         return jnp.zeros_like(leaf) if silenced in path else leaf
 
     variables = traverse_util.path_aware_map(silence, variables)
-    whole = block.apply(variables, x) - x
-    kept = block.apply(variables, x, rate, keys(n)) - x
+    whole = jax.jit(block.apply)(variables, x) - x
+    kept = jax.jit(block.apply)(variables, x, rate, keys(n)) - x
     dropped = (np.asarray(kept) == 0).all(axis=(1, 2))
     close(kept[~dropped], whole[~dropped] / (1 - rate))
     standard_error = np.sqrt(rate * (1 - rate) / n)
-    assert abs(dropped.mean() - rate) < 4 * standard_error, branch
+    assert abs(dropped.mean() - rate) < 4 * standard_error
 
 
-def test_the_two_branches_are_dropped_independently():
+def test_the_two_branches_are_dropped_independently(draw):
     rate, n = 0.5, 4000
     block = Block(heads=2)
     x = np.random.RandomState(1).standard_normal((n, 2, 4)).astype(np.float32)
-    variables = block.init(jax.random.key(0), x[:1])
-    untouched = (np.asarray(block.apply(variables, x, rate, keys(n))) == x).all(axis=(1, 2))
+    variables = draw(block, x[:1])
+    untouched = (np.asarray(jax.jit(block.apply)(variables, x, rate, keys(n))) == x).all(axis=(1, 2))
     assert abs(untouched.mean() - rate**2) < 4 * np.sqrt(rate**2 * (1 - rate**2) / n)
 
 
 @pytest.mark.parametrize("scan", [False, True])
-def test_drop_path_grows_linearly_with_depth(scan):
+def test_drop_path_grows_linearly_with_depth(draw, scan):
     """Layers' branches are made 1, 10 and 100 by their biases, so that the sum tells which were kept."""
     n, rates = 4000, np.array([0.0, 0.25, 0.5])
     blocks = Blocks(depth=3, heads=1, drop_path=0.5)
     x = np.zeros((n, 1, 2), np.float32)
-    variables = jax.tree.map(jnp.zeros_like, blocks.init(jax.random.key(0), x[:1]))
+    variables = jax.tree.map(jnp.zeros_like, draw(blocks, x[:1]))
     for i in range(3):
         variables["params"][f"block{i}"]["mlp2"]["bias"] += 10.0**i * (1 - rates[i])
     if scan:
         blocks = blocks.clone(scan=True)
         variables = {"params": stacked({"params": {"encoder": variables["params"]}})["params"]["encoder"]}
-    sums = np.asarray(blocks.apply(variables, x, keys(n))[:, 0, 0]).round()
+    sums = np.asarray(jax.jit(blocks.apply)(variables, x, keys(n))[:, 0, 0]).round()
     for i, rate in enumerate(rates):
         dropped = 1 - (sums // 10**i % 10).mean()
         assert abs(dropped - rate) <= 4 * np.sqrt(rate * (1 - rate) / n)
 
 
-def test_drop_path_is_off_in_evaluation_and_at_rate_zero():
-    variables = start(tiny())
-    expected = tiny().apply(variables, IMAGES)
-    np.testing.assert_array_equal(tiny(drop_path=0.5).apply(variables, IMAGES, keys=keys(3)), expected)
-    np.testing.assert_array_equal(tiny(drop_path=0.0).apply(variables, IMAGES, train=True, keys=keys(3)), expected)
-    assert jnp.abs(tiny(drop_path=0.5).apply(variables, IMAGES, train=True, keys=keys(3)) - expected).max() > 0.01
+def test_drop_path_is_off_in_evaluation_and_at_rate_zero(draw):
+    variables = draw(tiny(), IMAGES)
+    expected = apply(tiny(), variables)
+    np.testing.assert_array_equal(apply(tiny(drop_path=0.5), variables, keys=keys(3)), expected)
+    np.testing.assert_array_equal(apply(tiny(drop_path=0.0), variables, train=True, keys=keys(3)), expected)
+    assert jnp.abs(apply(tiny(drop_path=0.5), variables, train=True, keys=keys(3)) - expected).max() > 0.01
 
 
-def test_drop_path_of_an_example_does_not_depend_on_its_batch():
+def test_drop_path_of_an_example_does_not_depend_on_its_batch(draw):
     vit = tiny(drop_path=0.5)
-    variables = start(vit)
-    whole = vit.apply(variables, IMAGES, train=True, keys=keys(3))
-    one = vit.apply(variables, IMAGES[1:2], train=True, keys=keys(3)[1:2])
+    variables = draw(vit, IMAGES)
+    whole = apply(vit, variables, train=True, keys=keys(3))
+    one = apply(vit, variables, IMAGES[1:2], train=True, keys=keys(3)[1:2])
     close(whole[1:2], one)
 
 
-def test_layer_scale_multiplies_both_branches():
-    variables = start(tiny(layer_scale=1.0))
-    plain = {"params": jax.tree.map(lambda x: x, variables["params"])}
-    for block in plain["params"]["encoder"].values():
-        assert block.pop("layer_scale1").shape == block.pop("layer_scale2").shape == (16,)
-    close(tiny(layer_scale=1.0).apply(variables, IMAGES), tiny().apply(plain, IMAGES))
-    for block in plain["params"]["encoder"].values():  # the same factor by hand, on what each branch ends with
-        for part in (block["attention"]["out"], block["mlp2"]):
-            part.update({name: 0.1 * value for name, value in part.items()})
-    scaled = traverse_util.path_aware_map(lambda path, x: 0.1 * x if "layer_scale" in path[-1] else x, variables)
-    close(tiny(layer_scale=1.0).apply(scaled, IMAGES), tiny().apply(plain, IMAGES))
-    small = start(tiny(layer_scale=1e-4))["params"]["encoder"]["block0"]["layer_scale1"]
-    np.testing.assert_array_equal(small, np.float32(1e-4))
+def test_layer_scale_multiplies_both_branches(draw):
+    """The same factors, multiplied into what each branch ends with, give the same encoder without LayerScale."""
+    variables = draw(tiny(layer_scale=1.0), IMAGES)
+    folded = jax.tree.map(lambda x: x, variables)
+    for block in folded["params"]["encoder"].values():
+        for factor, last in (("layer_scale1", block["attention"]["out"]), ("layer_scale2", block["mlp2"])):
+            factor = block.pop(factor)
+            last.update({part: value * factor for part, value in last.items()})
+    close(apply(tiny(layer_scale=1.0), variables), apply(tiny(), folded))
+
+
+def test_layer_scale_starts_at_its_value():
+    block = jax.jit(lambda: tiny(layer_scale=1e-4).init(jax.random.key(0), IMAGES)["params"]["encoder"]["block0"])()
+    for factor in ("layer_scale1", "layer_scale2"):
+        np.testing.assert_array_equal(block[factor], np.full(16, 1e-4, np.float32))
 
 
 # Tokens and positions -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("registers, cls_token, prefix", [(0, True, 1), (4, True, 5), (4, False, 4), (0, False, 0)])
-def test_prefix_holds_class_token_and_registers(registers, cls_token, prefix):
+def test_prefix_holds_class_token_and_registers(draw, registers, cls_token, prefix):
     vit = tiny(registers=registers, cls_token=cls_token, pool="mean")
-    variables = start(vit)
+    variables = draw(vit, IMAGES)
     assert vit.num_prefix == prefix
     all_tokens = tokens(vit, variables)
     assert all_tokens.shape == (3, prefix + PATCHES, 16)
-    close(vit.apply(variables, IMAGES), all_tokens[:, prefix:].mean(axis=1))
+    close(apply(vit, variables), all_tokens[:, prefix:].mean(axis=1))
 
 
-def test_registers_take_part_in_attention():
+def test_registers_take_part_in_attention(draw):
     vit = tiny(registers=2)
-    variables = start(vit)
-    louder = {"params": {**variables["params"], "prefix": variables["params"]["prefix"].at[1:].add(5.0)}}
-    assert jnp.abs(vit.apply(louder, IMAGES) - vit.apply(variables, IMAGES)).max() > 0.01
+    variables = draw(vit, IMAGES)
+    negated = variables["params"]["prefix"] * np.array([[1.0], [-1.0], [-1.0]])
+    other = {"params": variables["params"] | {"prefix": negated}}
+    assert jnp.abs(apply(vit, other) - apply(vit, variables)).max() > 1e-3
 
 
-def test_pool_cls_is_the_class_tokens_output():
+def test_pool_cls_is_the_class_tokens_output(draw):
     vit = tiny(registers=2)
-    variables = start(vit)
-    close(vit.apply(variables, IMAGES), tokens(vit, variables)[:, 0])
+    variables = draw(vit, IMAGES)
+    close(apply(vit, variables), tokens(vit, variables)[:, 0])
 
 
 @pytest.mark.parametrize("positions", ["sincos", "learned"])
-def test_positions_tell_patches_apart(positions):
+def test_positions_tell_patches_apart(draw, positions):
     """Without positions, the class token could not tell an image from one whose patches have changed places."""
     vit = tiny(positions=positions)
-    variables = start(vit)
+    variables = draw(vit, IMAGES)
     swapped = np.concatenate([IMAGES[:, :, 8:16], IMAGES[:, :, :8], IMAGES[:, :, 16:]], axis=2)
-    assert jnp.abs(vit.apply(variables, swapped) - vit.apply(variables, IMAGES)).max() > 1e-3
+    assert jnp.abs(apply(vit, variables, swapped) - apply(vit, variables)).max() > 1e-3
     if positions == "learned":
         variables["params"]["positions"] *= 0.0
-        close(vit.apply(variables, swapped), vit.apply(variables, IMAGES))
+        close(apply(vit, variables, swapped), apply(vit, variables))
 
 
 def test_sincos_positions_are_rows_and_columns_of_the_grid():
@@ -219,11 +222,11 @@ def test_sincos_positions_are_rows_and_columns_of_the_grid():
     close(table[0, 2, :4], [np.sin(2), np.sin(2 / 100), np.cos(2), np.cos(2 / 100)])
 
 
-def test_half_precision_stays_near_and_features_are_float32():
-    variables = start(tiny())
-    features = tiny(dtype=jnp.bfloat16).apply(variables, IMAGES)
+def test_half_precision_stays_near_and_features_are_float32(draw):
+    variables = draw(tiny(), IMAGES)
+    features = apply(tiny(dtype=jnp.bfloat16), variables)
     assert features.dtype == jnp.float32
-    difference = jnp.abs(features - tiny().apply(variables, IMAGES)).max()
+    difference = jnp.abs(features - apply(tiny(), variables)).max()
     assert 0 < difference < 0.1
 
 
@@ -246,7 +249,7 @@ def test_impossible_fields_are_refused(fields, message):
 
 def test_impossible_inputs_are_refused():
     with pytest.raises(ValueError, match="images of 16x20 cannot be cut into patches of 8"):
-        start(tiny(), jnp.zeros((1, 16, 20, 3)))
+        tiny().init(jax.random.key(0), jnp.zeros((1, 16, 20, 3)))
     with pytest.raises(ValueError, match="drop_path=0.5 in train mode needs `keys`"):
         tiny(drop_path=0.5).init(jax.random.key(0), IMAGES, train=True)
     with pytest.raises(ValueError, match="width that 4 divides, but it is 6"):

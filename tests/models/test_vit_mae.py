@@ -47,7 +47,8 @@ def block(weights, name, heads):
 
 
 def encoder_params(weights):
-    patches = weights["vit.embeddings.patch_embeddings.projection.weight"]  # a convolution: (width, channel, row, column)
+    # a convolution: (width, channel, row, column)
+    patches = weights["vit.embeddings.patch_embeddings.projection.weight"]
     return {
         "patch_embed": {
             "kernel": patches.transpose(2, 3, 1, 0).reshape(-1, len(patches)),

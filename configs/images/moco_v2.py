@@ -1,0 +1,62 @@
+"""MoCo v2, Chen et al., 2020.
+
+    python -m ssljax.train --config=configs/images/moco_v2.py:demo --workdir=runs/moco_v2
+
+| variant   | data                    | encoder              | hardware, time       | expected                             | status   |
+|-----------|-------------------------|----------------------|----------------------|--------------------------------------|----------|
+| :demo     | embedded, 8,000 images  | ResNet-8             | 2 CPU cores, minutes | both floors beaten, docs/results.md  | measured |
+| :cifar10  | tfds:cifar10            | ResNet-18, 3x3 stem  | one accelerator      | 82.6 % k-NN (official demo's, linear head) | not run |
+| :imagenet | tfds:imagenet2012       | ResNet-50            | 8 accelerators       | 67.5 % linear (paper, 200 epochs)    | not run  |
+"""
+
+from ssljax.config import base_config, variant_of
+from ssljax.views.images import CIFAR10_MEAN, CIFAR10_STD
+
+
+def demo():
+    config = base_config("moco_v2")
+    config.method.update(projector=(128, 128), queue=2048, momentum=0.98)
+    config.encoder.update(name="resnet8", bn_groups=4)
+    config.views.update(name="moco_v2", size=32, blur=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD)
+    config.epochs = 12.0
+    config.optimizer.update(name="adamw", learning_rate=2e-3, scaling="none", b2=0.999, weight_decay=1e-4, warmup_epochs=1.0)
+    config.log.every = 10
+    config.evaluate.update(every=75, train_examples=2000, test_examples=1000)
+    config.checkpoint.every = 75
+    return config
+
+
+def cifar10():
+    """The official demo's numbers (200 epochs, 8 groups of BatchNorm, queue 4096), with version 2's head."""
+    config = base_config("moco_v2")
+    config.method.update(projector=(512, 128), temperature=0.1, queue=4096, momentum=0.99)
+    config.encoder.update(name="resnet18", stem="cifar", bn_groups=8)
+    config.views.update(name="moco_v2", size=32, blur=0.0, scale=(0.08, 1.0), mean=CIFAR10_MEAN, std=CIFAR10_STD)
+    config.data.source = "tfds:cifar10"
+    config.batch_size = 512
+    config.epochs = 200.0
+    config.dtype = "bfloat16"
+    config.optimizer.update(name="sgd", learning_rate=0.03, weight_decay=5e-4, exclude=(), per_epoch=True)
+    config.log.every = 50
+    config.evaluate.every = config.checkpoint.every = 980
+    return config
+
+
+def imagenet():
+    """The paper's: batch 256 in 8 groups of 32 with shuffled keys, SGD 0.03, weight decay on every parameter."""
+    config = base_config("moco_v2")
+    config.method.update(projector=(2048, 128), temperature=0.2, queue=65536, momentum=0.999, eval_crop=0.875)
+    config.encoder.update(name="resnet50", bn_groups=8)
+    config.views.update(name="moco_v2", size=224)
+    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
+    config.epochs = 200.0
+    config.dtype = "bfloat16"
+    config.optimizer.update(name="sgd", learning_rate=0.03, weight_decay=1e-4, exclude=(), per_epoch=True)
+    config.log.every = 100
+    config.evaluate.update(every=25_000, train_examples=50_000, test_examples=10_000)
+    config.checkpoint.every = 5000
+    return config
+
+
+def get_config(variant=None):
+    return variant_of({"demo": demo, "cifar10": cifar10, "imagenet": imagenet}, variant)

@@ -1,0 +1,339 @@
+"""The report of a run: one HTML file that needs nothing else, and its pictures as PNG files beside it."""
+
+import base64
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ssljax.report import figures
+
+PROTOCOLS = {"knn": "k-NN", "linear": "Linear probe"}
+FLOORS = {"random init": "a random-init encoder"}
+"""What names are called in headings and in sentences; any other stands as it is."""
+
+CLEAR = 2.0
+"""A margin of fewer standard errors is called no clear difference."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the page tells; any part may be empty.
+
+    title: for instance "SimCLR · resnet8 · demo".
+    config: the run's, nested.
+    metrics: rows of `metrics.jsonl`; a row need not have every metric.
+    results: `step`; `examples` (a count for each split); `protocols` (a sentence for each); `encoders`
+      ({encoder: {protocol: {accuracy, standard_error}}}, fractions of 1); `margins` ({protocol: {floor: {difference,
+      standard_error}}}). Any key may be absent.
+    panels: a caption that names the columns, and what the method sees: (examples, columns, h, w, 3) in [0, 1].
+    maps: for each kind of features the t-SNE coordinates (n, 2) of the same n test images.
+    map_images, map_labels: those images (n, h, w, 3) uint8, and their classes (n,).
+    class_names: the name of class k at place k.
+    neighbours: for each kind of features test images, each followed by its nearest training images:
+      (queries, 1 + k, h, w, 3) uint8.
+    neighbour_labels: for the same kinds the classes, (queries, 1 + k).
+    notes: sentences worth telling.
+    """
+
+    title: str
+    config: dict[str, Any]
+    metrics: list[dict[str, float]]
+    results: dict[str, Any]
+    panels: tuple[str, np.ndarray]
+    maps: dict[str, np.ndarray]
+    map_images: np.ndarray
+    map_labels: np.ndarray | None
+    class_names: tuple[str, ...] | None
+    neighbours: dict[str, np.ndarray]
+    neighbour_labels: dict[str, np.ndarray] | None
+    notes: list[str]
+
+
+def write_report(report: Report, workdir: Path) -> Path:
+    """Writes `report.html` and `figures/*.png` into the workdir, and returns the path of the page."""
+    folder = workdir / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    page = workdir / "report.html"
+    part = page.with_suffix(".part")
+    part.write_text("\n".join(_page(report, folder)) + "\n", encoding="utf-8")
+    part.replace(page)
+    return page
+
+
+def _page(report: Report, folder: Path) -> Iterator[str]:
+    title = escape(report.title)
+    yield "<!doctype html>"
+    yield '<html lang="en"><head><meta charset="utf-8">'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield f"<title>{title}</title><style>{STYLE}</style></head><body><main>"
+    yield f"<header><h1>{title}</h1><p class='facts'>{' · '.join(map(escape, _facts(report)))}</p></header>"
+    yield from _section("Accuracy", _accuracy(report.results))
+    yield from _section("What the method sees", _panels(report, folder))
+    yield from _section("Training", _curves(figures.PROGRESS, report, folder))
+    yield from _section("Is the representation alive?", _curves(figures.COLLAPSE, report, folder))
+    yield from _section("A map of the test images", _maps(report, folder))
+    yield from _section("Nearest neighbours", _neighbours(report, folder))
+    yield from _section("Config", _config(report.config))
+    yield from _section("Notes", _notes(report.notes))
+    yield "</main></body></html>"
+
+
+def _section(heading: str, content: Iterator[str]) -> Iterator[str]:
+    """A section under its heading, or nothing where there is no content."""
+    body = "\n".join(content)
+    if body:
+        yield f"<section><h2>{heading}</h2>\n{body}\n</section>"
+
+
+def _facts(report: Report) -> Iterator[str]:
+    """Method, encoder, data and length of the run, as far as they are known."""
+    config, results = report.config, report.results
+    for part, field in ("method", "name"), ("encoder", "name"), ("data", "source"):
+        if field in config.get(part, {}):
+            yield f"{part} {config[part][field]}"
+    if "examples" in results:
+        yield " and ".join(f"{count:,} {split}" for split, count in results["examples"].items()) + " images"
+    if "step" in results:
+        yield f"{results['step']:,} steps" + (f" of {config['batch_size']:,} images" if "batch_size" in config else "")
+
+
+def _accuracy(results: dict[str, Any]) -> Iterator[str]:
+    """Accuracies in percent with their standard errors, the margins in words, and the protocols."""
+    encoders = results.get("encoders", {})
+    protocols = list(dict.fromkeys(protocol for scores in encoders.values() for protocol in scores))
+    if not protocols:
+        yield "<p>No accuracy was measured: that needs labelled images.</p>"
+        return
+    told = [protocol for protocol in protocols if protocol in results.get("protocols", {})]
+    yield "<div class='scroll'><table class='accuracy'><thead><tr><th scope='col'>Features</th>"
+    for protocol in protocols:
+        mark = f"<sup>{told.index(protocol) + 1}</sup>" if protocol in told else ""
+        yield f"<th scope='col'>{_protocol_name(protocol)}{mark}</th>"
+    yield "</tr></thead><tbody>"
+    for encoder, scores in encoders.items():
+        cells = "".join(_score_cell(scores.get(protocol)) for protocol in protocols)
+        yield f"<tr><th scope='row'>{escape(encoder)}</th>{cells}</tr>"
+    yield "</tbody></table></div>"
+    for protocol, margins in results.get("margins", {}).items():
+        yield f"<p>{_margin_sentence(protocol, encoders, margins)}</p>"
+    yield "<p class='reading'>Accuracy on the test images ± one standard error.</p>"
+    if told:
+        yield _list("ol", [escape(results["protocols"][name]) for name in told], "footnotes")
+
+
+def _score_cell(score: dict[str, float] | None) -> str:
+    if score is None:
+        return "<td>–</td>"
+    percent = 100 * score["accuracy"]
+    return (
+        f"<td><span class='bar'><i style='width:{percent:.1f}%'></i></span>"
+        f"<b>{percent:.1f}</b> ± {100 * score['standard_error']:.1f} %</td>"
+    )
+
+
+def _margin_sentence(protocol: str, encoders: dict[str, Any], margins: dict[str, dict[str, float]]) -> str:
+    """For instance: "k-NN: 57.1 % is 21.3 points (18 standard errors) above a random-init encoder."."""
+    accuracy = encoders.get("pretrained", {}).get(protocol, {}).get("accuracy")
+    subject = "pretrained" if accuracy is None else f"{100 * accuracy:.1f} %"
+    clauses = [_margin(FLOORS.get(floor, floor), m["difference"], m["standard_error"]) for floor, m in margins.items()]
+    return f"<b>{_protocol_name(protocol)}</b>: {subject} is {' and '.join(clauses)}."
+
+
+def _margin(floor: str, difference: float, standard_error: float) -> str:
+    errors = abs(difference) / standard_error if standard_error else float("inf")
+    size = f"{100 * abs(difference):.1f} points"
+    if np.isfinite(errors):
+        doubt = "" if errors >= CLEAR else ", no clear difference"
+        size += f" ({errors:.{0 if errors >= 10 else 1}f} standard errors{doubt})"
+    return f"{size} {'above' if difference >= 0 else 'below'} {escape(floor)}"
+
+
+def _protocol_name(protocol: str) -> str:
+    return escape(PROTOCOLS.get(protocol, protocol))
+
+
+def _panels(report: Report, folder: Path) -> Iterator[str]:
+    caption, pictures = report.panels
+    if pictures.size:
+        image = figures.draw_panels(pictures)
+        text = f"Each group, from left to right: {caption}."
+        yield _figure(image, folder / "views.png", alt=text, caption=escape(text))
+
+
+def _curves(curves: tuple[figures.Curve, ...], report: Report, folder: Path) -> Iterator[str]:
+    cards = []
+    for curve in curves:
+        image = figures.draw_curve(curve, report.metrics)
+        if image is not None:
+            alt = figures.describe_curve(curve, report.metrics)
+            cards.append(_figure(image, folder / f"{curve.name}.png", alt=alt, caption=curve.reading))
+    if cards:
+        yield _pairs(cards)
+    if cards and len(report.metrics) >= figures.SMOOTHED_FROM:
+        yield "<p class='reading'>Pale: what each row of the log says. Dark: the running mean.</p>"
+
+
+def _maps(report: Report, folder: Path) -> Iterator[str]:
+    """t-SNE maps side by side, as coloured points and again as the images themselves."""
+    if not report.maps:
+        return
+    labels, colours, how = report.map_labels, None, ""
+    if labels is not None:
+        names = _class_names(labels, report.class_names)
+        palette = figures.class_colours(len(names))
+        colours, how = palette[labels], ", coloured by class"
+        if len(names) <= figures.MOST_NAMED_CLASSES:
+            yield _legend(names, palette)
+    points, images = [], []
+    for name, at in report.maps.items():
+        label, path = f"<b>{escape(name)}</b>", folder / f"map_{_slug(name)}.png"
+        alt = f"t-SNE of {len(at):,} test images by their {name} features{how}."
+        points.append(_figure(figures.draw_map(at, colours), path, alt=alt, caption=label))
+        path = folder / f"map_images_{_slug(name)}.png"
+        alt = f"The same map by {name} features, made of the images themselves."
+        collage = figures.draw_image_map(at, report.map_images)
+        images.append(_figure(collage, path, alt=alt, caption=f"{label}, as images"))
+    yield _pairs(points + images)
+    yield (
+        "<p class='reading'>t-SNE lays out the same test images by how near their features are. Which images lie "
+        "together means something; directions, and the distances between groups, do not.</p>"
+    )
+
+
+def _class_names(labels: np.ndarray, names: tuple[str, ...] | None) -> list[str]:
+    """A name for each class that is known or occurs."""
+    known = list(names or ())
+    return known + [f"class {label}" for label in range(len(known), int(labels.max()) + 1)]
+
+
+def _legend(names: list[str], palette: np.ndarray) -> str:
+    items = []
+    for name, colour in zip(names, palette, strict=True):
+        red, green, blue = np.rint(255 * colour).astype(int)
+        items.append(f"<i style='background:rgb({red},{green},{blue})'></i>{escape(name)}")
+    return _list("ul", items, "legend")
+
+
+def _neighbours(report: Report, folder: Path) -> Iterator[str]:
+    cards = []
+    for name, pictures in report.neighbours.items():
+        labels = (report.neighbour_labels or {}).get(name)
+        caption = f"<b>{escape(name)}</b>"
+        if labels is not None:
+            right = labels[:, 1:] == labels[:, :1]
+            caption += f": {right.sum()} of {right.size} neighbours are of the query's class"
+        k = pictures.shape[1] - 1
+        alt = f"{len(pictures)} test images, each with its {k} nearest training images by their {name} features."
+        image = figures.draw_neighbours(pictures, labels)
+        cards.append(_figure(image, folder / f"neighbours_{_slug(name)}.png", alt=alt, caption=caption))
+    if cards:
+        yield _pairs(cards)
+        frames = " Green frames: the same class; vermilion frames: another." if report.neighbour_labels else ""
+        yield (
+            "<p class='reading'>On the left of each row a test image, then the training images whose features are "
+            f"most like its own, nearest first.{frames}</p>"
+        )
+
+
+def _config(config: dict[str, Any]) -> Iterator[str]:
+    if config:
+        yield "<details><summary>All fields that are set, by their names on the command line</summary>"
+        yield f"<div class='config'>{_tree(config)}</div></details>"
+
+
+def _tree(config: dict[str, Any], prefix: str = "") -> str:
+    """A table of the fields at this level, then those of the levels below; fields that are None are left out."""
+    rows, below = "", ""
+    for name, value in config.items():
+        if isinstance(value, dict):
+            below += _tree(value, f"{prefix}{name}.")
+        elif value is not None:
+            rows += f"<tr><th scope='row'>{escape(prefix + name)}</th><td>{escape(str(value)) or '–'}</td></tr>"
+    return (f"<table>{rows}</table>" if rows else "") + below
+
+
+def _notes(notes: list[str]) -> Iterator[str]:
+    if notes:
+        yield _list("ul", [escape(note) for note in notes])
+
+
+def _list(tag: str, items: list[str], style: str = "") -> str:
+    """A list of pieces of HTML."""
+    return f"<{tag} class='{style}'>" + "".join(f"<li>{item}</li>" for item in items) + f"</{tag}>"
+
+
+def _pairs(cards: list[str]) -> str:
+    return "<div class='pairs'>" + "\n".join(cards) + "</div>"
+
+
+def _figure(image: Image.Image, path: Path, *, alt: str, caption: str) -> str:
+    """The image on a card, inlined; it is also written to `path`. `caption` is HTML."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    path.write_bytes(buffer.getvalue())
+    data = base64.b64encode(buffer.getvalue()).decode()
+    width, height = image.size
+    return (
+        f"<figure><img alt='{escape(alt)}' width='{width}' height='{height}' src='data:image/png;base64,{data}'>"
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _slug(name: str) -> str:
+    """A name that is safe in a file name."""
+    return re.sub(r"\W+", "_", name)
+
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1f2328; --muted: #667085; --line: #e4e7ec; --ground: #fbfbfa;
+  --accent: #3563a8; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --muted: #9aa4b2; --line: #2d333b; --ground: #15181c;
+  --accent: #7ea6e0; } img { filter: brightness(0.92); } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--ground); color: var(--ink); line-height: 1.55; font-size: 16px;
+  font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
+main { max-width: 1000px; margin: 0 auto; padding: 3rem 1.25rem 5rem; }
+h1 { font-size: 1.9rem; line-height: 1.2; margin: 0; letter-spacing: -0.01em; }
+h2 { font-size: 1.15rem; margin: 0 0 1rem; }
+section { margin-top: 2.75rem; padding-top: 1.5rem; border-top: 1px solid var(--line); }
+p { margin: 0.5rem 0; max-width: 46rem; }
+.facts, .reading, .footnotes, figcaption { color: var(--muted); font-size: 0.875rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th { text-align: left; font-weight: 500; }
+.accuracy { width: 100%; margin-bottom: 1rem; }
+.accuracy th, .accuracy td { padding: 0.6rem 1rem 0.6rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
+.accuracy thead th { color: var(--muted); font-size: 0.875rem; }
+.accuracy tbody tr:first-child { font-size: 1.1rem; }
+.accuracy tbody tr:first-child i { background: var(--accent); }
+.bar { display: inline-block; width: 7rem; height: 0.4rem; margin-right: 0.75rem; vertical-align: 0.15em;
+  background: var(--line); border-radius: 1rem; overflow: hidden; }
+.bar i { display: block; height: 100%; background: var(--muted); border-radius: 1rem; }
+sup { line-height: 0; color: var(--muted); }
+.facts { max-width: none; }
+.footnotes { padding-left: 1.2rem; margin: 0.25rem 0 0; }
+.pairs { display: grid; gap: 1.25rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 380px), 1fr)); }
+figure { margin: 0; }
+img { display: block; width: 100%; height: auto; padding: 0.75rem; background: #fff; border: 1px solid var(--line);
+  border-radius: 10px; }
+figcaption { padding: 0.5rem 0.25rem 0; }
+figcaption b { color: var(--ink); font-weight: 600; }
+.legend { display: flex; flex-wrap: wrap; gap: 0.25rem 1.1rem; list-style: none; padding: 0; margin: 0 0 1rem;
+  font-size: 0.875rem; }
+.legend i { display: inline-block; width: 0.7rem; height: 0.7rem; margin-right: 0.4rem; border-radius: 50%; }
+summary { cursor: pointer; color: var(--accent); }
+.config { columns: 22rem; column-gap: 2.5rem; margin-top: 1rem;
+  font: 0.8rem/1.5 ui-monospace, Menlo, Consolas, monospace; }
+.config table { width: 100%; margin-bottom: 1rem; break-inside: avoid; }
+.config th, .config td { padding: 0.15rem 1rem 0.15rem 0; vertical-align: top; border-bottom: 1px solid var(--line); }
+.config th { color: var(--muted); font-weight: 400; width: 60%; }
+.config td { overflow-wrap: anywhere; }
+@media (max-width: 640px) { .bar { display: none; } }
+"""

@@ -1,0 +1,96 @@
+"""What every method must hold, whatever it does."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ssljax.build import build_method
+from ssljax.collectives import example_keys
+from ssljax.engine.mesh import make_mesh, to_devices
+from ssljax.engine.step import make_train
+
+MESHES = [(1, 1), (4, 1), (1, 4), (2, 2)]
+
+
+def trained(method, batches, shape, *, accumulate=1):
+    """State after one plain SGD step a batch on a mesh, and the metrics of the last."""
+    mesh = make_mesh(*shape, devices=jax.devices()[: shape[0] * shape[1]])
+    example = jax.tree.map(lambda x: x[:2], batches[0])
+    init, step, _ = make_train(method, optax.sgd(0.01), mesh, example, accumulate=accumulate)
+    state = init()
+    for batch in batches:
+        state, metrics = step(state, to_devices(batch, mesh))
+    assert step._cache_size() == 1, "the step was compiled more than once"
+    return jax.device_get((state, metrics))
+
+
+def largest_difference(a, b):
+    gaps = jax.tree.map(lambda x, y: np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64)).max(initial=0.0), a, b)
+    return max(jax.tree.leaves(gaps))
+
+
+def test_same_state_on_every_mesh(method, batches):
+    """Plain SGD hides no factor: state and metrics after five steps agree to rounding on 1x1, 4x1, 1x4 and 2x2."""
+    whole = trained(method, batches, (1, 1))
+    for shape in MESHES[1:]:
+        spread = trained(method, batches, shape)
+        assert largest_difference(whole[0], spread[0]) < 5e-6, shape
+        assert largest_difference(whole[1], spread[1]) < 1e-4, shape
+
+
+def test_every_part_of_the_state_moves(method, batches):
+    """Parameters, statistics, targets and queues: nothing that is kept is dead, and nothing starts where it ends."""
+    init, step, _ = make_train(method, optax.sgd(0.01), make_mesh(1, 1, jax.devices()[:1]), batches[0])
+    before = jax.device_get(init())
+    state = init()
+    for batch in batches[:3]:
+        state, _ = step(state, batch)
+    after = jax.device_get(state)
+    still = [
+        jax.tree_util.keystr(path)
+        for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True)
+        if np.array_equal(a, b)
+    ]
+    # A key's bias under softmax attention shifts all logits of a query alike: it has no gradient.
+    assert [name for name in still if "'key']['bias']" not in name] == []
+
+
+def test_gradients_are_accumulated_exactly_or_not_at_all(method, batches):
+    if not method.mean_over_examples:
+        with pytest.raises(ValueError, match="cannot be accumulated"):
+            trained(method, batches[:1], (1, 1), accumulate=2)
+        return
+    whole = trained(method, batches, (1, 1))
+    for shape, accumulate in (((1, 1), 4), ((2, 2), 2)):
+        assert largest_difference(whole[0], trained(method, batches, shape, accumulate=accumulate)[0]) < 5e-6
+
+
+def test_views_depend_on_the_example_and_not_on_its_neighbours(method, batches):
+    keys = example_keys(jax.random.key(3), 16)
+    whole = method.views(keys, batches[0])
+    part = method.views(keys[12:], jax.tree.map(lambda x: x[12:], batches[0]))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[12:], b, atol=1e-5), whole, part)
+
+
+def test_features_and_pictures(method, batches):
+    variables = method.init(jax.random.key(0), batches[0])
+    features = method.features(variables, batches[0])
+    assert features.shape == (16, method.encoder.num_features) and features.dtype == jnp.float32
+    caption, pictures = method.show(variables, batches[0], example_keys(jax.random.key(0), 16))
+    assert caption and pictures.ndim == 5 and pictures.shape[-1] == 3
+    assert float(pictures.min()) >= 0 and float(pictures.max()) <= 1
+
+
+def test_computes_in_bfloat16_with_float32_parameters_and_loss(config, batches):
+    """Half precision is of the computation alone, and stays near the full one."""
+    losses = {}
+    for dtype in ("float32", "bfloat16"):
+        config.dtype = dtype
+        state, metrics = trained(build_method(config), batches[:1], (1, 1))
+        assert {x.dtype for x in jax.tree.leaves(state)} <= {np.dtype("float32"), np.dtype("int32")}
+        assert metrics["loss"].dtype == np.float32
+        losses[dtype] = float(metrics["loss"])
+    assert losses["bfloat16"] != losses["float32"]
+    np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.05)

@@ -1,0 +1,78 @@
+"""Who may import whom (see the design): methods know losses, models and views; nothing below knows a method."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "ssljax"
+SHARED = {"collectives", "schedules", "typing"}
+ALLOWED = {
+    "collectives": {"typing"},
+    "schedules": {"typing"},
+    "typing": set(),
+    "losses": SHARED,
+    "models": SHARED,
+    "views": SHARED,
+    "data": SHARED,
+    "methods": SHARED | {"losses", "models", "views"},
+    "engine": SHARED,
+    "evals": SHARED,
+}
+
+
+def part_of(path: Path) -> str:
+    """ssljax/losses/contrastive.py is part of losses, ssljax/typing.py of typing."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_parts(source: str) -> set[str]:
+    """The parts of ssljax that a file imports, wherever in the file it does so."""
+    parts = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "relative imports are not used here"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        parts |= {name.split(".")[1] for name in names if name.startswith("ssljax.")}
+    return parts
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if part_of(path) in ALLOWED)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_file_imports_only_what_its_part_may(path):
+    part = part_of(path)
+    assert imported_parts(path.read_text()) <= ALLOWED[part] | {part}
+
+
+def test_every_part_is_found():
+    assert {part_of(path) for path in FILES} == set(ALLOWED)
+
+
+def test_all_ways_to_import_are_seen():
+    """What the test above rests on."""
+    source = """
+import os, ssljax.losses
+from ssljax import models
+from ssljax.views.masks import Mask
+def f():
+    import ssljax.data.folder
+"""
+    assert imported_parts(source) == {"losses", "models", "views", "data"}
+
+
+def test_losses_import_nothing_heavy():
+    """A notebook that wants one loss loads neither another framework nor the engine's libraries."""
+    code = "import sys, ssljax.losses; print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    run = subprocess.run(command, check=True, capture_output=True, text=True, cwd=PACKAGE.parent)
+    roots = {name.split(".")[0] for name in run.stdout.split()}
+    assert "jax" in roots
+    assert not roots & {"tensorflow", "torch", "orbax", "grain", "matplotlib"}
