@@ -36,7 +36,9 @@ def build_method(config: ConfigDict) -> Method:
     if config.dtype not in ("float32", "bfloat16"):
         raise ValueError(f"dtype '{config.dtype}' is unknown; use 'float32' or 'bfloat16'.")
     encoder = make_encoder(**set_fields(config.encoder), dtype=jnp.dtype(config.dtype))
-    return make_method(**set_fields(config.method), encoder=encoder, augmentations=make_views(**set_fields(config.views)))
+    return make_method(
+        **set_fields(config.method), encoder=encoder, augmentations=make_views(**set_fields(config.views))
+    )
 
 
 def build_source(config: ConfigDict, split: str) -> Source:
@@ -74,16 +76,32 @@ def build_run(config: ConfigDict, *, examples: int, example: PyTree, devices=Non
     steps_per_epoch = examples / config.batch_size
     total = config.steps or round(config.epochs * steps_per_epoch)
     if total < 1:
-        raise ValueError(f"{config.epochs} epochs of {examples} examples are less than one batch of {config.batch_size}: set --config.steps.")
+        raise ValueError(
+            f"{config.epochs} epochs of {examples} examples are less than one batch of {config.batch_size}: set "
+            "--config.steps."
+        )
     o = config.optimizer
     schedule = make_schedule(
-        base=o.learning_rate, scaling=o.scaling, batch_size=config.batch_size, total=total, final=o.final, kind=o.schedule,
-        warmup=round(o.warmup_epochs * steps_per_epoch), steps_per_epoch=max(1, round(steps_per_epoch)) if o.per_epoch else 0,
-    )  # fmt: skip
+        base=o.learning_rate,
+        scaling=o.scaling,
+        batch_size=config.batch_size,
+        total=total,
+        final=o.final,
+        kind=o.schedule,
+        warmup=round(o.warmup_epochs * steps_per_epoch),
+        steps_per_epoch=max(1, round(steps_per_epoch)) if o.per_epoch else 0,
+    )
     optimizer = make_optimizer(
-        o.name, schedule, momentum=o.momentum, b2=o.b2, weight_decay=o.weight_decay, exclude=tuple(o.exclude), trust=o.trust,
-        layer_decay=o.layer_decay, clip_norm=o.clip_norm,
-    )  # fmt: skip
+        o.name,
+        schedule,
+        momentum=o.momentum,
+        b2=o.b2,
+        weight_decay=o.weight_decay,
+        exclude=tuple(o.exclude),
+        trust=o.trust,
+        layer_decay=o.layer_decay,
+        clip_norm=o.clip_norm,
+    )
     init, step, abstract = make_train(
         method, optimizer, mesh, example, seed=config.seed, accumulate=config.accumulate, learning_rate=schedule
     )

@@ -34,7 +34,10 @@ def one_sentence() -> Iterator[None]:
             raise
         text = str(error)
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            text = f"the disk is full ({error.filename or 'while writing'}); make room, then run the same command again: it goes on from the last complete checkpoint."
+            text = (
+                f"the disk is full ({error.filename or 'while writing'}); make room, then run the same command "
+                "again: it goes on from the last complete checkpoint."
+            )
         sys.exit(f"error: {text}")
 
 
@@ -44,10 +47,18 @@ def _parse(arguments: list[str]) -> list[str]:
         left = flags.FLAGS(arguments)
     except flags.Error as error:
         raise ValueError(f"{error}") from error
-    except (AttributeError, KeyError, TypeError) as error:  # ml_collections: a field that is not there, or of another type
-        raise ValueError(f"the config cannot be changed like that: {' '.join(str(error.args[0] if error.args else error).split())}") from error
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+    ) as error:  # ml_collections: a field that is not there, or of another type
+        raise ValueError(
+            f"the config cannot be changed like that: {' '.join(str(error.args[0] if error.args else error).split())}"
+        ) from error
     except FileNotFoundError as error:
-        raise ValueError(f"there is no config file {error.filename}; the ones that come with ssljax are in configs/.") from error
+        raise ValueError(
+            f"there is no config file {error.filename}; the ones that come with ssljax are in configs/."
+        ) from error
     if len(left) > 1:
         raise ValueError(f"'{left[1]}' is not a flag; write --config.field=value.")
     return left

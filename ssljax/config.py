@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,10 @@ def base_config(method: str) -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.method = {"name": method, **_defaults(METHODS[method], without=("encoder", "augmentations"))}
-    config.encoder = {"name": "", **_placeholders(ENCODERS, without=("stages", "bottleneck", "dtype", "parent", "name"))}
+    config.encoder = {
+        "name": "",
+        **_placeholders(ENCODERS, without=("stages", "bottleneck", "dtype", "parent", "name")),
+    }
     config.views = {"name": "", **_placeholders({**RECIPES, "all": Augment})}
     config.data = {
         "source": "demo",  # demo, tfds:NAME, folder:PATH or npz:PATH
@@ -85,9 +88,15 @@ def remember(config: ConfigDict, workdir: Path) -> None:
             a, b = _flat(theirs), _flat(mine)
             shown = ", ".join(f"{n} is {a.get(n, 'absent')} there and {b.get(n, 'absent')} here" for n in names[:3])
             more = f" (and {len(names) - 3} more fields)" if len(names) > 3 else ""
-            raise ValueError(f"{workdir} holds a run of another config: {shown}{more}; choose another --workdir, or give the old values to go on.")
+            raise ValueError(
+                f"{workdir} holds a run of another config: {shown}{more}; choose another --workdir, or give the old "
+                "values to go on."
+            )
     elif any((workdir / "checkpoints").glob("*")):
-        raise ValueError(f"{workdir} has checkpoints but no config.json, so it cannot be told what they are; choose another --workdir.")
+        raise ValueError(
+            f"{workdir} has checkpoints but no config.json, so it cannot be told what they are; choose another "
+            "--workdir."
+        )
     workdir.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text(json.dumps(mine, indent=2))
@@ -102,7 +111,9 @@ def recall(workdir: Path) -> ConfigDict:
     try:
         return ConfigDict(json.loads(path.read_text()))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged ({error}); bring it back from a copy, or start again in another --workdir.") from None
+        raise ValueError(
+            f"{path} is damaged ({error}); bring it back from a copy, or start again in another --workdir."
+        ) from None
 
 
 def _defaults(function: Callable, without: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -110,7 +121,7 @@ def _defaults(function: Callable, without: tuple[str, ...] = ()) -> dict[str, An
     return {name: p.default for name, p in parameters if name not in without}
 
 
-def _placeholders(table: dict[str, Callable], without: tuple[str, ...] = ()) -> dict[str, Any]:
+def _placeholders(table: Mapping[str, Callable], without: tuple[str, ...] = ()) -> dict[str, Any]:
     """All fields that any entry of a table has, typed by its default, without a value."""
     fields: dict[str, Any] = {}
     for entry in table.values():
@@ -123,7 +134,7 @@ def _placeholders(table: dict[str, Callable], without: tuple[str, ...] = ()) -> 
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    flat = {}
+    flat: dict[str, str] = {}
     for name, value in tree.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: json.dumps(value)}
     return flat

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
@@ -38,7 +39,9 @@ BATCH = 256
 GALLERY_BANK, GALLERY_TEST, QUERIES, NEIGHBOURS, PANELS, THUMBNAIL = 2000, 800, 8, 6, 8, 64
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run.")
-PROTOCOL = flags.DEFINE_list("protocol", None, "knn, linear: which to run, and fail without labels; by default all that can be.")
+PROTOCOL = flags.DEFINE_list(
+    "protocol", None, "knn, linear: which to run, and fail without labels; by default all that can be."
+)
 
 Scores = dict[str, dict[str, Score]]
 
@@ -51,7 +54,8 @@ def main() -> None:
 
 
 def evaluate(workdir: Path, protocols: list[str] | None = None) -> dict[str, Any]:
-    """Evaluate the newest checkpoint; returns what `results.json` holds. `protocols`: None for all that the labels allow."""
+    """Evaluate the newest checkpoint; returns what `results.json` holds. `protocols`: None for all that the labels
+    allow."""
     for protocol in protocols or ():
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol '{protocol}' is unknown; use {', '.join(PROTOCOLS)}.")
@@ -68,7 +72,11 @@ def evaluate(workdir: Path, protocols: list[str] | None = None) -> dict[str, Any
         results |= _summary(scores, described)
         results["examples"]["test"] = len(next(iter(scores["pretrained"].values())).correct)
         print("\n".join(_table(results)))
-    notes += [f"{len(s.skipped)} of the files could not be decoded, such as {next(iter(s.skipped))}." for s in (train, test) if s and s.skipped]
+    notes += [
+        f"{len(s.skipped)} of the files could not be decoded, such as {next(iter(s.skipped))}."
+        for s in (train, test)
+        if s and s.skipped
+    ]
     for note in notes:
         print(f"note: {note}")
     part = workdir / "results.json.part"
@@ -86,7 +94,9 @@ def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Sour
         train.require_labels()
         test.require_labels()
         if train.class_names != test.class_names:
-            raise DataError(f"{train.name} and {test.name} do not have the same classes; give both splits the same class names.")
+            raise DataError(
+                f"{train.name} and {test.name} do not have the same classes; give both splits the same class names."
+            )
     except DataError as error:
         if must_have_labels:
             raise
@@ -122,13 +132,15 @@ def _scores(encoders, train, test, canvas, protocols, settings) -> tuple[Scores,
         if "knn" in protocols:
             scores[name]["knn"] = knn(*bank, *queries, k=settings.k, temperature=settings.temperature)
             described["knn"] = (
-                f"weighted k-NN, k = {settings.k}, cosine similarity, T = {settings.temperature}; un-augmented features of "
+                f"weighted k-NN, k = {settings.k}, cosine similarity, T = {settings.temperature}; un-augmented "
+                "features of "
                 f"{len(bank[0])} training images; {len(queries[0])} test images"
             )
         if "linear" in protocols:
             scores[name]["linear"], _ = linear_probe(*bank, *queries)
             described["linear"] = (
-                "logistic regression (50 iterations of L-BFGS) on standardised, un-augmented, frozen features; L2 penalty chosen on a "
+                "logistic regression (50 iterations of L-BFGS) on standardised, un-augmented, frozen features; L2 "
+                "penalty chosen on a "
                 f"held-out fifth of the {len(bank[0])} training images; {len(queries[0])} test images"
             )
     return scores, described
@@ -161,7 +173,9 @@ def _table(results: dict[str, Any]) -> list[str]:
     for protocol, floors in results["margins"].items():
         parts = []
         for floor, m in floors.items():
-            size = f"{m['difference'] / m['standard_error']:.1f} standard errors" if m["standard_error"] else "no spread"
+            size = (
+                f"{m['difference'] / m['standard_error']:.1f} standard errors" if m["standard_error"] else "no spread"
+            )
             parts.append(f"{100 * m['difference']:+.1f} points over {floor} ({size})")
         lines.append(f"{titles[protocol]}: pretrained is {', '.join(parts)}")
     return [*lines, *(f"{titles[p]} protocol: {text}" for p, text in results["protocols"].items()), ""]
@@ -203,7 +217,11 @@ def _report(config, run, state, encoders, train, test, results, notes, workdir) 
             map_labels=labels if labelled else None,
             class_names=train.class_names,
             neighbours={n: np.concatenate([images[queries, None], bank_images[i]], axis=1) for n, i in found.items()},
-            neighbour_labels={n: np.concatenate([labels[queries, None], bank_labels[i]], axis=1) for n, i in found.items()} if labelled else None,
+            neighbour_labels={
+                n: np.concatenate([labels[queries, None], bank_labels[i]], axis=1) for n, i in found.items()
+            }
+            if labelled
+            else None,
             notes=notes,
         ),
         workdir,
@@ -211,7 +229,8 @@ def _report(config, run, state, encoders, train, test, results, notes, workdir) 
 
 
 def _panels(run: Run, state: TrainState, batch: dict[str, np.ndarray]) -> tuple[str, np.ndarray]:
-    caption, pictures = run.method.show(state, batch, example_keys(jax.random.key(0), len(batch["image"])))
+    arrays = jax.tree.map(jnp.asarray, batch)
+    caption, pictures = run.method.show(state, arrays, example_keys(jax.random.key(0), len(batch["image"])))
     return caption, np.asarray(pictures)
 
 

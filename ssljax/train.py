@@ -29,13 +29,18 @@ from ssljax.typing import TrainState
 STOPPED = 75
 """Exit code of a run that was told to stop and has saved: EX_TEMPFAIL, try again."""
 
-CONFIG = config_flags.DEFINE_config_file("config", lock_config=True, help_string="A config file, and its variant after a colon.")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", lock_config=True, help_string="A config file, and its variant after a colon."
+)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: config, checkpoints, metrics, report.")
 
 
 def main() -> int:
     if CONFIG.value is None or WORKDIR.value is None:
-        raise ValueError("--config and --workdir are both needed, for instance --config=configs/images/simclr.py:demo --workdir=runs/simclr.")
+        raise ValueError(
+            "--config and --workdir are both needed, for instance --config=configs/images/simclr.py:demo "
+            "--workdir=runs/simclr."
+        )
     quiet_logs()
     return train(CONFIG.value, Path(WORKDIR.value))
 
@@ -47,27 +52,38 @@ def train(config, workdir: Path) -> int:
     run = build_run(config, examples=len(source), example=example_batch(config, source))
     remember(config, workdir)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep, best="knn")
-    state = checkpoints.restore(run.abstract)
-    resumed = state is not None
-    state = state if resumed else run.init()
+    state = checkpoints.restore(run.abstract) or run.init()
     start = int(state.step)
     logs = Logs(workdir, total=run.total, start=start, wandb=config.log.wandb, config=config.to_dict())
     parameters = sum(x.size for x in jax.tree.leaves(run.abstract.params))
     logs.say(
-        f"{config.method.name}: {config.encoder.name} and heads, {parameters / 1e6:.2f} M parameters; {len(source)} images of {source.name}; "
+        f"{config.method.name}: {config.encoder.name} and heads, {parameters / 1e6:.2f} M parameters; {len(source)} "
+        f"images of {source.name}; "
         f"{run.total} steps of {config.batch_size} on {run.mesh.devices.size} device(s)"
-        + (f"; going on from step {start}" if resumed else "")
+        + (f"; going on from step {start}" if start else "")
     )
     batches = train_batches(
-        source, batch_size=config.batch_size, seed=config.seed, start_step=start, canvas=canvas_of(config, source),
-        process_index=jax.process_index(), process_count=jax.process_count(),
-    )  # fmt: skip
+        source,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        start_step=start,
+        canvas=canvas_of(config, source),
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
     try:
         _, complete = fit(
-            state, run.step, batches, mesh=run.mesh, total=run.total, batch_size=config.batch_size,
-            every=Every(config.log.every, config.evaluate.every, config.checkpoint.every), logs=logs,
-            checkpoints=checkpoints, evaluate=online_knn(config, run, source, logs),
-        )  # fmt: skip
+            state,
+            run.step,
+            batches,
+            mesh=run.mesh,
+            total=run.total,
+            batch_size=config.batch_size,
+            every=Every(config.log.every, config.evaluate.every, config.checkpoint.every),
+            logs=logs,
+            checkpoints=checkpoints,
+            evaluate=online_knn(config, run, source, logs),
+        )
     finally:
         logs.close()
         batches.close()
@@ -77,7 +93,8 @@ def train(config, workdir: Path) -> int:
 
 
 def online_knn(config, run: Run, source: Source, logs: Logs) -> Callable[[TrainState], dict[str, float]]:
-    """k-NN accuracy of the features on a part of the labelled data, or nothing where there are no labels to judge by."""
+    """k-NN accuracy of the features on a part of the labelled data, or nothing where there are no labels to judge
+    by."""
     e = config.evaluate
     if not e.every:
         return lambda state: {}

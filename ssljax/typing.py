@@ -8,11 +8,11 @@ from flax import struct
 Array = jax.Array
 PyTree = Any
 Batch = dict[str, Array]
-"""What the data pipeline yields: `image` (batch, height, width, 3) uint8, and `size` (batch, 2) where images were resized."""
+"""What the data pipeline yields: `image` (batch, height, width, 3) uint8, and `size` (batch, 2) where images were
+resized."""
 
 
-@struct.dataclass
-class Variables:
+class Variables(struct.PyTreeNode):
     """What a method starts from; `{}` where it has none of a kind."""
 
     params: PyTree
@@ -25,7 +25,6 @@ class Variables:
     """Whatever else moves without a gradient: a queue and its pointer, a centre, prototypes."""
 
 
-@struct.dataclass
 class TrainState(Variables):
     """The whole run: together with the step number it is all that a checkpoint holds."""
 
@@ -34,7 +33,8 @@ class TrainState(Variables):
 
 
 class Method(Protocol):
-    """One self-supervised system. Frozen, hashable by identity, and free of state: everything that changes is an argument.
+    """One self-supervised system. Frozen, hashable by identity, and free of state: everything that changes is an
+    argument.
 
     `axis` is the mesh axis over which the batch is split by hand, or None on a single shard; a method that needs the
     global batch gathers over it. `key` is the step's, the same on all shards; `keys` holds one key for each example,
@@ -52,9 +52,12 @@ class Method(Protocol):
     def views(self, keys: Array, batch: Batch) -> PyTree:
         """What the method sees of a batch: augmentation and masks, outside the gradient."""
 
-    def loss(self, params: PyTree, state: TrainState, views: PyTree, key: Array, axis: str | None) -> tuple[Array, dict]:
+    def loss(
+        self, params: PyTree, state: TrainState, views: PyTree, key: Array, axis: str | None
+    ) -> tuple[Array, dict]:
         """The objective on this shard, and `aux`: what `update` needs, and for the monitors `metrics` (scalars),
-        `features` (batch, dim) and `embeddings` (what the loss compares: a tuple with an array for each view, or ())."""
+        `features` (batch, dim) and `embeddings` (what the loss compares: a tuple with an array for each view, or
+        ())."""
 
     def update(self, state: TrainState, aux: dict, axis: str | None) -> TrainState:
         """What moves without a gradient, after the optimiser's step."""

@@ -2,11 +2,11 @@
 
     python -m ssljax.train --config=configs/images/moco_v2.py:demo --workdir=runs/moco_v2
 
-| variant   | data                    | encoder              | hardware, time       | expected                             | status   |
-|-----------|-------------------------|----------------------|----------------------|--------------------------------------|----------|
-| :demo     | embedded, 8,000 images  | ResNet-8             | 2 CPU cores, minutes | both floors beaten, docs/results.md  | measured |
-| :cifar10  | tfds:cifar10            | ResNet-18, 3x3 stem  | one accelerator      | 82.6 % k-NN (official demo's, linear head) | not run |
-| :imagenet | tfds:imagenet2012       | ResNet-50            | 8 accelerators       | 67.5 % linear (paper, 200 epochs)    | not run  |
+| variant     | data              | encoder   | hardware       | expected                            | status   |
+|-------------|-------------------|-----------|----------------|-------------------------------------|----------|
+| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores    | beats both floors (docs/results.md) | measured |
+| `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator  | 82.6 % k-NN (official demo)         | not run  |
+| `:imagenet` | tfds:imagenet2012 | ResNet-50 | 8 accelerators | 67.5 % linear (paper)               | not run  |
 """
 
 from ssljax.config import base_config, variant_of
@@ -19,7 +19,9 @@ def demo():
     config.encoder.update(name="resnet8", bn_groups=4)
     config.views.update(name="moco_v2", size=32, blur=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD)
     config.epochs = 12.0
-    config.optimizer.update(name="adamw", learning_rate=2e-3, scaling="none", b2=0.999, weight_decay=1e-4, warmup_epochs=1.0)
+    config.optimizer.update(
+        name="adamw", learning_rate=2e-3, scaling="none", b2=0.999, weight_decay=1e-4, warmup_epochs=1.0
+    )
     config.log.every = 10
     config.evaluate.update(every=75, train_examples=2000, test_examples=1000)
     config.checkpoint.every = 75

@@ -2,11 +2,11 @@
 
     python -m ssljax.train --config=configs/images/simclr.py:demo --workdir=runs/simclr
 
-| variant   | data                    | encoder              | hardware, time       | expected                             | status   |
-|-----------|-------------------------|----------------------|----------------------|--------------------------------------|----------|
-| :demo     | embedded, 8,000 images  | ResNet-8             | 2 CPU cores, minutes | both floors beaten, docs/results.md  | measured |
-| :cifar10  | tfds:cifar10            | ResNet-18, 3x3 stem  | one accelerator      | 91 % linear (reference code's page)  | not run  |
-| :imagenet | tfds:imagenet2012       | ResNet-50            | 32 accelerators      | 69.1 % linear (paper, 1000 epochs)   | not run  |
+| variant     | data              | encoder   | hardware        | expected                            | status   |
+|-------------|-------------------|-----------|-----------------|-------------------------------------|----------|
+| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores     | beats both floors (docs/results.md) | measured |
+| `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator   | 91 % linear (reference code)        | not run  |
+| `:imagenet` | tfds:imagenet2012 | ResNet-50 | 32 accelerators | 69.1 % linear (paper)               | not run  |
 """
 
 from ssljax.config import base_config, variant_of
@@ -18,7 +18,9 @@ def demo():
     config.encoder.name = "resnet8"
     config.views.update(name="simclr", size=32, strength=0.5, blur=0.0, scale=(0.2, 1.0))
     config.epochs = 9.0
-    config.optimizer.update(name="adamw", learning_rate=2e-3, scaling="none", b2=0.999, weight_decay=1e-4, warmup_epochs=1.0)
+    config.optimizer.update(
+        name="adamw", learning_rate=2e-3, scaling="none", b2=0.999, weight_decay=1e-4, warmup_epochs=1.0
+    )
     config.log.every = 10
     config.evaluate.update(every=70, train_examples=2000, test_examples=1000)
     config.checkpoint.every = 70
@@ -26,7 +28,7 @@ def demo():
 
 
 def cifar10():
-    """The reference code's command for CIFAR-10; its jitter is halved and nothing is blurred, as in the paper's appendix B.9."""
+    """The reference code's command for CIFAR-10; its jitter is halved and nothing blurred (the paper's appendix B.9)."""
     config = base_config("simclr")
     config.method.update(projector=(512, 128), temperature=0.5)
     config.encoder.update(name="resnet18", stem="cifar")

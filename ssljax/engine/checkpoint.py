@@ -1,4 +1,5 @@
-"""Checkpoints: complete or not there, the best and the newest kept, and a damaged one not fatal while an older one reads."""
+"""Checkpoints: complete or not there, the best and the newest kept, and a damaged one not fatal while an older one
+reads."""
 
 import logging
 from collections.abc import Iterator
@@ -45,7 +46,8 @@ class Checkpoints:
             self._manager.save(int(state.step), args=ocp.args.StandardSave(state), metrics=metrics or None)
 
     def restore(self, abstract: PyTree, step: int | None = None) -> TrainState | None:
-        """The newest state that can be read (or that of `step`), laid out as `abstract` says; None if there is none at all.
+        """The newest state that can be read (or that of `step`), laid out as `abstract` says; None if there is none
+        at all.
 
         A newer one that cannot be read is named in the log and moved aside. Raises CheckpointError if none can.
         """
@@ -64,7 +66,8 @@ class Checkpoints:
         if damaged:
             names = ", ".join(str(self.directory / str(s)) for s in damaged)
             raise CheckpointError(
-                f"no checkpoint can be read: {names} damaged, or of another version; bring one back from a copy, or start again in another --workdir."
+                f"no checkpoint can be read: {names} damaged, or of another version; bring one back from a copy, or "
+                "start again in another --workdir."
             )
         return None
 
@@ -99,6 +102,7 @@ class Checkpoints:
             full = "No space left" in text or "RESOURCE_EXHAUSTED" in text
             reason = "the disk is full" if full else text[:300]
             raise CheckpointError(
-                f"the checkpoint in {self.directory} could not be written ({reason}); make room or choose another --workdir, then "
+                f"the checkpoint in {self.directory} could not be written ({reason}); make room or choose another "
+                "--workdir, then "
                 "run the same command again: it goes on from the last complete checkpoint."
             ) from error

@@ -21,13 +21,16 @@ SHOWN = {
 class Logs:
     """Writes the metrics of a run; on any process but the first, every call does nothing.
 
-    total, start: the last step of the run and the one it goes on from. What a killed run had written of later steps is cut
+    total, start: the last step of the run and the one it goes on from. What a killed run had written of later steps
+    is cut
     away, for it will be written again. wandb: name of a Weights & Biases project, or "".
 
     Raises ValueError if wandb is asked for and not installed.
     """
 
-    def __init__(self, workdir: Path, *, total: int, start: int = 0, wandb: str = "", config: dict[str, Any] | None = None):
+    def __init__(
+        self, workdir: Path, *, total: int, start: int = 0, wandb: str = "", config: dict[str, Any] | None = None
+    ):
         self.active = jax.process_index() == 0
         if not self.active:
             return
@@ -104,5 +107,7 @@ def _start_wandb(project: str, workdir: Path, config: dict[str, Any] | None):
     try:
         import wandb
     except ImportError:
-        raise ValueError("--config.log.wandb needs the package: `pip install wandb`, or leave the field empty.") from None
+        raise ValueError(
+            "--config.log.wandb needs the package: `pip install wandb`, or leave the field empty."
+        ) from None
     return wandb.init(project=project, dir=workdir, name=workdir.name, config=config, resume="allow")

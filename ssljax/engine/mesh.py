@@ -18,7 +18,10 @@ def make_mesh(data: int = -1, fsdp: int = 1, devices=None) -> Mesh:
     if -1 in (data, fsdp) and n % max(data, fsdp) == 0:
         data, fsdp = (n // fsdp if data == -1 else data), (n // data if fsdp == -1 else fsdp)
     if data * fsdp != n or data < 1:
-        raise ValueError(f"a mesh of data={data} by fsdp={fsdp} does not fill {n} devices: change --config.mesh.data or --config.mesh.fsdp.")
+        raise ValueError(
+            f"a mesh of data={data} by fsdp={fsdp} does not fill {n} devices: change --config.mesh.data or "
+            "--config.mesh.fsdp."
+        )
     return jax.make_mesh((data, fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 

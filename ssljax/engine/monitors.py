@@ -46,12 +46,14 @@ def alarm(metrics: dict[str, float]) -> str | None:
     """A sentence that says what looks wrong and what to try, or None."""
     if metrics["feature_std"] < COLLAPSED_STD:
         return (
-            f"feature_std is {metrics['feature_std']:.3f}: all images get nearly the same representation. Lower the learning "
+            f"feature_std is {metrics['feature_std']:.3f}: all images get nearly the same representation. Lower the "
+            "learning "
             "rate, lengthen the warm-up, or check that the views are neither identical nor blank."
         )
     if metrics["effective_rank"] < COLLAPSED_RANK:
         return (
-            f"effective_rank is {metrics['effective_rank']:.2f}: the representation lives on a line. Lower the learning rate, "
+            f"effective_rank is {metrics['effective_rank']:.2f}: the representation lives on a line. Lower the "
+            "learning rate, "
             "raise the batch size, or strengthen the augmentation."
         )
     return None

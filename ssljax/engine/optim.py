@@ -105,7 +105,9 @@ def scale_by_layer(decay: float) -> optax.GradientTransformation:
     """
 
     def scaled(updates: PyTree, _: PyTree) -> PyTree:
-        layers = jax.tree_util.tree_map_with_path(lambda path, x: _layer(_names(path), x.ndim, len(x) if x.ndim else 0), updates)
+        layers = jax.tree_util.tree_map_with_path(
+            lambda path, x: _layer(_names(path), x.ndim, len(x) if x.ndim else 0), updates
+        )
         top = 1 + max(int(np.max(layer)) for layer in jax.tree.leaves(layers))
         return jax.tree.map(lambda x, layer: x * decay ** (top - np.where(layer < 0, top, layer)), updates, layers)
 
@@ -113,7 +115,8 @@ def scale_by_layer(decay: float) -> optax.GradientTransformation:
 
 
 def _layer(names: list[str], ndim: int, length: int) -> np.ndarray:
-    """Number of the encoder's layer that a parameter is in, -1 for what is above them all; an array if layers are stacked."""
+    """Number of the encoder's layer that a parameter is in, -1 for what is above them all; an array if layers are
+    stacked."""
     if names[0] != "encoder":
         return np.array(-1)
     if names[1].startswith(("stem", "patch_embed", "prefix", "positions")):

@@ -43,7 +43,8 @@ def make_train(
     """
     if accumulate > 1 and not method.mean_over_examples:
         raise ValueError(
-            f"gradients of {type(method).__name__} cannot be accumulated: its loss compares the examples of a batch with each "
+            f"gradients of {type(method).__name__} cannot be accumulated: its loss compares the examples of a batch "
+            "with each "
             "other, so a mean over microbatches would be another loss with fewer negatives; set --config.accumulate=1."
         )
     axis = data_axis(mesh)
@@ -89,8 +90,11 @@ def make_train(
         }
         if learning_rate is not None:
             metrics["learning_rate"] = jnp.asarray(learning_rate(state.step), jnp.float32)
-        # `update` sees the new parameters (BYOL's target follows them); what follows the old ones (MoCo's keys) is in aux.
-        state = state.replace(step=state.step + 1, params=optax.apply_updates(state.params, updates), opt_state=opt_state)
+        # `update` sees the new parameters (BYOL's target follows them); what follows the old ones (MoCo's keys) is in
+        # aux.
+        state = state.replace(
+            step=state.step + 1, params=optax.apply_updates(state.params, updates), opt_state=opt_state
+        )
         return method.update(state, aux, axis), metrics
 
     abstract = jax.eval_shape(init)

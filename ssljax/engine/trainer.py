@@ -1,4 +1,5 @@
-"""The loop: one step after the other, metrics now and then, a checkpoint now and then, and an orderly end whatever happens."""
+"""The loop: one step after the other, metrics now and then, a checkpoint now and then, and an orderly end whatever
+happens."""
 
 import math
 import signal
@@ -46,7 +47,8 @@ def fit(
 ) -> tuple[TrainState, bool]:
     """Train from `state.step` to `total`; `batches` begins with the batch of that step.
 
-    Between two logged steps nothing waits for the device: metrics stay there until they are due. A SIGTERM lets the step
+    Between two logged steps nothing waits for the device: metrics stay there until they are due. A SIGTERM lets the
+    step
     finish, saves, and returns. Returns the state, and whether the run is complete.
 
     Raises TrainingStopped when a metric is no longer finite: nothing of that is saved.
@@ -72,7 +74,8 @@ def fit(
             if wrong:
                 where = f"; the last good checkpoint is of step {checkpoints.latest}" if checkpoints.latest else ""
                 raise TrainingStopped(
-                    f"{', '.join(wrong)} not finite at step {i}{where}. Lower the learning rate, lengthen the warm-up, or clip the gradient "
+                    f"{', '.join(wrong)} not finite at step {i}{where}. Lower the learning rate, lengthen the "
+                    "warm-up, or clip the gradient "
                     "(--config.optimizer.clip_norm=1)."
                 )
             if i > clock_step:

@@ -10,19 +10,29 @@ from ssljax.evals.scores import Score
 
 
 def nearest(bank: np.ndarray, queries: np.ndarray, k: int, *, chunk: int = 1024) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine similarities and indexes in the bank (rows, dim) of each query's k nearest: two arrays (queries, k), nearest first.
+    """Cosine similarities and indexes in the bank (rows, dim) of each query's k nearest: two arrays (queries, k),
+    nearest first.
 
     Raises ValueError if the bank has fewer than k rows.
     """
     if len(bank) < k:
-        raise ValueError(f"k-NN with k={k} needs at least that many labelled examples, but there are {len(bank)}: lower --config.evaluate.k.")
+        raise ValueError(
+            f"k-NN with k={k} needs at least that many labelled examples, but there are {len(bank)}: lower "
+            "--config.evaluate.k."
+        )
     bank = _unit(bank)
     found = [jax.device_get(_top(bank, _unit(queries[i : i + chunk]), k)) for i in range(0, len(queries), chunk)]
     return np.concatenate([s for s, _ in found]), np.concatenate([i for _, i in found])
 
 
 def knn(
-    bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray, labels: np.ndarray, *, k: int = 20, temperature: float = 0.07
+    bank: np.ndarray,
+    bank_labels: np.ndarray,
+    queries: np.ndarray,
+    labels: np.ndarray,
+    *,
+    k: int = 20,
+    temperature: float = 0.07,
 ) -> Score:
     """The protocol of instance discrimination: cosine similarity s, a neighbour's vote weighs exp(s / temperature).
 

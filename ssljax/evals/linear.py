@@ -14,13 +14,21 @@ PENALTIES = (1e-2, 1e-1, 1.0)
 
 
 def linear_probe(
-    train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, labels: np.ndarray, *, iterations: int = 50, seed: int = 0
+    train: np.ndarray,
+    train_labels: np.ndarray,
+    test: np.ndarray,
+    labels: np.ndarray,
+    *,
+    iterations: int = 50,
+    seed: int = 0,
 ) -> tuple[Score, float]:
     """Multinomial logistic regression on standardised features, and the penalty that it took.
 
-        minimise over W, b:  mean cross-entropy(x W + b, label) + penalty / 2 · |W|²,   `iterations` steps of L-BFGS from 0
+        minimise over W, b:  mean cross-entropy(x W + b, label) + penalty / 2 · |W|²,   `iterations` steps of L-BFGS
+        from 0
 
-    The penalty is chosen on a fifth of the training examples, held out; the classifier is then fitted to all of them. The
+    The penalty is chosen on a fifth of the training examples, held out; the classifier is then fitted to all of them.
+    The
     test examples choose nothing. train (examples, dim), labels 0 … classes - 1.
     """
     mean, std = train.mean(axis=0), train.std(axis=0)

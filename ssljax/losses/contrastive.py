@@ -14,7 +14,9 @@ def normalize(x: Array) -> Array:
     return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-24))
 
 
-def nt_xent(z1: Array, z2: Array, temperature: float = 0.1, *, convention: str = "mean", axis: str | None = None) -> Array:
+def nt_xent(
+    z1: Array, z2: Array, temperature: float = 0.1, *, convention: str = "mean", axis: str | None = None
+) -> Array:
     """Normalised temperature-scaled cross-entropy (SimCLR).
 
         l(i, j) = -log( exp(z_i·z_j / T) / Σ_{k≠i} exp(z_i·z_k / T) ),   z normalised, k over all 2N embeddings
@@ -56,7 +58,9 @@ def nt_xent(z1: Array, z2: Array, temperature: float = 0.1, *, convention: str =
     return both if convention == "sum" else both / 2
 
 
-def info_nce(query: Array, key: Array, queue: Array | None = None, temperature: float = 0.07, *, axis: str | None = None) -> Array:
+def info_nce(
+    query: Array, key: Array, queue: Array | None = None, temperature: float = 0.07, *, axis: str | None = None
+) -> Array:
     """InfoNCE: tell a query's own key from negatives.
 
         l = -log( exp(q·k⁺ / T) / (exp(q·k⁺ / T) + Σ_{k⁻} exp(q·k⁻ / T)) ),   mean over queries

@@ -7,9 +7,12 @@ from ssljax.typing import Array
 
 
 def patchify(images: Array, patch: int) -> Array:
-    """(batch, h, w, channels) -> (batch, h/patch * w/patch, patch * patch * channels), pixels in (row, column, channel) order."""
+    """(batch, h, w, channels) -> (batch, h/patch * w/patch, patch * patch * channels), pixels in (row, column,
+    channel) order."""
     if images.ndim != 4 or images.shape[1] % patch or images.shape[2] % patch:
-        raise ValueError(f"images {images.shape} must be (batch, height, width, channels) with sides that {patch} divides.")
+        raise ValueError(
+            f"images {images.shape} must be (batch, height, width, channels) with sides that {patch} divides."
+        )
     return rearrange(images, "b (h p) (w q) c -> b (h w) (p q c)", p=patch, q=patch)
 
 
@@ -19,7 +22,8 @@ def unpatchify(patches: Array, patch: int, grid: tuple[int, int]) -> Array:
 
 
 def patch_statistics(patches: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation of each patch, (batch, patches, 1): unbiased variance, 1e-6 under the root, as MAE has it."""
+    """Mean and standard deviation of each patch, (batch, patches, 1): unbiased variance, 1e-6 under the root, as
+    MAE has it."""
     return patches.mean(-1, keepdims=True), jnp.sqrt(patches.var(-1, ddof=1, keepdims=True) + 1e-6)
 
 

@@ -1,11 +1,13 @@
 """The methods by the names that configs use. A new one is a file, a config, and a line here."""
 
+from typing import Any
+
 from ssljax.methods.images.mae import MAE
 from ssljax.methods.images.moco_v2 import MoCoV2
 from ssljax.methods.images.simclr import SimCLR
 from ssljax.typing import Method
 
-METHODS: dict[str, type] = {
+METHODS: dict[str, Any] = {
     "simclr": SimCLR,
     "moco_v2": MoCoV2,
     "mae": MAE,

@@ -1,11 +1,15 @@
 """Encoders by the names that configs use. Each is called as `encoder(images, train=…, axis=…, keys=…)`."""
 
+from functools import partial
+from inspect import signature
+from typing import Any
+
 import flax.linen as nn
 
 from ssljax.models import resnet, vit
 from ssljax.typing import Array, PyTree
 
-ENCODERS = {
+ENCODERS: dict[str, partial] = {
     "resnet8": resnet.resnet8,
     "resnet18": resnet.resnet18,
     "resnet34": resnet.resnet34,
@@ -19,14 +23,14 @@ ENCODERS = {
 }
 
 
-def make_encoder(name: str, **fields) -> nn.Module:
+def make_encoder(name: str, **fields) -> Any:
     """The encoder `name` with some of its fields set. Raises ValueError that lists what there is."""
     if name not in ENCODERS:
         raise ValueError(f"encoder '{name}' is unknown; use one of {', '.join(ENCODERS)}.")
     try:
         return ENCODERS[name](**fields)
     except TypeError as error:
-        known = sorted(f for f in ENCODERS[name].func.__dataclass_fields__ if f not in ("parent", "name"))
+        known = sorted(f for f in signature(ENCODERS[name].func).parameters if f not in ("parent", "name"))
         raise ValueError(f"encoder '{name}' has no such field ({error}); it has {', '.join(known)}.") from None
 
 
@@ -36,7 +40,14 @@ def initialise(module: nn.Module, key: Array, *inputs, **options) -> tuple[PyTre
     return state.pop("params"), state
 
 
-def run(module: nn.Module, params: PyTree, state: PyTree, *inputs, **options) -> tuple[Array, PyTree]:
+def run(module: nn.Module, params: PyTree, state: PyTree, *inputs, **options) -> tuple[Any, PyTree]:
     """Output of a module in train mode, and its state after it has seen this batch."""
-    output, new_state = module.apply({"params": params, **state}, *inputs, train=True, mutable=["batch_stats"], **options)
+    output, new_state = module.apply(
+        {"params": params, **state}, *inputs, train=True, mutable=["batch_stats"], **options
+    )
     return output, dict(new_state)
+
+
+def infer(module: nn.Module, params: PyTree, state: PyTree, *inputs, **options) -> Any:
+    """Output of a module that changes no state: in evaluation mode, unless the options say otherwise."""
+    return module.apply({"params": params, **state}, *inputs, **options)

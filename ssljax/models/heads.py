@@ -29,7 +29,12 @@ class MLP(nn.Module):
             normed = self.last_norm != "none" if last else self.norm
             x = nn.Dense(width, use_bias=not normed, dtype=self.dtype, kernel_init=TORCH_LINEAR, name=f"dense{i}")(x)
             if normed:
-                norm = BatchNorm(use_bias=not last, use_scale=not last or self.last_norm == "scale", dtype=self.dtype, name=f"norm{i}")
+                norm = BatchNorm(
+                    use_bias=not last,
+                    use_scale=not last or self.last_norm == "scale",
+                    dtype=self.dtype,
+                    name=f"norm{i}",
+                )
                 x = norm(x, train=train, axis=axis)
             x = x if last else nn.relu(x)
         return x.astype(jnp.float32)

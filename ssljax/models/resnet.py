@@ -79,9 +79,14 @@ class ResNet(nn.Module):
         for i, blocks in enumerate(self.stages):
             for j in range(blocks):
                 x = Block(
-                    channels * 2**i, 2 if i > 0 and j == 0 else 1, self.bottleneck, self.zero_init_residual, norm,
-                    self.dtype, name=f"stage{i + 1}_block{j + 1}",
-                )(x, train=train, axis=axis)  # fmt: skip
+                    channels * 2**i,
+                    2 if i > 0 and j == 0 else 1,
+                    self.bottleneck,
+                    self.zero_init_residual,
+                    norm,
+                    self.dtype,
+                    name=f"stage{i + 1}_block{j + 1}",
+                )(x, train=train, axis=axis)
         return x.astype(jnp.float32).mean(axis=(1, 2))
 
 
@@ -89,9 +94,15 @@ def Conv(features: int, size: int, stride: int, *, dtype, name: str) -> nn.Conv:
     """A convolution padded by (size - 1) / 2 on both sides, which "SAME" is not when the stride is 2."""
     pad = (size - 1) // 2
     return nn.Conv(
-        features, (size, size), (stride, stride), [(pad, pad), (pad, pad)], use_bias=False, dtype=dtype, name=name,
+        features,
+        (size, size),
+        (stride, stride),
+        [(pad, pad), (pad, pad)],
+        use_bias=False,
+        dtype=dtype,
+        name=name,
         kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
-    )  # fmt: skip
+    )
 
 
 resnet8 = partial(ResNet, stages=(1, 1, 1), bottleneck=False, channels=32, stem="small")

@@ -48,9 +48,14 @@ class Block(nn.Module):
         norm = partial(nn.LayerNorm, epsilon=self.epsilon, dtype=self.dtype)
         dense = partial(nn.Dense, dtype=self.dtype, kernel_init=XAVIER)
         y = nn.MultiHeadDotProductAttention(
-            self.heads, dtype=self.dtype, kernel_init=XAVIER_QKV, out_kernel_init=XAVIER, deterministic=True,
-            force_fp32_for_softmax=True, name="attention",
-        )(norm(name="norm1")(x))  # fmt: skip
+            self.heads,
+            dtype=self.dtype,
+            kernel_init=XAVIER_QKV,
+            out_kernel_init=XAVIER,
+            deterministic=True,
+            force_fp32_for_softmax=True,
+            name="attention",
+        )(norm(name="norm1")(x))
         x = x + self._branch("scale1", y, drop_path, keys, 0)
         y = dense(int(dim * self.mlp_ratio), name="mlp1")(norm(name="norm2")(x))
         y = dense(dim, name="mlp2")(nn.gelu(y, approximate=False))
@@ -58,7 +63,9 @@ class Block(nn.Module):
 
     def _branch(self, name: str, y, drop_path, keys, salt: int):
         if self.layer_scale is not None:
-            y = y * self.param(f"layer_{name}", nn.initializers.constant(self.layer_scale), (y.shape[-1],)).astype(y.dtype)
+            y = y * self.param(f"layer_{name}", nn.initializers.constant(self.layer_scale), (y.shape[-1],)).astype(
+                y.dtype
+            )
         if keys is None:
             return y
         drawn = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, salt)))(keys)
@@ -136,7 +143,10 @@ class ViT(nn.Module):
         if self.positions not in ("learned", "sincos"):
             raise ValueError(f"positions '{self.positions}' are unknown; use 'learned' or 'sincos'.")
         if self.pool not in ("cls", "mean") or (self.pool == "cls" and not self.cls_token):
-            raise ValueError(f"pool '{self.pool}' with cls_token={self.cls_token} is not possible; use 'cls' with a class token, or 'mean'.")
+            raise ValueError(
+                f"pool '{self.pool}' with cls_token={self.cls_token} is not possible; use 'cls' with a class token, "
+                "or 'mean'."
+            )
         if self.width % self.heads:
             raise ValueError(f"width {self.width} must be divisible by heads {self.heads}.")
 
@@ -163,7 +173,9 @@ class ViT(nn.Module):
         """
         batch, height, width, _ = images.shape
         if height % self.patch or width % self.patch:
-            raise ValueError(f"images of {height}x{width} cannot be cut into patches of {self.patch}: make one divide the other.")
+            raise ValueError(
+                f"images of {height}x{width} cannot be cut into patches of {self.patch}: make one divide the other."
+            )
         if train and self.drop_path and keys is None:
             raise ValueError(f"drop_path={self.drop_path} in train mode needs `keys`, one random key for each example.")
         grid = height // self.patch, width // self.patch
@@ -180,9 +192,17 @@ class ViT(nn.Module):
             prefix = self.param("prefix", nn.initializers.normal(0.02), (self.num_prefix, self.width))
             x = jnp.concatenate([jnp.broadcast_to(prefix.astype(x.dtype), (batch, *prefix.shape)), x], axis=1)
         x = Blocks(
-            self.depth, self.heads, self.mlp_ratio, self.layer_scale, self.drop_path, self.epsilon, self.scan, self.remat,
-            self.dtype, name="encoder",
-        )(x, keys if train and self.drop_path else None)  # fmt: skip
+            self.depth,
+            self.heads,
+            self.mlp_ratio,
+            self.layer_scale,
+            self.drop_path,
+            self.epsilon,
+            self.scan,
+            self.remat,
+            self.dtype,
+            name="encoder",
+        )(x, keys if train and self.drop_path else None)
         return nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="norm")(x)
 
 

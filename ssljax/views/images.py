@@ -89,7 +89,9 @@ def crop_and_resize(images: Array, boxes: Array, size: int, interpolation: str =
     return jnp.clip(separable(images, rows, columns), 0.0, 1.0)
 
 
-def random_crop_boxes(keys: Array, sizes: Array, scale: tuple[float, float], ratio=(3 / 4, 4 / 3), tries: int = 10) -> Array:
+def random_crop_boxes(
+    keys: Array, sizes: Array, scale: tuple[float, float], ratio=(3 / 4, 4 / 3), tries: int = 10
+) -> Array:
     """Boxes (batch, 4) of random resized crops of images of `sizes` (batch, 2) in pixels.
 
     torchvision's rule: area uniform in `scale` times the image's, aspect ratio log-uniform in `ratio`, the first of ten
@@ -117,7 +119,8 @@ def random_crop_boxes(keys: Array, sizes: Array, scale: tuple[float, float], rat
 
 
 def on_canvas(boxes: Array, sizes: Array, images: Array) -> Array:
-    """Boxes given in pixels of the original images, of `sizes` (batch, 2), in pixels of the canvases they were resized to."""
+    """Boxes given in pixels of the original images, of `sizes` (batch, 2), in pixels of the canvases they were
+    resized to."""
     canvas = jnp.asarray(images.shape[1:3], jnp.float32)
     return boxes * jnp.tile(canvas / sizes.astype(jnp.float32), (1, 2))
 
@@ -175,7 +178,9 @@ def solarize(images: Array, threshold: float = 0.5) -> Array:
     return jnp.where(images >= threshold, 1.0 - images, images)
 
 
-def color_jitter(keys: Array, images: Array, brightness: float, contrast: float, saturation: float, hue: float) -> Array:
+def color_jitter(
+    keys: Array, images: Array, brightness: float, contrast: float, saturation: float, hue: float
+) -> Array:
     """Brightness, contrast, saturation and hue in an order drawn for each image; clipped after each.
 
     Factors are uniform in [max(0, 1 - strength), 1 + strength], the hue's shift in [-hue, hue] of a circle.
@@ -208,7 +213,9 @@ turn_hue = hue  # `color_jitter` has arguments with the operations' names, as ev
 def gaussian_blur(images: Array, sigma: Array, kernel: int) -> Array:
     """Gaussian blur with a window of `kernel` (odd) pixels, edges reflected; sigma (batch,) in pixels."""
     if kernel % 2 == 0 or kernel // 2 >= min(images.shape[1:3]):
-        raise ValueError(f"a blur window of {kernel} pixels must be odd and less than twice the image {images.shape[1:3]}.")
+        raise ValueError(
+            f"a blur window of {kernel} pixels must be odd and less than twice the image {images.shape[1:3]}."
+        )
     offsets = jnp.arange(-(kernel // 2), kernel // 2 + 1)
     weights = jnp.exp(-0.5 * (offsets / sigma[:, None]) ** 2)
     weights = weights / weights.sum(axis=1, keepdims=True)
@@ -316,16 +323,28 @@ def show_views(augmentations: tuple[Augment, ...], keys: Array, batch: Batch) ->
 # The papers' recipes --------------------------------------------------------------------------------------------------
 
 
-def simclr_views(size: int = 224, *, strength: float = 1.0, blur: float = 0.5, scale=(0.08, 1.0)) -> tuple[Augment, Augment]:
-    """SimCLR: colour jitter 0.8, 0.8, 0.8, 0.2 times strength, and no mean or standard deviation (CIFAR: strength 0.5, no blur)."""
+def simclr_views(
+    size: int = 224, *, strength: float = 1.0, blur: float = 0.5, scale=(0.08, 1.0)
+) -> tuple[Augment, Augment]:
+    """SimCLR: colour jitter 0.8, 0.8, 0.8, 0.2 times strength, and no mean or standard deviation (CIFAR: strength
+    0.5, no blur)."""
     view = Augment(
-        size, scale, jitter=0.8, brightness=0.8 * strength, contrast=0.8 * strength, saturation=0.8 * strength,
-        hue=0.2 * strength, grey=0.2, blur=blur,
-    )  # fmt: skip
+        size,
+        scale,
+        jitter=0.8,
+        brightness=0.8 * strength,
+        contrast=0.8 * strength,
+        saturation=0.8 * strength,
+        hue=0.2 * strength,
+        grey=0.2,
+        blur=blur,
+    )
     return view, view
 
 
-def moco_v2_views(size: int = 224, *, blur: float = 0.5, scale=(0.2, 1.0), mean=IMAGENET_MEAN, std=IMAGENET_STD) -> tuple[Augment, Augment]:
+def moco_v2_views(
+    size: int = 224, *, blur: float = 0.5, scale=(0.2, 1.0), mean=IMAGENET_MEAN, std=IMAGENET_STD
+) -> tuple[Augment, Augment]:
     """MoCo v2 (and SimSiam): jitter 0.4, 0.4, 0.4, 0.1, crops no smaller than a fifth, bilinear."""
     view = Augment(size, scale, "bilinear", jitter=0.8, grey=0.2, blur=blur, mean=mean, std=std)
     return view, view
@@ -343,8 +362,11 @@ def mae_views(size: int = 224, *, scale=(0.2, 1.0), mean=IMAGENET_MEAN, std=IMAG
 
 
 RECIPES: dict[str, Callable[..., tuple[Augment, ...]]] = {
-    "simclr": simclr_views, "moco_v2": moco_v2_views, "byol": byol_views, "mae": mae_views,
-}  # fmt: skip
+    "simclr": simclr_views,
+    "moco_v2": moco_v2_views,
+    "byol": byol_views,
+    "mae": mae_views,
+}
 
 
 def make_views(name: str, **fields) -> tuple[Augment, ...]:

@@ -7,9 +7,9 @@ from ssljax.typing import Array
 from ssljax.views.images import uniform
 
 
-@struct.dataclass
-class Mask:
-    """Which tokens are seen: `keep` (batch, kept) indexes, `hidden` (batch, tokens) 1 or 0, and `restore` (batch, tokens),
+class Mask(struct.PyTreeNode):
+    """Which tokens are seen: `keep` (batch, kept) indexes, `hidden` (batch, tokens) 1 or 0, and `restore` (batch,
+    tokens),
     the place of each token in [kept, hidden] order."""
 
     keep: Array
@@ -24,7 +24,9 @@ def mask_from_noise(noise: Array, kept: int) -> Mask:
     """
     tokens = noise.shape[1]
     if not 0 < kept < tokens:
-        raise ValueError(f"{kept} of {tokens} tokens would be kept; at least one must be kept and one hidden: change the mask ratio.")
+        raise ValueError(
+            f"{kept} of {tokens} tokens would be kept; at least one must be kept and one hidden: change the mask ratio."
+        )
     order = jnp.argsort(noise, axis=1)
     restore = jnp.argsort(order, axis=1)
     return Mask(keep=order[:, :kept], hidden=(restore >= kept).astype(jnp.float32), restore=restore)

@@ -26,9 +26,12 @@ def trajectory(name, numbers):
     """Parameters after each of the steps."""
     rates = jnp.asarray(numbers["rates"])
     optimiser = make_optimizer(
-        name, lambda step: rates[step], momentum=float(numbers["momentum"]), weight_decay=float(numbers["decay"]),
+        name,
+        lambda step: rates[step],
+        momentum=float(numbers["momentum"]),
+        weight_decay=float(numbers["decay"]),
         trust=float(numbers["trust"]),
-    )  # fmt: skip
+    )
     params = tree({n: numbers[f"{n}:start"] for n in NAMES})
     state = optimiser.init(params)
     for step in range(len(rates)):

@@ -23,10 +23,18 @@ class Given(torch.nn.Module):
 
 def tiny(image: int, patch: int, **fields) -> ViTMAEForPreTraining:
     config = ViTMAEConfig(
-        image_size=image, patch_size=patch, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-        intermediate_size=128, decoder_hidden_size=16, decoder_num_hidden_layers=1, decoder_num_attention_heads=2,
-        decoder_intermediate_size=64, **fields,
-    )  # fmt: skip
+        image_size=image,
+        patch_size=patch,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        decoder_hidden_size=16,
+        decoder_num_hidden_layers=1,
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=64,
+        **fields,
+    )
     return ViTMAEForPreTraining(config).double().eval()
 
 
@@ -68,10 +76,18 @@ def model_numbers():
         encoded = model.vit(channels_first(images), noise=torch.tensor(noise))
         out = model(channels_first(images), noise=torch.tensor(noise))
     save(
-        "vit_mae", MADE_BY, images=images, noise=noise, encoded=encoded.last_hidden_state, mask=encoded.mask,
-        ids_restore=encoded.ids_restore, logits=out.logits, loss=out.loss,
-        positions=model.vit.embeddings.position_embeddings[0].detach(), **weights,
-    )  # fmt: skip
+        "vit_mae",
+        MADE_BY,
+        images=images,
+        noise=noise,
+        encoded=encoded.last_hidden_state,
+        mask=encoded.mask,
+        ids_restore=encoded.ids_restore,
+        logits=out.logits,
+        loss=out.loss,
+        positions=model.vit.embeddings.position_embeddings[0].detach(),
+        **weights,
+    )
 
 
 if __name__ == "__main__":

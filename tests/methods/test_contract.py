@@ -27,7 +27,9 @@ def trained(method, batches, shape, *, accumulate=1):
 
 
 def largest_difference(a, b):
-    gaps = jax.tree.map(lambda x, y: np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64)).max(initial=0.0), a, b)
+    gaps = jax.tree.map(
+        lambda x, y: np.abs(np.asarray(x, np.float64) - np.asarray(y, np.float64)).max(initial=0.0), a, b
+    )
     return max(jax.tree.leaves(gaps))
 
 

@@ -13,9 +13,12 @@ from ssljax.models import make_encoder
 
 IMAGES = seeded.normal("images", (4, 64, 64, 3))
 PARTS = {
-    ("params", "kernel"): "weight", ("params", "scale"): "weight", ("params", "bias"): "bias",
-    ("batch_stats", "mean"): "running_mean", ("batch_stats", "var"): "running_var",
-}  # fmt: skip
+    ("params", "kernel"): "weight",
+    ("params", "scale"): "weight",
+    ("params", "bias"): "bias",
+    ("batch_stats", "mean"): "running_mean",
+    ("batch_stats", "var"): "running_var",
+}
 
 
 def torch_name(path: tuple[str, ...]) -> str:

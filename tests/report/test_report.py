@@ -139,11 +139,22 @@ def names(workdir) -> set[str]:
 def test_full_report(full):
     workdir, html = full
     assert names(workdir) == {
-        "views", "loss", "learning_rate", "examples_per_second", "knn",
-        "feature_std", "effective_rank", "alignment", "uniformity",
-        "map_pretrained", "map_raw_pixels", "map_images_pretrained", "map_images_raw_pixels",
-        "neighbours_pretrained", "neighbours_raw_pixels",
-    }  # fmt: skip
+        "views",
+        "loss",
+        "learning_rate",
+        "examples_per_second",
+        "knn",
+        "feature_std",
+        "effective_rank",
+        "alignment",
+        "uniformity",
+        "map_pretrained",
+        "map_raw_pixels",
+        "map_images_pretrained",
+        "map_images_raw_pixels",
+        "neighbours_pretrained",
+        "neighbours_raw_pixels",
+    }
     for told in (
         "<h1>SimCLR · resnet8 · demo</h1>",
         "method simclr · data demo · 8,000 train and 2,000 test images · 375 steps of 256 images",

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from ssljax.collectives import example_keys
 from ssljax.losses.reconstruction import mae_loss, patch_statistics, patchify, unpatchify
-from ssljax.models import initialise
+from ssljax.models import infer, initialise
 from ssljax.models.vit import XAVIER, Blocks, ViT, sincos_positions
 from ssljax.typing import Array, Batch, TrainState, Variables
 from ssljax.views.images import Augment, center_view, draw_views, unnormalize
@@ -38,7 +38,15 @@ class Decoder(nn.Module):
         patches = unshuffle(x[:, self.prefix :], mask_token, restore)
         patches = patches + jnp.asarray(sincos_positions(*grid, self.width), patches.dtype)
         x = jnp.concatenate([x[:, : self.prefix], patches], axis=1)
-        x = Blocks(self.depth, self.heads, epsilon=self.epsilon, scan=self.scan, remat=self.remat, dtype=self.dtype, name="decoder")(x)
+        x = Blocks(
+            self.depth,
+            self.heads,
+            epsilon=self.epsilon,
+            scan=self.scan,
+            remat=self.remat,
+            dtype=self.dtype,
+            name="decoder",
+        )(x)
         x = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="norm")(x)
         return nn.Dense(self.pixels, kernel_init=XAVIER, name="pixels")(x[:, self.prefix :].astype(jnp.float32))
 
@@ -63,11 +71,15 @@ class MAE:
 
     def __post_init__(self):
         if not isinstance(self.encoder, ViT):
-            raise ValueError("MAE hides patches from the encoder, so it needs a Vision Transformer: choose an encoder vit_*.")
+            raise ValueError(
+                "MAE hides patches from the encoder, so it needs a Vision Transformer: choose an encoder vit_*."
+            )
         if len(self.augmentations) != 1:
             raise ValueError(f"MAE sees one view, but the recipe draws {len(self.augmentations)}: choose views 'mae'.")
         if self.view.size % self.encoder.patch:
-            raise ValueError(f"patches of {self.encoder.patch} do not divide a view of {self.view.size} pixels: change one of them.")
+            raise ValueError(
+                f"patches of {self.encoder.patch} do not divide a view of {self.view.size} pixels: change one of them."
+            )
 
     @property
     def view(self) -> Augment:
@@ -82,9 +94,16 @@ class MAE:
     def decoder(self) -> Decoder:
         e = self.encoder
         return Decoder(
-            self.decoder_width, self.decoder_depth, self.decoder_heads, 3 * e.patch**2, e.num_prefix, e.epsilon, e.scan,
-            e.remat, e.dtype,
-        )  # fmt: skip
+            self.decoder_width,
+            self.decoder_depth,
+            self.decoder_heads,
+            3 * e.patch**2,
+            e.num_prefix,
+            e.epsilon,
+            e.scan,
+            e.remat,
+            e.dtype,
+        )
 
     def init(self, key: Array, batch: Batch) -> Variables:
         encoder_key, decoder_key = jax.random.split(key)
@@ -101,7 +120,8 @@ class MAE:
 
     def loss(self, params, state: TrainState, views, key: Array, axis: str | None) -> tuple[Array, dict]:
         images, mask = views
-        # 1) The encoder works on the visible patches only, 2) the decoder on all places, mask tokens in the hidden ones.
+        # 1) The encoder works on the visible patches only, 2) the decoder on all places, mask tokens in the hidden
+        # ones.
         tokens, prediction = self._reconstruct(params, images, mask, example_keys(key, len(images), axis))
         # 3) Hidden patches must match; visible ones cost nothing.
         loss = mae_loss(images, prediction, mask.hidden, self.encoder.patch, norm_pix=self.norm_pix)
@@ -113,7 +133,7 @@ class MAE:
 
     def features(self, state: Variables, batch: Batch) -> Array:
         images = center_view(batch, self.view.size, self.eval_crop, self.view.mean, self.view.std)
-        return self.encoder.apply({"params": state.params["encoder"]}, images)
+        return infer(self.encoder, state.params["encoder"], {}, images)
 
     def show(self, state: Variables, batch: Batch, keys: Array) -> tuple[str, Array]:
         images = center_view(batch, self.view.size, self.eval_crop, self.view.mean, self.view.std)
@@ -124,12 +144,12 @@ class MAE:
             mean, std = patch_statistics(patches)
             prediction = prediction * std + mean
         columns = patches, patches * (1 - hidden), patches * (1 - hidden) + prediction * hidden
-        pixels = [unnormalize(unpatchify(p, self.encoder.patch, self.grid), self.view.mean, self.view.std) for p in columns]
-        return "the image, what the encoder sees, and the hidden patches as the decoder paints them", jnp.stack(pixels, axis=1)
+        pixels = (unpatchify(patches, self.encoder.patch, self.grid) for patches in columns)
+        pictures = jnp.stack([unnormalize(p, self.view.mean, self.view.std) for p in pixels], axis=1)
+        return "the image, what the encoder sees, and the hidden patches as the decoder paints them", pictures
 
     def _reconstruct(self, params, images, mask: Mask, keys: Array | None = None) -> tuple[Array, Array]:
         """(visible tokens encoded, prediction for every patch)"""
-        tokens = self.encoder.apply(
-            {"params": params["encoder"]}, images, keep=mask.keep, train=keys is not None, keys=keys, method="tokens"
-        )
-        return tokens, self.decoder.apply({"params": params["decoder"]}, tokens, mask.restore, self.grid)
+        seen = dict(keep=mask.keep, train=keys is not None, keys=keys)
+        tokens = infer(self.encoder, params["encoder"], {}, images, method="tokens", **seen)
+        return tokens, infer(self.decoder, params["decoder"], {}, tokens, mask.restore, self.grid)

@@ -14,7 +14,7 @@ import optax
 from ssljax import collectives
 from ssljax.losses import info_nce
 from ssljax.losses.contrastive import normalize
-from ssljax.models import initialise, run
+from ssljax.models import infer, initialise, run
 from ssljax.models.heads import MLP
 from ssljax.typing import Array, Batch, TrainState, Variables
 from ssljax.views.images import Augment, center_view, draw_views, show_views
@@ -43,7 +43,10 @@ class MoCoV2:
 
     def __post_init__(self):
         if len(self.augmentations) != 2:
-            raise ValueError(f"MoCo v2 compares two views, but the recipe draws {len(self.augmentations)}: choose views 'moco_v2', 'simclr' or 'byol'.")
+            raise ValueError(
+                f"MoCo v2 compares two views, but the recipe draws {len(self.augmentations)}: choose views "
+                "'moco_v2', 'simclr' or 'byol'."
+            )
 
     @property
     def head(self) -> MLP:
@@ -58,8 +61,13 @@ class MoCoV2:
         return Variables(
             params=params,
             model_state=state,
-            target=jax.tree.map(jnp.copy, {"params": params, "model_state": state}),  # donated buffers may not be shared
-            extra={"queue": normalize(jax.random.normal(queue_key, (self.queue, self.projector[-1]))), "pointer": jnp.int32(0)},
+            target=jax.tree.map(
+                jnp.copy, {"params": params, "model_state": state}
+            ),  # donated buffers may not be shared
+            extra={
+                "queue": normalize(jax.random.normal(queue_key, (self.queue, self.projector[-1]))),
+                "pointer": jnp.int32(0),
+            },
         )
 
     def views(self, keys: Array, batch: Batch) -> tuple[Array, ...]:
@@ -91,7 +99,10 @@ class MoCoV2:
     def update(self, state: TrainState, aux: dict, axis: str | None) -> TrainState:
         queue, pointer, keys = state.extra["queue"], state.extra["pointer"], aux["keys"]
         if self.queue % len(keys):
-            raise ValueError(f"a queue of {self.queue} keys cannot take whole batches of {len(keys)}: let the batch divide the queue.")
+            raise ValueError(
+                f"a queue of {self.queue} keys cannot take whole batches of {len(keys)}: let the batch divide the "
+                "queue."
+            )
         queue = jax.lax.dynamic_update_slice_in_dim(queue, keys, pointer, axis=0)
         extra = {"queue": queue, "pointer": (pointer + len(keys)) % self.queue}
         return state.replace(model_state=aux["model_state"], target=aux["target"], extra=extra)
@@ -99,7 +110,7 @@ class MoCoV2:
     def features(self, state: Variables, batch: Batch) -> Array:
         view = self.augmentations[0]
         images = center_view(batch, view.size, self.eval_crop, view.mean, view.std)
-        return self.encoder.apply({"params": state.params["encoder"], **state.model_state}, images)
+        return infer(self.encoder, state.params["encoder"], state.model_state, images)
 
     def show(self, state: Variables, batch: Batch, keys: Array) -> tuple[str, Array]:
         return "the image, the query's view and the key's view", show_views(self.augmentations, keys, batch)
@@ -108,7 +119,7 @@ class MoCoV2:
         """(representation, projection, state after the batch)"""
         keys = collectives.example_keys(key, len(images), axis)
         h, state = run(self.encoder, params["encoder"], state, images, axis=axis, keys=keys)
-        return h, self.head.apply({"params": params["projector"]}, h, train=True), state
+        return h, infer(self.head, params["projector"], {}, h, train=True), state
 
     def _shuffle(self, images, key, axis):
         """This shard's part of the shuffled global batch, and what gathers its embeddings in the old order."""

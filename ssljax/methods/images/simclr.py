@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from ssljax.collectives import example_keys
 from ssljax.losses import nt_xent
-from ssljax.models import initialise, run
+from ssljax.models import infer, initialise, run
 from ssljax.models.heads import MLP
 from ssljax.typing import Array, Batch, TrainState, Variables
 from ssljax.views.images import Augment, center_view, draw_views, show_views
@@ -37,7 +37,10 @@ class SimCLR:
 
     def __post_init__(self):
         if len(self.augmentations) != 2:
-            raise ValueError(f"SimCLR compares two views, but the recipe draws {len(self.augmentations)}: choose views 'simclr', 'moco_v2' or 'byol'.")
+            raise ValueError(
+                f"SimCLR compares two views, but the recipe draws {len(self.augmentations)}: choose views 'simclr', "
+                "'moco_v2' or 'byol'."
+            )
 
     @property
     def head(self) -> MLP:
@@ -47,7 +50,9 @@ class SimCLR:
         keys = jax.random.split(key)
         view = self.views(example_keys(key, len(batch["image"])), batch)[0]
         encoder, encoder_state = initialise(self.encoder, keys[0], view)
-        projector, projector_state = initialise(self.head, keys[1], jnp.zeros((1, self.encoder.num_features)), train=False)
+        projector, projector_state = initialise(
+            self.head, keys[1], jnp.zeros((1, self.encoder.num_features)), train=False
+        )
         return Variables(
             params={"encoder": encoder, "projector": projector},
             model_state={"encoder": encoder_state, "projector": projector_state},
@@ -62,7 +67,9 @@ class SimCLR:
         # 1) Both views go through the encoder as one batch of 2N, so that they share BatchNorm's statistics.
         images = jnp.concatenate(views)
         keys = jnp.concatenate([example_keys(k, len(views[0]), axis) for k in jax.random.split(key)])
-        h, encoder_state = run(self.encoder, params["encoder"], state.model_state["encoder"], images, axis=axis, keys=keys)
+        h, encoder_state = run(
+            self.encoder, params["encoder"], state.model_state["encoder"], images, axis=axis, keys=keys
+        )
         # 2) The projector, which is thrown away afterwards.
         z, projector_state = run(self.head, params["projector"], state.model_state["projector"], h, axis=axis)
         # 3) Each view must find the other among all views of the global batch.
@@ -81,7 +88,7 @@ class SimCLR:
     def features(self, state: Variables, batch: Batch) -> Array:
         view = self.augmentations[0]
         images = center_view(batch, view.size, self.eval_crop, view.mean, view.std)
-        return self.encoder.apply({"params": state.params["encoder"], **state.model_state["encoder"]}, images)
+        return infer(self.encoder, state.params["encoder"], state.model_state["encoder"], images)
 
     def show(self, state: Variables, batch: Batch, keys: Array) -> tuple[str, Array]:
         return "the image and the two views that must find each other", show_views(self.augmentations, keys, batch)
