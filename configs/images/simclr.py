@@ -4,7 +4,7 @@
 
 | variant     | data              | encoder   | hardware        | expected                            | status   |
 |-------------|-------------------|-----------|-----------------|-------------------------------------|----------|
-| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores     | beats both floors (docs/results.md) | measured |
+| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores     | beats both floors, docs/results.md | measured |
 | `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator   | 91 % linear (reference code)        | not run  |
 | `:imagenet` | tfds:imagenet2012 | ResNet-50 | 32 accelerators | 69.1 % linear (paper)               | not run  |
 """
@@ -28,7 +28,7 @@ def demo():
 
 
 def cifar10():
-    """The reference code's command for CIFAR-10; its jitter is halved and nothing blurred (the paper's appendix B.9)."""
+    """The reference code's command for CIFAR-10; its jitter is halved and nothing blurred (paper, appendix B.9)."""
     config = base_config("simclr")
     config.method.update(projector=(512, 128), temperature=0.5)
     config.encoder.update(name="resnet18", stem="cifar")

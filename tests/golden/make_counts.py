@@ -1,4 +1,7 @@
-"""Numbers of parameters without classification heads: torchvision's ResNets and timm's Vision Transformers."""
+"""Numbers of parameters without classification heads: torchvision's ResNets and timm's Vision Transformers.
+
+And the epsilon of the latter's norms, which no trained output would betray.
+"""
 
 import json
 from pathlib import Path
@@ -29,6 +32,7 @@ def main():
         for name, timm_name in VITS.items():
             model = timm.create_model(timm_name, num_classes=0)
             counts[name] = {"parameters": size(model.parameters()), "positions": model.pos_embed.numel()}
+            counts[name]["epsilon"] = model.norm.eps
     Path(__file__).with_name("parameter_counts.json").write_text(json.dumps(counts, indent=2) + "\n")
 
 

@@ -70,11 +70,11 @@ def test_falls_to_nothing_as_the_prediction_approaches_the_target(numbers):
         assert mae_loss(images, goal, mask, PATCH, norm_pix=norm_pix) < 1e-12
 
 
-def test_half_precision_predictions_are_compared_in_float32(numbers):
-    prediction = jnp.asarray(numbers["prediction"], jnp.bfloat16)
-    value = mae_loss(numbers["images"], prediction, numbers["mask"], PATCH)
+def test_half_precision_inputs_are_compared_in_float32(numbers):
+    halves = [jnp.asarray(numbers[name], jnp.bfloat16) for name in ("images", "prediction", "mask")]
+    value = mae_loss(*halves, PATCH)
     assert value.dtype == jnp.float32
-    assert value == mae_loss(numbers["images"], prediction.astype(jnp.float32), numbers["mask"], PATCH)
+    assert value == mae_loss(*(x.astype(jnp.float32) for x in halves), PATCH)
 
 
 def test_a_flat_patch_has_finite_loss_and_gradient(numbers):

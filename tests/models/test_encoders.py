@@ -44,11 +44,12 @@ def test_resnets_have_as_many_parameters_as_torchvision(name):
 
 
 @pytest.mark.parametrize("name", ["vit_ti", "vit_s", "vit_b", "vit_l", "vit_h"])
-def test_vits_have_as_many_parameters_as_timm(name):
+def test_vits_have_as_many_parameters_and_the_epsilon_of_timms(name):
     """timm learns a position for the class token too; our fixed positions are no parameters."""
     theirs, positions = COUNTS[name]["parameters"], COUNTS[name]["positions"]
     fixed = make_encoder(name, scan=True)
     assert count(shapes(fixed, name)[1]) == theirs - positions
+    assert fixed.epsilon == COUNTS[name]["epsilon"]
     learned = make_encoder(name, positions="learned", scan=True)
     assert count(shapes(learned, name)[1]) == theirs - learned.width
 

@@ -58,6 +58,7 @@ def test_crops_are_whole_pixels_inside_the_image(height, width):
         np.testing.assert_array_equal(x, np.round(x))
     assert (h >= 1).all() and (w >= 1).all() and (top >= 0).all() and (left >= 0).all()
     assert (top + h <= height).all() and (left + w <= width).all()
+    assert ((top > 0) & (top + h == height)).any() and ((left > 0) & (left + w == width)).any()  # the last place too
 
 
 @pytest.mark.parametrize(
