@@ -1,14 +1,19 @@
 """What the commands share: flags, and errors that end in one sentence."""
 
 import contextlib
+import difflib
 import errno
 import logging
 import os
+import re
+import runpy
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import jax
 from absl import app, flags
+from ml_collections import ConfigDict
 
 from ssljax.engine.checkpoint import CheckpointError
 from ssljax.engine.trainer import TrainingStopped
@@ -42,30 +47,41 @@ def one_sentence() -> Iterator[None]:
 
 
 def _parse(arguments: list[str]) -> list[str]:
-    """Flags as absl parses them, but with errors of configs in one sentence too."""
+    """Flags as absl parses them, but what is wrong with a config is said in one sentence, and before anything else."""
+    _check_config(arguments)
     try:
         left = flags.FLAGS(arguments)
-    except flags.Error as error:
-        raise ValueError(f"{error}") from error
-    except (
-        AttributeError,
-        KeyError,
-        TypeError,
-    ) as error:  # ml_collections: a field that is not there, or of another type
-        raise ValueError(
-            f"the config cannot be changed like that: {' '.join(str(error.args[0] if error.args else error).split())}"
-        ) from error
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"there is no config file {error.filename}; the ones that come with ssljax are in configs/."
-        ) from error
+    except (flags.Error, TypeError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
     if len(left) > 1:
         raise ValueError(f"'{left[1]}' is not a flag; write --config.field=value.")
     return left
 
 
+def _check_config(arguments: list[str]) -> None:
+    """Raise ValueError if the config file, its variant or a field that is overridden does not exist."""
+    joined = re.search(r"(?:^|\n)--?config[=\n]([^\n]*)", "\n".join(arguments[1:]))
+    if joined is None:
+        return
+    path, _, variant = joined[1].partition(":")
+    if not Path(path).is_file():
+        raise ValueError(f"there is no config file '{path}'; those that come with ssljax are in configs/.")
+    config = runpy.run_path(path)["get_config"](variant or None)
+    for argument in arguments[1:]:
+        if override := re.match(r"--(?:no)?config\.([\w.]+)", argument):
+            section = config
+            for name in override[1].split("."):
+                if not isinstance(section, ConfigDict) or name not in section:
+                    known = sorted(section) if isinstance(section, ConfigDict) else []
+                    near = difflib.get_close_matches(name, known, n=1)
+                    meant = f"did you mean '{near[0]}'? " if near else ""
+                    raise ValueError(f"there is no field 'config.{override[1]}'; {meant}there is {', '.join(known)}.")
+                section = section[name]
+
+
 def quiet_logs() -> None:
-    """Our own warnings as lines; the libraries' only from warnings on."""
+    """Warnings as lines. What Orbax's threads have to say of a failed save reaches the user as one sentence of ours."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr, force=True)
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)

@@ -1,11 +1,14 @@
 """Checkpoints: complete or not there, the best and the newest kept, and a damaged one not fatal while an older one
 reads."""
 
+import errno
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 
@@ -43,6 +46,8 @@ class Checkpoints:
     def save(self, state: TrainState, metrics: dict[str, float] | None = None) -> None:
         """Begin to save; an earlier save that failed is raised here. Raises CheckpointError."""
         with self._one_sentence():
+            if shutil.disk_usage(self.directory).free < sum(x.nbytes for x in jax.tree.leaves(state)):
+                raise OSError(errno.ENOSPC, "No space left for the next checkpoint")
             self._manager.save(int(state.step), args=ocp.args.StandardSave(state), metrics=metrics or None)
 
     def restore(self, abstract: PyTree, step: int | None = None) -> TrainState | None:

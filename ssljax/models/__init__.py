@@ -27,11 +27,10 @@ def make_encoder(name: str, **fields) -> Any:
     """The encoder `name` with some of its fields set. Raises ValueError that lists what there is."""
     if name not in ENCODERS:
         raise ValueError(f"encoder '{name}' is unknown; use one of {', '.join(ENCODERS)}.")
-    try:
-        return ENCODERS[name](**fields)
-    except TypeError as error:
-        known = sorted(f for f in signature(ENCODERS[name].func).parameters if f not in ("parent", "name"))
-        raise ValueError(f"encoder '{name}' has no such field ({error}); it has {', '.join(known)}.") from None
+    known = set(signature(ENCODERS[name].func).parameters) - {"parent", "name"}
+    if unknown := set(fields) - known:
+        raise ValueError(f"encoder '{name}' has no field '{min(unknown)}'; it has {', '.join(sorted(known))}.")
+    return ENCODERS[name](**fields)
 
 
 def initialise(module: nn.Module, key: Array, *inputs, **options) -> tuple[PyTree, PyTree]:

@@ -1,0 +1,258 @@
+"""The launcher from end to end: whole runs, broken runs, and runs that go on."""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import ssljax.train as launcher
+from ssljax.build import build_run, build_source, example_batch
+from ssljax.config import recall
+from ssljax.engine import trainer
+from ssljax.engine.checkpoint import CheckpointError, Checkpoints
+from ssljax.engine.logs import read_metrics
+from ssljax.engine.trainer import TrainingStopped
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+
+
+def shortened(config, steps=6):
+    """`config` as a run of a few steps that logs and saves every other one."""
+    config.steps = steps
+    config.log.every = config.checkpoint.every = 2
+    config.evaluate.update(every=4, train_examples=64, test_examples=32, k=5)
+    return config
+
+
+def final_state(workdir):
+    config = recall(workdir)
+    source = build_source(config, "train")
+    run = build_run(config, examples=len(source), example=example_batch(config, source))
+    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+    state = jax.device_get(checkpoints.restore(run.abstract))
+    checkpoints.close()
+    return state
+
+
+def assert_equal_to_the_bit(a, b):
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y, err_msg=jax.tree_util.keystr(path))
+
+
+def losses(workdir):
+    return {row["step"]: row["loss"] for row in read_metrics(workdir)}
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_killed_and_resumed_is_equal_to_the_bit(config, tmp_path, monkeypatch):
+    """Data, draws, optimiser, queues and metrics: a run that dies at step 5 ends as one that does not."""
+    config = shortened(config)
+    assert launcher.train(config, tmp_path / "whole") == 0
+
+    batches = launcher.train_batches
+
+    def dying(*args, **options):
+        for i, batch in enumerate(batches(*args, **options)):
+            if i == 4:
+                raise Killed
+            yield batch
+
+    monkeypatch.setattr(launcher, "train_batches", dying)
+    with pytest.raises(Killed):
+        launcher.train(config, tmp_path / "broken")
+    assert max(losses(tmp_path / "broken")) == 4
+    monkeypatch.setattr(launcher, "train_batches", batches)
+    assert launcher.train(config, tmp_path / "broken") == 0
+
+    assert_equal_to_the_bit(final_state(tmp_path / "whole"), final_state(tmp_path / "broken"))
+    assert losses(tmp_path / "whole") == losses(tmp_path / "broken")
+    assert [row["step"] for row in read_metrics(tmp_path / "broken")] == [2, 4, 6]
+
+
+@pytest.fixture
+def simclr(config):
+    """For what one method shows as well as all."""
+    return shortened(config)
+
+
+only_simclr = pytest.mark.parametrize("config", ["simclr"], indirect=True)
+
+
+@only_simclr
+def test_kill_minus_nine_loses_nothing_that_was_saved(simclr, tmp_path):
+    """A real process, killed without warning while it trains; the same command ends where an undisturbed run ends."""
+    fields = "batch_size=16 steps=30 log.every=1 checkpoint.every=3 evaluate.every=0 views.size=16 encoder.channels=4"
+    command = [sys.executable, "-m", "ssljax.train", f"--config={ROOT}/configs/images/simclr.py:demo"]
+    command += [f"--config.{field}" for field in fields.split()]
+    broken, whole = tmp_path / "broken", tmp_path / "whole"
+
+    process = subprocess.Popen([*command, f"--workdir={broken}"], env=ENVIRONMENT, stdout=subprocess.DEVNULL)
+    deadline = time.time() + 120
+    while not (broken / "checkpoints" / "6").exists():
+        assert time.time() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for workdir in (broken, whole):
+        subprocess.run([*command, f"--workdir={workdir}"], env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
+
+    assert_equal_to_the_bit(final_state(whole), final_state(broken))
+    assert losses(broken) == losses(whole)
+    assert [row["step"] for row in read_metrics(broken)] == list(range(1, 31))
+
+
+@only_simclr
+def test_sigterm_saves_and_says_that_the_run_is_not_complete(simclr, tmp_path, monkeypatch):
+    batches = launcher.train_batches
+
+    def interrupted(*args, **options):
+        for i, batch in enumerate(batches(*args, **options)):
+            if i == 2:
+                signal.raise_signal(signal.SIGTERM)
+            yield batch
+
+    monkeypatch.setattr(launcher, "train_batches", interrupted)
+    assert launcher.train(simclr, tmp_path) == launcher.STOPPED
+    assert (tmp_path / "checkpoints" / "3").exists()
+    monkeypatch.setattr(launcher, "train_batches", batches)
+    assert launcher.train(simclr, tmp_path) == 0
+
+
+def damage(checkpoint: Path) -> None:
+    """Cut every file of a checkpoint in half."""
+    for path in checkpoint.rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@only_simclr
+def test_damaged_checkpoints(simclr, tmp_path, caplog):
+    """The one before is used and the damaged one kept aside; only when none can be read does the run end."""
+    launcher.train(simclr, tmp_path)
+    before = final_state(tmp_path)
+    damage(tmp_path / "checkpoints" / "6")
+    with caplog.at_level(logging.WARNING):
+        launcher.train(simclr, tmp_path)
+    assert "checkpoints/6 cannot be read" in caplog.text
+    assert (tmp_path / "checkpoints" / "damaged-6").exists()
+    assert_equal_to_the_bit(before, final_state(tmp_path))
+
+    for step in (4, 6):
+        damage(tmp_path / "checkpoints" / str(step))
+    with pytest.raises(CheckpointError, match="no checkpoint can be read"):
+        launcher.train(simclr, tmp_path)
+    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} >= {"4", "6", "damaged-6"}
+
+
+@only_simclr
+def test_a_full_disk_ends_in_a_sentence_and_keeps_the_last_checkpoint(simclr, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+
+    def full(path):
+        return usage._replace(free=usage.free if not (tmp_path / "checkpoints" / "2").exists() else 1000)
+
+    monkeypatch.setattr(shutil, "disk_usage", full)
+    simclr.log.every = simclr.checkpoint.every = 2
+    with pytest.raises(CheckpointError, match="the disk is full"):
+        launcher.train(simclr, tmp_path)
+    monkeypatch.undo()
+    assert launcher.train(simclr, tmp_path) == 0
+
+
+@only_simclr
+def test_a_workdir_of_another_config_is_left_alone(simclr, tmp_path):
+    launcher.train(shortened(simclr, steps=2), tmp_path)
+    before = final_state(tmp_path)
+    simclr.method.temperature = 0.3
+    with pytest.raises(ValueError, match=r"another config: method.temperature is 0.5 there and 0.3 here"):
+        launcher.train(simclr, tmp_path)
+    assert_equal_to_the_bit(before, final_state(tmp_path))
+    simclr.method.temperature = 0.5
+    simclr.log.every = 1  # how it runs, not what it computes
+    assert launcher.train(simclr, tmp_path) == 0
+
+
+@only_simclr
+def test_stops_at_a_metric_that_is_not_finite(simclr, tmp_path):
+    simclr.optimizer.learning_rate = 1e30
+    with pytest.raises(TrainingStopped, match="not finite at step 2"):
+        launcher.train(simclr, tmp_path)
+    assert [p for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()] == []
+
+
+@only_simclr
+def test_the_loop_does_not_wait_for_the_device_and_compiles_once(simclr, tmp_path, monkeypatch):
+    """Metrics are fetched when they are logged and at no other time, and after the first step nothing is compiled."""
+    fetched, compiled = [], []
+    device_get = jax.device_get
+    monkeypatch.setattr(trainer.jax, "device_get", lambda x: (fetched.append(1), device_get(x))[1])
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, *_, **__: compiled.append(len(seen)) if name.endswith("backend_compile_duration") else None
+    )
+    batches, seen = launcher.train_batches, []
+
+    def counted(*args, **options):
+        for batch in batches(*args, **options):
+            seen.append(1)
+            yield batch
+
+    monkeypatch.setattr(launcher, "train_batches", counted)
+    simclr.steps, simclr.log.every, simclr.checkpoint.every, simclr.evaluate.every = 9, 3, 0, 0
+    launcher.train(simclr, tmp_path)
+    assert len(fetched) == 3
+    assert compiled and max(compiled) <= 1, f"compiled before the steps {compiled}"
+
+
+@only_simclr
+def test_logs(simclr, tmp_path, capsys):
+    launcher.train(simclr, tmp_path)
+    row = read_metrics(tmp_path)[-1]
+    wanted = {
+        "loss",
+        "learning_rate",
+        "feature_std",
+        "effective_rank",
+        "alignment",
+        "uniformity",
+        "examples_per_second",
+    }
+    assert wanted <= set(row) and 0 <= row["knn"] <= 1
+    assert list((tmp_path / "tensorboard").glob("events*"))
+    out = capsys.readouterr().out
+    assert "step 6/6  loss" in out and "left" in out and "k-NN" in out
+    assert json.loads((tmp_path / "config.json").read_text())["method"]["name"] == "simclr"
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["--config.batch_size=30"], "a batch of 30 cannot be dealt equally to 4 devices: try --config.batch_size=32"),
+        (["--config.batch_sise=32"], "there is no field 'config.batch_sise'; did you mean 'batch_size'?"),
+        (["--config.method.name=nosuch"], "method 'nosuch' is unknown; use one of simclr"),
+        (["--config.encoder.patch=4"], "encoder 'resnet8' has no field 'patch'"),
+        (["--config.data.source=folder:nowhere"], "nowhere"),
+    ],
+)
+def test_user_errors_are_one_sentence(arguments, sentence, tmp_path):
+    """Exit code not 0, one line, and no workdir made."""
+    command = [sys.executable, "-m", "ssljax.train", f"--config={ROOT}/configs/images/simclr.py:demo"]
+    command += [f"--workdir={tmp_path / 'run'}", *arguments]
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    done = subprocess.run(command, env=ENVIRONMENT | flags, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert sentence in done.stderr
+    assert not (tmp_path / "run").exists()
