@@ -16,14 +16,13 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
 
-from ssljax.build import Run, build_run, build_source, canvas_of, example_batch
+from ssljax.build import Run, build_source, canvas_of
 from ssljax.collectives import example_keys
 from ssljax.commands import launch, quiet_logs
-from ssljax.config import recall
 from ssljax.data.pipeline import eval_batches
 from ssljax.data.sources import DataError, Source
 from ssljax.data.subset import Subset
-from ssljax.engine.checkpoint import CheckpointError, Checkpoints
+from ssljax.encoder import open_run
 from ssljax.engine.logs import read_metrics
 from ssljax.evals.features import extract, raw_pixels
 from ssljax.evals.knn import knn, nearest
@@ -59,10 +58,8 @@ def evaluate(workdir: Path, protocols: list[str] | None = None) -> dict[str, Any
     for protocol in protocols or ():
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol '{protocol}' is unknown; use {', '.join(PROTOCOLS)}.")
-    config = recall(workdir)
+    config, run, state = open_run(workdir)
     train, test, notes = _splits(config, must_have_labels=bool(protocols))
-    run = build_run(config, examples=len(train), example=example_batch(config, train), devices=jax.devices()[:1])
-    state = _restore(workdir, run)
     encoders = {"pretrained": _encoder(run, state), "random init": _encoder(run, run.init()), "raw pixels": raw_pixels}
 
     results: dict[str, Any] = {"step": int(state.step), "examples": {"train": len(train)}}
@@ -108,15 +105,6 @@ def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Sour
     return train, test, []
 
 
-def _restore(workdir: Path, run: Run) -> TrainState:
-    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-    state = checkpoints.restore(run.abstract)
-    checkpoints.close()
-    if state is None:
-        raise CheckpointError(f"{workdir} has no checkpoint yet; run ssljax.train with this --workdir first.")
-    return state
-
-
 def _encoder(run: Run, state: TrainState):
     return partial(jax.jit(run.method.features), state)
 
@@ -132,9 +120,8 @@ def _scores(encoders, train, test, canvas, protocols, settings) -> tuple[Scores,
         if "knn" in protocols:
             scores[name]["knn"] = knn(*bank, *queries, k=settings.k, temperature=settings.temperature)
             described["knn"] = (
-                f"weighted k-NN, k = {settings.k}, cosine similarity, T = {settings.temperature}; un-augmented "
-                "features of "
-                f"{len(bank[0])} training images; {len(queries[0])} test images"
+                f"weighted k-NN, k = {min(settings.k, len(bank[0]))}, cosine similarity, T = {settings.temperature}; "
+                f"un-augmented features of {len(bank[0])} training images; {len(queries[0])} test images"
             )
         if "linear" in protocols:
             scores[name]["linear"], _ = linear_probe(*bank, *queries)

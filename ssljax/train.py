@@ -5,6 +5,7 @@
 The same command again goes on where the run stopped.
 """
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,6 +49,8 @@ def main() -> int:
 def train(config, workdir: Path) -> int:
     """Pretrain as `config` says into `workdir`; 0 when complete, STOPPED when it was told to stop before."""
     # Everything that a config can get wrong is found here, before the first compilation.
+    if config.log.wandb and not importlib.util.find_spec("wandb"):
+        raise ValueError("--config.log.wandb needs its package: `pip install wandb`, or leave the field empty.")
     source = build_source(config, "train")
     run = build_run(config, examples=len(source), example=example_batch(config, source))
     remember(config, workdir)

@@ -15,6 +15,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 from ssljax.typing import PyTree, TrainState
 
 log = logging.getLogger(__name__)
+logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of the options that it was given
 
 
 class CheckpointError(Exception):

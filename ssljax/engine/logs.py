@@ -21,11 +21,8 @@ SHOWN = {
 class Logs:
     """Writes the metrics of a run; on any process but the first, every call does nothing.
 
-    total, start: the last step of the run and the one it goes on from. What a killed run had written of later steps
-    is cut
-    away, for it will be written again. wandb: name of a Weights & Biases project, or "".
-
-    Raises ValueError if wandb is asked for and not installed.
+    total, start: the last step of the run and the one it goes on from; what a killed run had written of later steps is
+    cut away, for it will be written again. wandb: name of a Weights & Biases project, or "".
     """
 
     def __init__(
@@ -104,10 +101,6 @@ def _truncate(path: Path, start: int) -> None:
 
 
 def _start_wandb(project: str, workdir: Path, config: dict[str, Any] | None):
-    try:
-        import wandb
-    except ImportError:
-        raise ValueError(
-            "--config.log.wandb needs the package: `pip install wandb`, or leave the field empty."
-        ) from None
+    import wandb  # only where it is asked for
+
     return wandb.init(project=project, dir=workdir, name=workdir.name, config=config, resume="allow")

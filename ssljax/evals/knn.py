@@ -10,17 +10,11 @@ from ssljax.evals.scores import Score
 
 
 def nearest(bank: np.ndarray, queries: np.ndarray, k: int, *, chunk: int = 1024) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine similarities and indexes in the bank (rows, dim) of each query's k nearest: two arrays (queries, k),
-    nearest first.
+    """Cosine similarities and bank indexes, both (queries, k), of each query's k nearest rows; the nearest comes first.
 
-    Raises ValueError if the bank has fewer than k rows.
+    bank (rows, dim), queries (queries, dim). Of a bank with fewer rows than k, all are given.
     """
-    if len(bank) < k:
-        raise ValueError(
-            f"k-NN with k={k} needs at least that many labelled examples, but there are {len(bank)}: lower "
-            "--config.evaluate.k."
-        )
-    bank = _unit(bank)
+    bank, k = _unit(bank), min(k, len(bank))
     found = [jax.device_get(_top(bank, _unit(queries[i : i + chunk]), k)) for i in range(0, len(queries), chunk)]
     return np.concatenate([s for s, _ in found]), np.concatenate([i for _, i in found])
 
@@ -42,7 +36,7 @@ def knn(
     similarity, neighbours = nearest(bank, queries, k)
     weights = np.exp((similarity - similarity[:, :1]) / temperature)
     votes = np.zeros((len(queries), int(bank_labels.max()) + 1))
-    for rank in range(k):
+    for rank in range(neighbours.shape[1]):
         votes[np.arange(len(queries)), bank_labels[neighbours[:, rank]]] += weights[:, rank]
     return Score(votes.argmax(axis=1) == labels)
 

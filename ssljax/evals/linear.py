@@ -25,8 +25,10 @@ def linear_probe(
 
         minimise over W, b:  mean cross-entropy(x W + b, label) + penalty / 2 · |W|²,  at most `iterations` of L-BFGS
 
-    The penalty is chosen on a fifth of the training examples, held out; the classifier is then fitted to all of them.
-    The test examples choose nothing. train (examples, dim), labels 0 … classes - 1.
+    The penalty is chosen on a fifth of the training examples, held out (a set too small for that takes the middle one);
+    the classifier is then fitted to all of them. The test examples choose nothing.
+
+    train (examples, dim), test (examples, dim), labels 0 … classes - 1.
     """
     mean, std = train.mean(axis=0), train.std(axis=0)
     x, x_test = ((part - mean) / np.where(std > 0, std, 1.0) for part in (train, test))
@@ -38,5 +40,7 @@ def linear_probe(
             return LogisticRegression(C=1 / (penalty * len(rows)), max_iter=iterations).fit(x[rows], train_labels[rows])
 
     kept, held = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-    best = max(PENALTIES, key=lambda penalty: fit(kept, penalty).score(x[held], train_labels[held]))
+    best = PENALTIES[len(PENALTIES) // 2]
+    if len(held) and len(set(train_labels[kept])) > 1:
+        best = max(PENALTIES, key=lambda penalty: fit(kept, penalty).score(x[held], train_labels[held]))
     return Score(fit(np.arange(len(x)), best).predict(x_test) == labels), best

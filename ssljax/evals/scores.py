@@ -29,4 +29,4 @@ def margin(score: Score, floor: Score) -> tuple[float, float]:
     independent accuracies.
     """
     difference = score.correct.astype(np.float64) - floor.correct.astype(np.float64)
-    return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
+    return float(difference.mean()), float(difference.std(ddof=min(1, len(difference) - 1)) / np.sqrt(len(difference)))

@@ -1,0 +1,58 @@
+"""A pretrained encoder out of a run's folder."""
+
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from ssljax.build import Run, build_run
+from ssljax.config import recall
+from ssljax.engine.checkpoint import CheckpointError, Checkpoints
+from ssljax.typing import TrainState
+
+
+def load(run: str | Path) -> "Encoder":
+    """The encoder of the newest checkpoint in a run's folder.
+
+        encoder = ssljax.load("runs/quickstart")
+        features = encoder(images)  # uint8 (n, height, width, 3) -> float32 (n, dim)
+
+    Raises ValueError if the folder holds no run, CheckpointError if it has no checkpoint that can be read.
+    """
+    _, built, state = open_run(Path(run))
+    return Encoder(built, state)
+
+
+class Encoder:
+    """Images in, features out: float32 (n, dim), un-augmented and in evaluation mode."""
+
+    def __init__(self, run: Run, state: TrainState):
+        self.method = run.method
+        self.state = state
+        self._features = partial(jax.jit(run.method.features), state)
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """images (n, height, width, 3): uint8, or floats in [0, 1]; all n go through at once.
+
+        Raises ValueError for other shapes.
+        """
+        if np.ndim(images) != 4 or np.shape(images)[-1] != 3:
+            raise ValueError(f"images {np.shape(images)} must be (n, height, width, 3).")
+        return np.asarray(self._features({"image": jnp.asarray(images)}))
+
+
+def open_run(workdir: Path) -> tuple[ConfigDict, Run, TrainState]:
+    """A run's config, what it is made of, and its newest state, on one device whatever mesh it was trained on."""
+    config = recall(workdir)
+    size = config.views.size
+    example = {"image": jax.ShapeDtypeStruct((2, size, size, 3), jnp.uint8)}
+    run = build_run(config, examples=config.batch_size, example=example, devices=jax.devices()[:1])
+    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+    state = checkpoints.restore(run.abstract)
+    checkpoints.close()
+    if state is None:
+        raise CheckpointError(f"{workdir} has no checkpoint yet; run ssljax.train with this --workdir first.")
+    return config, run, state
