@@ -216,9 +216,8 @@ def _report(config, run, state, encoders, train, test, results, notes, workdir) 
 
 
 def _panels(run: Run, state: TrainState, batch: dict[str, np.ndarray]) -> tuple[str, np.ndarray]:
-    arrays = jax.tree.map(jnp.asarray, batch)
-    caption, pictures = run.method.show(state, arrays, example_keys(jax.random.key(0), len(batch["image"])))
-    return caption, np.asarray(pictures)
+    keys = example_keys(jax.random.key(0), len(batch["image"]))
+    return run.method.caption, np.asarray(jax.jit(run.method.show)(state, jax.tree.map(jnp.asarray, batch), keys))
 
 
 if __name__ == "__main__":

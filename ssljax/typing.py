@@ -46,6 +46,10 @@ class Method(Protocol):
     def mean_over_examples(self) -> bool:
         """Whether the loss is a mean of terms that each depend on one example (then gradients may be accumulated)."""
 
+    @property
+    def caption(self) -> str:
+        """What the columns of `show` are."""
+
     def init(self, key: Array, batch: Batch) -> Variables:
         """The variables at step 0. Only the shapes of `batch` matter."""
 
@@ -65,6 +69,5 @@ class Method(Protocol):
     def features(self, state: Variables, batch: Batch) -> Array:
         """The representation (batch, dim) that is evaluated and exported."""
 
-    def show(self, state: Variables, batch: Batch, keys: Array) -> tuple[str, Array]:
-        """What the method sees, for the report: a caption that names the columns, and pictures in [0, 1] of shape
-        (examples, columns, height, width, 3)."""
+    def show(self, state: Variables, batch: Batch, keys: Array) -> Array:
+        """What the method sees, for the report: pictures in [0, 1], (examples, columns, height, width, 3)."""

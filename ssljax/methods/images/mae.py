@@ -68,6 +68,7 @@ class MAE:
     eval_crop: float = 1.0
 
     mean_over_examples = True
+    caption = "the image, what the encoder sees, and the hidden patches as the decoder paints them"
 
     def __post_init__(self):
         if not isinstance(self.encoder, ViT):
@@ -135,7 +136,7 @@ class MAE:
         images = center_view(batch, self.view.size, self.eval_crop, self.view.mean, self.view.std)
         return infer(self.encoder, state.params["encoder"], {}, images)
 
-    def show(self, state: Variables, batch: Batch, keys: Array) -> tuple[str, Array]:
+    def show(self, state: Variables, batch: Batch, keys: Array) -> Array:
         images = center_view(batch, self.view.size, self.eval_crop, self.view.mean, self.view.std)
         mask = mae_mask(keys, self.grid[0] * self.grid[1], self.mask_ratio)
         _, prediction = self._reconstruct(state.params, images, mask)
@@ -145,8 +146,7 @@ class MAE:
             prediction = prediction * std + mean
         columns = patches, patches * (1 - hidden), patches * (1 - hidden) + prediction * hidden
         pixels = (unpatchify(patches, self.encoder.patch, self.grid) for patches in columns)
-        pictures = jnp.stack([unnormalize(p, self.view.mean, self.view.std) for p in pixels], axis=1)
-        return "the image, what the encoder sees, and the hidden patches as the decoder paints them", pictures
+        return jnp.stack([unnormalize(p, self.view.mean, self.view.std) for p in pixels], axis=1)
 
     def _reconstruct(self, params, images, mask: Mask, keys: Array | None = None) -> tuple[Array, Array]:
         """(visible tokens encoded, prediction for every patch)"""

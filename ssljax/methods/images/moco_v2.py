@@ -40,6 +40,7 @@ class MoCoV2:
     eval_crop: float = 1.0
 
     mean_over_examples = False
+    caption = "the image, the query's view and the key's view"
 
     def __post_init__(self):
         if len(self.augmentations) != 2:
@@ -112,8 +113,8 @@ class MoCoV2:
         images = center_view(batch, view.size, self.eval_crop, view.mean, view.std)
         return infer(self.encoder, state.params["encoder"], state.model_state, images)
 
-    def show(self, state: Variables, batch: Batch, keys: Array) -> tuple[str, Array]:
-        return "the image, the query's view and the key's view", show_views(self.augmentations, keys, batch)
+    def show(self, state: Variables, batch: Batch, keys: Array) -> Array:
+        return show_views(self.augmentations, keys, batch)
 
     def _embed(self, params, state, images, key, axis):
         """(representation, projection, state after the batch)"""

@@ -34,6 +34,7 @@ class SimCLR:
     eval_crop: float = 1.0
 
     mean_over_examples = False
+    caption = "the image and the two views that must find each other"
 
     def __post_init__(self):
         if len(self.augmentations) != 2:
@@ -90,5 +91,5 @@ class SimCLR:
         images = center_view(batch, view.size, self.eval_crop, view.mean, view.std)
         return infer(self.encoder, state.params["encoder"], state.model_state["encoder"], images)
 
-    def show(self, state: Variables, batch: Batch, keys: Array) -> tuple[str, Array]:
-        return "the image and the two views that must find each other", show_views(self.augmentations, keys, batch)
+    def show(self, state: Variables, batch: Batch, keys: Array) -> Array:
+        return show_views(self.augmentations, keys, batch)

@@ -1,0 +1,55 @@
+"""What augmentation costs: time of each demo's views beside its whole train step, on this machine.
+
+    python benchmarks/views.py
+
+Each row is one process and one compilation; the ratio is of medians over alternating runs.
+"""
+
+import runpy
+import statistics
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from ssljax.build import build_run, build_source, example_batch
+from ssljax.collectives import example_keys
+from ssljax.data.pipeline import train_batches
+from ssljax.engine.mesh import to_devices
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+REPEATS = 10
+
+
+def seconds(function) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(function())
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    print(f"{jax.devices()[0].platform}, {len(jax.devices())} device(s), jax {jax.__version__}")
+    print(f"{'demo':<12}{'views, ms':>12}{'step, ms':>12}{'ratio':>10}")
+    for path in sorted(CONFIGS.glob("*/*.py")):
+        config = runpy.run_path(str(path))["get_config"]("demo")
+        source = build_source(config, "train")
+        run = build_run(config, examples=len(source), example=example_batch(config, source))
+        batch = to_devices(next(train_batches(source, batch_size=config.batch_size, seed=0)), run.mesh)
+        keys = example_keys(jax.random.key(0), config.batch_size)
+        views = jax.jit(run.method.views)
+        state = run.init()
+        times: dict[str, list[float]] = {"views": [], "step": []}
+        for i in range(REPEATS + 1):
+            drawn = seconds(lambda views=views, batch=batch, keys=keys: views(keys, batch))
+            start = time.perf_counter()
+            state, _ = jax.block_until_ready(run.step(state, batch))
+            if i:  # the first of each compiles
+                times["views"].append(drawn)
+                times["step"].append(time.perf_counter() - start)
+        v, s = (1000 * statistics.median(times[name]) for name in ("views", "step"))
+        print(f"{path.stem:<12}{v:>12.1f}{s:>12.1f}{np.round(v / s, 3):>10}")
+
+
+if __name__ == "__main__":
+    main()
