@@ -18,8 +18,8 @@ PAGE = ROOT / "docs" / "results.md"
 HEAD = """# What the demos reach
 
 Made by `python benchmarks/demos.py --write`: each `:demo` pretrained on the 8,000 embedded training images with its
-default seed, and judged on the 2,000 embedded test images by its last checkpoint. ± is one standard error over test images;
-the margins are paired differences in standard errors. The embedded images are a re-encoded part of CIFAR-10
+default seed, and judged on the 2,000 embedded test images by its last checkpoint. ± is one standard error over test
+images; the margins are paired differences in standard errors. The embedded images are a re-encoded part of CIFAR-10
 (`ssljax/data/demo/README.md`), so these are not CIFAR-10 numbers.
 
 """

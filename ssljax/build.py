@@ -64,13 +64,13 @@ def example_batch(config: ConfigDict, source: Source) -> dict[str, jax.ShapeDtyp
     }
 
 
-def build_run(config: ConfigDict, *, examples: int, example: PyTree, devices=None) -> Run:
-    """examples: how many there are in the training split; example: shapes of a small batch.
+def build_run(config: ConfigDict, *, examples: int, example: PyTree, mesh: Mesh | None = None) -> Run:
+    """examples: how many there are in the training split; example: shapes of a small batch; mesh: the config's if None.
 
     Traces one step without compiling it, so that whatever does not fit together is said before anything long begins.
     Raises ValueError with a sentence for each thing that can be wrong in a config.
     """
-    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, devices)
+    mesh = mesh or make_mesh(config.mesh.data, config.mesh.fsdp)
     check_batch_size(config.batch_size, mesh, config.accumulate)
     method = build_method(config)
     steps_per_epoch = examples / config.batch_size

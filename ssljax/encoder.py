@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from ssljax.build import Run, build_run
 from ssljax.config import recall
 from ssljax.engine.checkpoint import CheckpointError, Checkpoints
+from ssljax.engine.mesh import make_mesh
 from ssljax.typing import TrainState
 
 
@@ -48,8 +49,9 @@ def open_run(workdir: Path) -> tuple[ConfigDict, Run, TrainState]:
     """A run's config, what it is made of, and its newest state, on one device whatever mesh it was trained on."""
     config = recall(workdir)
     size = config.views.size
+    one_device = make_mesh(1, 1, jax.devices()[:1])
     example = {"image": jax.ShapeDtypeStruct((2, size, size, 3), jnp.uint8)}
-    run = build_run(config, examples=config.batch_size, example=example, devices=jax.devices()[:1])
+    run = build_run(config, examples=config.batch_size, example=example, mesh=one_device)
     checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
     state = checkpoints.restore(run.abstract)
     checkpoints.close()

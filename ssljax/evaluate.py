@@ -37,19 +37,14 @@ PROTOCOLS = ("knn", "linear")
 BATCH = 256
 GALLERY_BANK, GALLERY_TEST, QUERIES, NEIGHBOURS, PANELS, THUMBNAIL = 2000, 800, 8, 6, 8, 64
 
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run.")
-PROTOCOL = flags.DEFINE_list(
-    "protocol", None, "knn, linear: which to run, and fail without labels; by default all that can be."
-)
-
 Scores = dict[str, dict[str, Score]]
 
 
-def main() -> None:
-    if WORKDIR.value is None:
+def main(workdir: str | None, protocols: list[str] | None) -> None:
+    if workdir is None:
         raise ValueError("--workdir is needed: the folder of a run.")
     quiet_logs()
-    evaluate(Path(WORKDIR.value), PROTOCOL.value)
+    evaluate(Path(workdir), protocols)
 
 
 def evaluate(workdir: Path, protocols: list[str] | None = None) -> dict[str, Any]:
@@ -221,4 +216,8 @@ def _panels(run: Run, state: TrainState, batch: dict[str, np.ndarray]) -> tuple[
 
 
 if __name__ == "__main__":
-    launch(main)
+    WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run.")
+    PROTOCOL = flags.DEFINE_list(
+        "protocol", None, "knn, linear; by default all that the labels allow, else fail without."
+    )
+    launch(lambda: main(WORKDIR.value, PROTOCOL.value))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jax
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from ssljax.build import Run, build_run, build_source, canvas_of, example_batch
 from ssljax.commands import launch, quiet_logs
@@ -30,23 +30,18 @@ from ssljax.typing import TrainState
 STOPPED = 75
 """Exit code of a run that was told to stop and has saved: EX_TEMPFAIL, try again."""
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config", lock_config=True, help_string="A config file, and its variant after a colon."
-)
-WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: config, checkpoints, metrics, report.")
 
-
-def main() -> int:
-    if CONFIG.value is None or WORKDIR.value is None:
+def main(config: ConfigDict | None, workdir: str | None) -> int:
+    if config is None or workdir is None:
         raise ValueError(
             "--config and --workdir are both needed, for instance --config=configs/images/simclr.py:demo "
             "--workdir=runs/simclr."
         )
     quiet_logs()
-    return train(CONFIG.value, Path(WORKDIR.value))
+    return train(config, Path(workdir))
 
 
-def train(config, workdir: Path) -> int:
+def train(config: ConfigDict, workdir: Path) -> int:
     """Pretrain as `config` says into `workdir`; 0 when complete, STOPPED when it was told to stop before."""
     # Everything that a config can get wrong is found here, before the first compilation.
     if config.log.wandb and not importlib.util.find_spec("wandb"):
@@ -95,7 +90,7 @@ def train(config, workdir: Path) -> int:
     return 0 if complete else STOPPED
 
 
-def online_knn(config, run: Run, source: Source, logs: Logs) -> Callable[[TrainState], dict[str, float]]:
+def online_knn(config: ConfigDict, run: Run, source: Source, logs: Logs) -> Callable[[TrainState], dict[str, float]]:
     """k-NN accuracy of the features on a part of the labelled data, or nothing where there are no labels to judge
     by."""
     e = config.evaluate
@@ -123,4 +118,8 @@ def online_knn(config, run: Run, source: Source, logs: Logs) -> Callable[[TrainS
 
 
 if __name__ == "__main__":
-    launch(main)
+    CONFIG = config_flags.DEFINE_config_file(
+        "config", lock_config=True, help_string="A file, and its variant after a colon."
+    )
+    WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: config, checkpoints, metrics, report.")
+    launch(lambda: main(CONFIG.value, WORKDIR.value))

@@ -1,7 +1,7 @@
 """Four devices on one CPU, and fixtures that several folders use."""
 
-import importlib.util
 import os
+import runpy
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # the golden numbers are float32's, and meshes of four devices must exist anywhere
 
@@ -74,15 +74,14 @@ SMALLER = {
 }
 
 
-def load_config(path: Path, variant: str):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(variant)
+@pytest.fixture(scope="session")
+def load_config() -> Callable:
+    """`load_config(path, variant)` is what the launcher would get."""
+    return lambda path, variant: runpy.run_path(str(path))["get_config"](variant)
 
 
 @pytest.fixture(params=list(METHODS))
-def config(request):
+def config(request, load_config):
     """The method's demo with few channels, on views of 16 pixels and batches of 16."""
     (path,) = CONFIGS.glob(f"*/{request.param}.py")
     config = load_config(path, "demo")

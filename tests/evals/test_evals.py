@@ -1,0 +1,98 @@
+"""k-NN, the linear probe and their uncertainties, against slow and obvious versions."""
+
+import numpy as np
+import pytest
+
+from ssljax.evals.features import extract, raw_pixels
+from ssljax.evals.knn import knn, nearest
+from ssljax.evals.linear import linear_probe
+from ssljax.evals.maps import tsne
+from ssljax.evals.scores import Score, margin
+
+
+@pytest.fixture
+def clusters():
+    """Three overlapping classes in five dimensions: bank, its labels, queries, their labels."""
+    rng = np.random.RandomState(0)
+    centres = rng.randn(3, 5)
+    labels, query_labels = rng.randint(0, 3, 120), rng.randint(0, 3, 60)
+    noisy = lambda y: (centres[y] + 0.8 * rng.randn(len(y), 5)).astype(np.float32)  # noqa: E731
+    return noisy(labels), labels, noisy(query_labels), query_labels
+
+
+def test_knn_equals_a_loop(clusters):
+    bank, labels, queries, query_labels = clusters
+    expected = []
+    for query, label in zip(queries, query_labels, strict=True):
+        similarity = [float(query @ row / np.linalg.norm(query) / np.linalg.norm(row)) for row in bank]
+        votes = np.zeros(3)
+        for i in sorted(range(len(bank)), key=lambda i, s=similarity: -s[i])[:7]:
+            votes[labels[i]] += np.exp(similarity[i] / 0.1)
+        expected.append(votes.argmax() == label)
+    score = knn(bank, labels, queries, query_labels, k=7, temperature=0.1)
+    np.testing.assert_array_equal(score.correct, expected)
+    assert 0.5 < score.accuracy < 1
+
+
+def test_nearest_comes_in_order_and_does_not_depend_on_the_chunk(clusters):
+    bank, _, queries, _ = clusters
+    similarity, index = nearest(bank, queries, 4)
+    assert (np.diff(similarity, axis=1) <= 0).all()
+    np.testing.assert_array_equal(index, nearest(bank, queries, 4, chunk=7)[1])
+    assert nearest(bank[:3], queries, 20)[1].shape == (60, 3)
+
+
+def test_linear_probe_finds_what_is_linear_and_nothing_else(clusters):
+    bank, labels, queries, query_labels = clusters
+    score, penalty = linear_probe(bank, labels, queries, query_labels)
+    assert score.accuracy > 0.75 and penalty > 0
+    shuffles = [np.random.RandomState(i).permutation(labels) for i in range(20)]
+    chance = [linear_probe(bank, shuffled, queries, query_labels)[0].accuracy for shuffled in shuffles]
+    assert abs(np.mean(chance) - 1 / 3) < 0.1
+    # Units do not matter, and a feature that never changes is no trouble.
+    scaled = [np.concatenate([x * 1000, np.ones((len(x), 1), np.float32)], axis=1) for x in (bank, queries)]
+    again, _ = linear_probe(scaled[0], labels, scaled[1], query_labels)
+    np.testing.assert_array_equal(again.correct, score.correct)
+
+
+def test_a_tiny_set_is_judged_all_the_same():
+    features = np.array([[0.0], [1.0], [0.1], [0.9]], np.float32)
+    labels = np.array([0, 1, 0, 1])
+    assert linear_probe(features, labels, features, labels)[0].accuracy == 1
+
+
+def test_standard_errors_are_those_of_repeated_draws():
+    rng = np.random.RandomState(0)
+    shared = rng.rand(4000, 500)  # both classifiers fail on the same hard examples
+    better, worse = shared < 0.6, shared < 0.5
+    margins = [margin(Score(a), Score(b)) for a, b in zip(better, worse, strict=True)]
+    differences, errors = np.array(margins).T
+    np.testing.assert_allclose(differences.mean(), 0.1, atol=0.002)
+    np.testing.assert_allclose(errors.mean(), differences.std(), rtol=0.05)
+    single = [Score(a) for a in better]
+    spread = np.std([s.accuracy for s in single])
+    np.testing.assert_allclose(np.mean([s.standard_error for s in single]), spread, rtol=0.05)
+
+
+def test_extract_leaves_padding_out():
+    batches = [
+        {"image": np.full((2, 4, 4, 3), 51 * i, np.uint8), "label": np.array([i, -1]), "mask": np.array([True, False])}
+        for i in range(3)
+    ]
+    features, labels = extract(raw_pixels, batches)
+    assert labels.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(features, np.full((3, 48), [[0.0], [0.2], [0.4]]), atol=1e-6)
+
+
+def test_raw_pixels_of_large_images_are_block_means():
+    image = np.arange(64 * 96 * 3).reshape(1, 64, 96, 3) % 251
+    pixels = raw_pixels({"image": image.astype(np.uint8)}).reshape(32, 32, 3)
+    np.testing.assert_allclose(pixels[3, 5], image[0, 6:8, 15:18].mean(axis=(0, 1)) / 255, rtol=1e-5)
+
+
+def test_tsne_keeps_groups_together():
+    rng = np.random.RandomState(0)
+    features = np.concatenate([rng.randn(20, 8), rng.randn(20, 8) + 20]).astype(np.float32)
+    places = tsne(features)
+    apart = np.linalg.norm(places[:20].mean(0) - places[20:].mean(0))
+    assert apart > 2 * max(places[:20].std(), places[20:].std())

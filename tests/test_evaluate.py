@@ -1,0 +1,96 @@
+"""From a finished run to numbers, a report and an encoder in three lines."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import ssljax
+from ssljax.data.sources import DataError, open_source
+from ssljax.encoder import open_run
+from ssljax.engine.checkpoint import CheckpointError
+from ssljax.evaluate import evaluate
+from ssljax.train import train
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory):
+    """Sixty demo images of two classes as files of different sizes in class folders: path of the parent folder."""
+    root = tmp_path_factory.mktemp("photographs")
+    source = open_source("demo", "train")
+    for i in range(300):
+        example = source[i]
+        if example["label"] < 2:
+            path = root / source.class_names[example["label"]] / f"{i}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(example["image"]).resize((40 + i % 9, 36)).save(path)
+    return root
+
+
+@pytest.fixture
+def short(config):
+    """Two steps, no online evaluation."""
+    config.steps = 2
+    config.evaluate.every = 0
+    return config
+
+
+def test_own_photographs(short, photographs, tmp_path, capsys):
+    """Every method, on a folder of images of varying size with classes: accuracies, floors, errors, report, encoder."""
+    short.data.source = f"folder:{photographs}"
+    assert train(short, tmp_path) == 0
+    results = evaluate(tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text()) == results
+    assert set(results["encoders"]) == {"pretrained", "random init", "raw pixels"}
+    for row in results["encoders"].values():
+        assert all(0 <= cell["accuracy"] <= 1 for cell in row.values())
+    printed = capsys.readouterr().out
+    assert "standard errors" in printed and "k-NN protocol: weighted k-NN, k = " in printed
+    assert (tmp_path / "report.html").stat().st_size > 100_000
+
+    encoder = ssljax.load(tmp_path)
+    images = np.random.RandomState(0).randint(0, 255, (3, 20, 30, 3), np.uint8)
+    features = encoder(images)
+    assert features.shape == (3, encoder.method.encoder.num_features)
+    _, run, state = open_run(tmp_path)
+    np.testing.assert_allclose(features, run.method.features(state, {"image": images}), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"\(20, 30, 3\) must be \(n, height, width, 3\)"):
+        encoder(images[0])
+
+
+only_mae = pytest.mark.parametrize("config", ["mae"], indirect=True)
+
+
+@only_mae
+def test_without_labels_there_are_pictures_and_no_accuracies(short, photographs, tmp_path, capsys):
+    short.data.source = f"folder:{photographs / 'airplane'}"
+    train(short, tmp_path)
+    results = evaluate(tmp_path)
+    assert "encoders" not in results
+    assert "no accuracies" in capsys.readouterr().out
+    assert (tmp_path / "report.html").exists()
+    with pytest.raises(DataError, match="has no labels"):
+        evaluate(tmp_path, ["knn"])
+
+
+@only_mae
+def test_errors(short, tmp_path):
+    with pytest.raises(ValueError, match="holds no run"):
+        evaluate(tmp_path)
+    with pytest.raises(ValueError, match="protocol 'nosuch' is unknown; use knn, linear"):
+        evaluate(tmp_path, ["nosuch"])
+    train(short, tmp_path)
+    for checkpoint in (tmp_path / "checkpoints").iterdir():
+        checkpoint.rename(tmp_path / f"away-{checkpoint.name}")
+    with pytest.raises(CheckpointError, match="has no checkpoint yet"):
+        evaluate(tmp_path)
+
+
+@only_mae
+def test_a_run_made_on_four_devices_is_judged_on_one(short, tmp_path):
+    short.mesh.update(data=2, fsdp=2)
+    train(short, tmp_path)
+    _, _, state = open_run(tmp_path)
+    assert {len(x.sharding.device_set) for x in jax.tree.leaves(state)} == {1}
