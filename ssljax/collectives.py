@@ -12,14 +12,12 @@ def mean(x, axis: str | None):
 
 
 def gather(x: Array, axis: str | None) -> Array:
-    """All shards' rows, in order: (n, …) -> (shards * n, …). Gradients flow back to the shard that each row came
-    from."""
+    """All shards' rows, in order: (n, …) -> (shards * n, …). Gradients flow back to where each row came from."""
     return x if axis is None else jax.lax.all_gather(x, axis, tiled=True)
 
 
 def gather_replicated(x: Array, axis: str | None) -> Array:
-    """As `gather`, for what is written into replicated state: the compiler then knows that every shard holds the
-    same."""
+    """As `gather`, for what is written into replicated state: the compiler knows then that all shards agree."""
     return x if axis is None else jax.lax.all_gather(x, axis, tiled=True, to="invarying")
 
 

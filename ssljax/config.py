@@ -94,8 +94,7 @@ def remember(config: ConfigDict, workdir: Path) -> None:
             )
     elif any((workdir / "checkpoints").glob("*")):
         raise ValueError(
-            f"{workdir} has checkpoints but no config.json, so it cannot be told what they are; choose another "
-            "--workdir."
+            f"{workdir} has checkpoints but no config.json that would tell what they are; choose another --workdir."
         )
     workdir.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")

@@ -46,6 +46,9 @@ def train(config: ConfigDict, workdir: Path) -> int:
     # Everything that a config can get wrong is found here, before the first compilation.
     if config.log.wandb and not importlib.util.find_spec("wandb"):
         raise ValueError("--config.log.wandb needs its package: `pip install wandb`, or leave the field empty.")
+    kind, _, where = config.data.source.partition(":")
+    if kind in ("folder", "npz"):  # the run is remembered, and the place that it was started from is not
+        config.data.source = f"{kind}:{Path(where).expanduser().absolute()}"
     source = build_source(config, "train")
     run = build_run(config, examples=len(source), example=example_batch(config, source))
     remember(config, workdir)
@@ -56,8 +59,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
     parameters = sum(x.size for x in jax.tree.leaves(run.abstract.params))
     logs.say(
         f"{config.method.name}: {config.encoder.name} and heads, {parameters / 1e6:.2f} M parameters; {len(source)} "
-        f"images of {source.name}; "
-        f"{run.total} steps of {config.batch_size} on {run.mesh.devices.size} device(s)"
+        f"images of {source.name}; {run.total} steps of {config.batch_size} on {run.mesh.devices.size} device(s)"
         + (f"; going on from step {start}" if start else "")
     )
     batches = train_batches(
@@ -91,8 +93,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
 
 
 def online_knn(config: ConfigDict, run: Run, source: Source, logs: Logs) -> Callable[[TrainState], dict[str, float]]:
-    """k-NN accuracy of the features on a part of the labelled data, or nothing where there are no labels to judge
-    by."""
+    """k-NN accuracy of the features on a part of the labelled data, or nothing where there are no labels."""
     e = config.evaluate
     if not e.every:
         return lambda state: {}

@@ -8,8 +8,7 @@ from flax import struct
 Array = jax.Array
 PyTree = Any
 Batch = dict[str, Array]
-"""What the data pipeline yields: `image` (batch, height, width, 3) uint8, and `size` (batch, 2) where images were
-resized."""
+"""`image` (batch, height, width, 3) uint8, and `size` (batch, 2), the original ones, where images were resized."""
 
 
 class Variables(struct.PyTreeNode):
@@ -33,8 +32,7 @@ class TrainState(Variables):
 
 
 class Method(Protocol):
-    """One self-supervised system. Frozen, hashable by identity, and free of state: everything that changes is an
-    argument.
+    """One self-supervised system, frozen and free of state: everything that changes is an argument.
 
     `axis` is the mesh axis over which the batch is split by hand, or None on a single shard; a method that needs the
     global batch gathers over it. `key` is the step's, the same on all shards; `keys` holds one key for each example,

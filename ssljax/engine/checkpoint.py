@@ -1,5 +1,4 @@
-"""Checkpoints: complete or not there, the best and the newest kept, and a damaged one not fatal while an older one
-reads."""
+"""Checkpoints: complete or not there at all, and a damaged one is not fatal while an older one can be read."""
 
 import errno
 import logging
@@ -26,11 +25,14 @@ class Checkpoints:
     """The checkpoints of one run, in `directory`/<step>.
 
     Saving is asynchronous, and a checkpoint gets its name only when it is complete; older ones go after that.
-    keep: how many of the newest stay. best: the metric by whose highest value one more stays; "" for none.
+    keep: how many of the newest stay, at least 1. best: the metric by whose highest value one more stays; "" for none.
     """
 
     def __init__(self, directory: Path, *, keep: int = 2, best: str = "", read_only: bool = False):
+        if keep < 1:
+            raise ValueError(f"{keep} checkpoints cannot be kept: --config.checkpoint.keep must be at least 1.")
         self.directory = Path(directory).absolute()
+        self._read_only = read_only
         kept: list[policy.PreservationPolicy] = [policy.LatestN(keep)]
         if best:
             by_metric = policy.BestN(get_metric_fn=lambda m: m[best], n=1, keep_checkpoints_without_metrics=False)
@@ -51,23 +53,22 @@ class Checkpoints:
                 raise OSError(errno.ENOSPC, "No space left for the next checkpoint")
             self._manager.save(int(state.step), args=ocp.args.StandardSave(state), metrics=metrics or None)
 
-    def restore(self, abstract: PyTree, step: int | None = None) -> TrainState | None:
-        """The newest state that can be read (or that of `step`), laid out as `abstract` says; None if there is none
-        at all.
+    def restore(self, abstract: PyTree) -> TrainState | None:
+        """The newest state that can be read, laid out as `abstract` says; None if there is no checkpoint at all.
 
         A newer one that cannot be read is named in the log and moved aside. Raises CheckpointError if none can.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True) if step is None else [step]
         damaged: list[int] = []
-        for candidate in steps:
+        for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                state = self._manager.restore(candidate, args=ocp.args.StandardRestore(abstract))
+                state = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
             except Exception as error:  # Orbax and TensorStore raise almost anything on damaged files
-                reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-                log.warning("checkpoint %s cannot be read (%s)", self.directory / str(candidate), reason)
-                damaged.append(candidate)
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                log.warning("checkpoint %s cannot be read (%s)", self.directory / str(step), reason)
+                damaged.append(step)
                 continue
-            self._move_aside(damaged)
+            if damaged and not self._read_only:
+                self._move_aside(damaged)
             return state
         if damaged:
             names = ", ".join(str(self.directory / str(s)) for s in damaged)
@@ -94,10 +95,9 @@ class Checkpoints:
         for step in damaged:
             source = self.directory / str(step)
             target = self.directory / f"damaged-{step}"
-            if not self._manager._options.read_only and source.exists() and not target.exists():
+            if source.exists() and not target.exists():
                 source.rename(target)
-        if damaged:
-            self._manager.reload()
+        self._manager.reload()
 
     @contextmanager
     def _one_sentence(self) -> Iterator[None]:
@@ -109,6 +109,5 @@ class Checkpoints:
             reason = "the disk is full" if full else text[:300]
             raise CheckpointError(
                 f"the checkpoint in {self.directory} could not be written ({reason}); make room or choose another "
-                "--workdir, then "
-                "run the same command again: it goes on from the last complete checkpoint."
+                "--workdir, then run the same command again: it goes on from the last complete checkpoint."
             ) from error

@@ -6,12 +6,12 @@ from typing import Any
 
 import jax
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
 SHOWN = {
     "loss": "loss {:.4f}",
-    "examples_per_second": "{:.0f} examples/s",
+    "examples_per_second": "{:.0f} ex/s",
     "feature_std": "std {:.2f}",
     "effective_rank": "rank {:.1f}",
     "knn": "k-NN {:.1%}",
@@ -40,7 +40,8 @@ class Logs:
         console = Console(stderr=True)
         self._progress: Progress | None = None
         if console.is_terminal:
-            columns = TextColumn("pretraining"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn()
+            # Eighty columns hold all of it.
+            columns = BarColumn(10), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn(compact=True)
             self._progress = Progress(*columns, TextColumn("{task.fields[shown]}"), console=console)
             self._task = self._progress.add_task("", total=total, completed=start, shown="compiling")
             self._progress.start()

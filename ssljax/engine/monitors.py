@@ -7,7 +7,7 @@ from ssljax import collectives
 from ssljax.typing import Array
 
 COLLAPSED_STD = 0.1
-COLLAPSED_RANK = 2.0
+COLLAPSED_RANK = 1.2
 UNIFORMITY_SAMPLE = 256
 
 
@@ -47,8 +47,7 @@ def alarm(metrics: dict[str, float]) -> str | None:
     if metrics["feature_std"] < COLLAPSED_STD:
         return (
             f"feature_std is {metrics['feature_std']:.3f}: all images get nearly the same representation. Lower the "
-            "learning "
-            "rate, lengthen the warm-up, or check that the views are neither identical nor blank."
+            "learning rate, lengthen the warm-up, or check that the views are neither identical nor blank."
         )
     if metrics["effective_rank"] < COLLAPSED_RANK:
         return (

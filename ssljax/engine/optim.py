@@ -115,8 +115,7 @@ def scale_by_layer(decay: float) -> optax.GradientTransformation:
 
 
 def _layer(names: list[str], ndim: int, length: int) -> np.ndarray:
-    """Number of the encoder's layer that a parameter is in, -1 for what is above them all; an array if layers are
-    stacked."""
+    """Number of the encoder's layer that a parameter is in, -1 for above them all; an array if layers are stacked."""
     if names[0] != "encoder":
         return np.array(-1)
     if names[1].startswith(("stem", "patch_embed", "prefix", "positions")):

@@ -44,8 +44,8 @@ def make_train(
     if accumulate > 1 and not method.mean_over_examples:
         raise ValueError(
             f"gradients of {type(method).__name__} cannot be accumulated: its loss compares the examples of a batch "
-            "with each "
-            "other, so a mean over microbatches would be another loss with fewer negatives; set --config.accumulate=1."
+            "with each other, so a mean over microbatches would be another loss with fewer negatives; set "
+            "--config.accumulate=1."
         )
     axis = data_axis(mesh)
 

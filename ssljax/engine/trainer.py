@@ -1,12 +1,10 @@
-"""The loop: one step after the other, metrics now and then, a checkpoint now and then, and an orderly end whatever
-happens."""
+"""The loop: step after step, metrics and a checkpoint now and then, and an orderly end whatever happens."""
 
 import math
 import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -48,13 +46,12 @@ def fit(
     """Train from `state.step` to `total`; `batches` begins with the batch of that step.
 
     Between two logged steps nothing waits for the device: metrics stay there until they are due. A SIGTERM lets the
-    step
-    finish, saves, and returns. Returns the state, and whether the run is complete.
+    step finish, saves, and returns. Returns the state, and whether the run is complete.
 
     Raises TrainingStopped when a metric is no longer finite: nothing of that is saved.
     """
     start = int(state.step)
-    metrics: dict[str, Any] = {}
+    warning: str | None = None
     with _Interrupt() as interrupt:
         clock, clock_step = time.perf_counter(), start
         for i in range(start + 1, total + 1):
@@ -75,8 +72,7 @@ def fit(
                 where = f"; the last good checkpoint is of step {checkpoints.latest}" if checkpoints.latest else ""
                 raise TrainingStopped(
                     f"{', '.join(wrong)} not finite at step {i}{where}. Lower the learning rate, lengthen the "
-                    "warm-up, or clip the gradient "
-                    "(--config.optimizer.clip_norm=1)."
+                    "warm-up, or clip the gradient (--config.optimizer.clip_norm=1)."
                 )
             if i > clock_step:
                 numbers["seconds_per_step"] = (time.perf_counter() - clock) / (i - clock_step)
@@ -84,7 +80,8 @@ def fit(
             if due["evaluate"] and every.evaluate and not interrupt.received:
                 numbers |= evaluate(state)
             logs.write(i, numbers)
-            if warning := alarm(numbers):
+            before, warning = warning, alarm(numbers)
+            if warning and not before:
                 logs.say(f"warning at step {i}: {warning}")
             if due["checkpoint"]:
                 checkpoints.save(state, {k: v for k, v in numbers.items() if k == "knn"})

@@ -11,8 +11,7 @@ from ssljax.typing import Array
 def extract(
     features: Callable[[dict[str, np.ndarray]], Array], batches: Iterable[dict[str, np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(examples, dim) float32 features and (examples,) labels of padded batches; rows whose `mask` is False are
-    left out."""
+    """Features (examples, dim) float32 and labels (examples,) of padded batches, without the rows that `mask` hides."""
     rows, labels = [], []
     for batch in batches:
         mask, label = batch.pop("mask"), batch.pop("label")

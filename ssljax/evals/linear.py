@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from ssljax.evals.scores import Score
 
-PENALTIES = (1e-2, 1e-1, 1.0)
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 """Strengths of the L2 penalty that are tried on held-out training examples."""
 
 

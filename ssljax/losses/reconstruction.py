@@ -7,8 +7,10 @@ from ssljax.typing import Array
 
 
 def patchify(images: Array, patch: int) -> Array:
-    """(batch, h, w, channels) -> (batch, h/patch * w/patch, patch * patch * channels), pixels in (row, column,
-    channel) order."""
+    """Images (batch, h, w, channels) as rows of patches (batch, patches, patch * patch * channels).
+
+    Patches and the pixels in them go row by row, the channel last. Raises ValueError if the patch does not divide.
+    """
     if images.ndim != 4 or images.shape[1] % patch or images.shape[2] % patch:
         raise ValueError(
             f"images {images.shape} must be (batch, height, width, channels) with sides that {patch} divides."
@@ -22,8 +24,7 @@ def unpatchify(patches: Array, patch: int, grid: tuple[int, int]) -> Array:
 
 
 def patch_statistics(patches: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation of each patch, (batch, patches, 1): unbiased variance, 1e-6 under the root, as
-    MAE has it."""
+    """Mean and standard deviation (batch, patches, 1) of patches: unbiased variance, 1e-6 under the root, as in MAE."""
     return patches.mean(-1, keepdims=True), jnp.sqrt(patches.var(-1, ddof=1, keepdims=True) + 1e-6)
 
 

@@ -98,7 +98,7 @@ COLLAPSE = (
         "Effective rank",
         "How many dimensions the features really use. In the shaded zone they lie on a line.",
         form="{:.1f}",
-        alarm_below=2.0,
+        alarm_below=1.2,
     ),
     Curve(
         "alignment",

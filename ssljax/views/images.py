@@ -119,8 +119,7 @@ def random_crop_boxes(
 
 
 def on_canvas(boxes: Array, sizes: Array, images: Array) -> Array:
-    """Boxes given in pixels of the original images, of `sizes` (batch, 2), in pixels of the canvases they were
-    resized to."""
+    """Boxes in pixels of the original images, of `sizes` (batch, 2), as boxes in pixels of the resized ones."""
     canvas = jnp.asarray(images.shape[1:3], jnp.float32)
     return boxes * jnp.tile(canvas / sizes.astype(jnp.float32), (1, 2))
 
@@ -326,8 +325,7 @@ def show_views(augmentations: tuple[Augment, ...], keys: Array, batch: Batch) ->
 def simclr_views(
     size: int = 224, *, strength: float = 1.0, blur: float = 0.5, scale=(0.08, 1.0)
 ) -> tuple[Augment, Augment]:
-    """SimCLR: colour jitter 0.8, 0.8, 0.8, 0.2 times strength, and no mean or standard deviation (CIFAR: strength
-    0.5, no blur)."""
+    """SimCLR: jitter 0.8, 0.8, 0.8, 0.2 times strength, no mean and std. For CIFAR: strength 0.5 and no blur."""
     view = Augment(
         size,
         scale,

@@ -62,9 +62,8 @@ class MoCoV2:
         return Variables(
             params=params,
             model_state=state,
-            target=jax.tree.map(
-                jnp.copy, {"params": params, "model_state": state}
-            ),  # donated buffers may not be shared
+            # A copy, for donated buffers may not be shared.
+            target=jax.tree.map(jnp.copy, {"params": params, "model_state": state}),
             extra={
                 "queue": normalize(jax.random.normal(queue_key, (self.queue, self.projector[-1]))),
                 "pointer": jnp.int32(0),
@@ -101,8 +100,7 @@ class MoCoV2:
         queue, pointer, keys = state.extra["queue"], state.extra["pointer"], aux["keys"]
         if self.queue % len(keys):
             raise ValueError(
-                f"a queue of {self.queue} keys cannot take whole batches of {len(keys)}: let the batch divide the "
-                "queue."
+                f"a queue of {self.queue} keys cannot take whole batches of {len(keys)}: let the batch divide it."
             )
         queue = jax.lax.dynamic_update_slice_in_dim(queue, keys, pointer, axis=0)
         extra = {"queue": queue, "pointer": (pointer + len(keys)) % self.queue}

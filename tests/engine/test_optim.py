@@ -1,0 +1,95 @@
+"""Schedules, exclusions and layer-wise decay; LARS has a file of its own."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ssljax.engine.optim import make_optimizer, make_schedule
+from ssljax.models import initialise, make_encoder
+
+
+@pytest.mark.parametrize(
+    "scaling, batch, peak", [("linear", 4096, 4.8), ("sqrt", 4096, 0.3 * 64), ("none", 4096, 0.3), ("linear", 256, 0.3)]
+)
+def test_learning_rates_scale_as_the_papers_say(scaling, batch, peak):
+    schedule = make_schedule(base=0.3, scaling=scaling, batch_size=batch, total=100, warmup=10, final=0.1)
+    np.testing.assert_allclose([schedule(s) for s in (0, 5, 10)], [0, peak / 2, peak], rtol=1e-6)
+    np.testing.assert_allclose(schedule(55), peak * 0.55, rtol=1e-5)
+    np.testing.assert_allclose(schedule(100), peak * 0.1, rtol=1e-5)
+
+
+def test_a_rate_that_changes_once_an_epoch():
+    schedule = make_schedule(base=1.0, scaling="none", batch_size=1, total=40, steps_per_epoch=10)
+    rates = np.array([schedule(step) for step in range(40)]).reshape(4, 10)
+    assert (rates == rates[:, :1]).all()
+    np.testing.assert_allclose(rates[:, 0], [0.5 * (1 + np.cos(np.pi * e / 4)) for e in range(4)], rtol=1e-6)
+
+
+@pytest.fixture
+def params():
+    return {"dense": {"kernel": jnp.full((2, 2), 2.0), "bias": jnp.full(2, 2.0)}, "norm": {"scale": jnp.full(2, 2.0)}}
+
+
+def step(optimizer, params, gradient):
+    grads = jax.tree.map(lambda p: jnp.full_like(p, gradient), params)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    return optax.apply_updates(params, updates)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_weight_decay_spares_what_is_excluded(name, params):
+    """With no gradient a parameter moves by its decay alone: rate 0.1 · decay 0.5 · value 2."""
+    moved = step(make_optimizer(name, lambda _: 0.1, weight_decay=0.5), params, 0.0)
+    np.testing.assert_allclose(moved["dense"]["kernel"], 1.9, rtol=1e-6)
+    np.testing.assert_array_equal(moved["dense"]["bias"], 2.0)
+    np.testing.assert_array_equal(moved["norm"]["scale"], 2.0)
+    everything = step(make_optimizer(name, lambda _: 0.1, weight_decay=0.5, exclude=()), params, 0.0)
+    np.testing.assert_allclose(everything["norm"]["scale"], 1.9, rtol=1e-6)
+
+
+def test_clipping_is_of_the_global_norm(params):
+    moved = step(make_optimizer("sgd", lambda _: 1.0, clip_norm=1.0), params, 3.0)
+    size = np.sqrt(sum(float(jnp.sum((2.0 - p) ** 2)) for p in jax.tree.leaves(moved)))
+    np.testing.assert_allclose(size, 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("scan", [False, True])
+def test_layer_decay_of_a_vit(scan):
+    """Patch embedding 0.5⁴, blocks 0.5³ and 0.5², final norm and heads 1: with 2 blocks the top is layer 3."""
+    encoder = make_encoder("vit_micro", depth=2, width=8, heads=2, scan=scan)
+    variables, _ = initialise(encoder, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    params = {"encoder": variables, "head": {"kernel": jnp.ones((2, 2))}}
+    moved = step(make_optimizer("sgd", lambda _: 1.0, momentum=0.0, layer_decay=0.5), params, 1.0)
+    size = jax.tree.map(lambda a, b: np.asarray(a - b), params, moved)
+    np.testing.assert_allclose(size["encoder"]["patch_embed"]["kernel"], 0.125, rtol=1e-5)
+    np.testing.assert_allclose(size["encoder"]["prefix"], 0.125, rtol=1e-5)
+    blocks = size["encoder"]["encoder"]
+    kernels = blocks["blocks"]["mlp1"]["kernel"] if scan else [blocks[f"block{i}"]["mlp1"]["kernel"] for i in range(2)]
+    np.testing.assert_allclose(kernels[0], 0.25, rtol=1e-5)
+    np.testing.assert_allclose(kernels[1], 0.5, rtol=1e-5)
+    np.testing.assert_allclose(size["encoder"]["norm"]["scale"], 1.0, rtol=1e-5)
+    np.testing.assert_allclose(size["head"]["kernel"], 1.0, rtol=1e-5)
+
+
+def test_layer_decay_of_a_resnet():
+    variables, _ = initialise(make_encoder("resnet8", channels=4), jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    moved = step(make_optimizer("sgd", lambda _: 1.0, momentum=0.0, layer_decay=0.5), {"encoder": variables}, 1.0)
+    size = jax.tree.map(lambda a, b: np.asarray(a - b), variables, moved["encoder"])
+    np.testing.assert_allclose(size["stem"]["kernel"], 0.0625, rtol=1e-4)
+    for stage in (1, 2, 3):
+        np.testing.assert_allclose(size[f"stage{stage}_block1"]["conv1"]["kernel"], 0.5 ** (4 - stage), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: make_schedule(base=1, scaling="cubic", batch_size=1, total=1),
+        lambda: make_schedule(base=1, scaling="none", batch_size=1, total=1, kind="step"),
+        lambda: make_optimizer("adam", lambda _: 0.1),
+    ],
+)
+def test_unknown_names_list_what_there_is(call):
+    with pytest.raises(ValueError, match="is unknown; use"):
+        call()
