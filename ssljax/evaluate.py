@@ -48,7 +48,7 @@ def main(workdir: str | None, protocols: list[str] | None) -> None:
 
 
 def evaluate(workdir: Path, protocols: list[str] | None = None) -> dict[str, Any]:
-    """Evaluate the newest checkpoint by `protocols` (None: all that the labels allow); returns what is in `results.json`."""
+    """Evaluate the newest checkpoint by `protocols` (None: all that the labels allow); returns its `results.json`."""
     for protocol in protocols or ():
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol '{protocol}' is unknown; use {', '.join(PROTOCOLS)}.")

@@ -17,13 +17,13 @@ def demo():
     config.method.update(projector=(128, 128), temperature=0.2)
     config.encoder.name = "resnet8"
     config.views.update(name="simclr", size=32, strength=0.5, blur=0.0, scale=(0.2, 1.0))
-    config.epochs = 9.0
+    config.epochs = 7.0
     config.optimizer.update(
         name="adamw", learning_rate=2e-3, scaling="none", b2=0.999, weight_decay=1e-4, warmup_epochs=1.0
     )
     config.log.every = 10
-    config.evaluate.update(every=70, train_examples=2000, test_examples=1000)
-    config.checkpoint.every = 70
+    config.evaluate.update(every=55, train_examples=2000, test_examples=1000)
+    config.checkpoint.every = 55
     return config
 
 
