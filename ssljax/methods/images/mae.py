@@ -68,7 +68,6 @@ class MAE:
     eval_crop: float = 1.0
 
     mean_over_examples = True
-    caption = "the image, what the encoder sees, and the hidden patches as the decoder paints them"
 
     def __post_init__(self):
         if not isinstance(self.encoder, ViT):
@@ -81,6 +80,11 @@ class MAE:
             raise ValueError(
                 f"patches of {self.encoder.patch} do not divide a view of {self.view.size} pixels: change one of them."
             )
+
+    @property
+    def caption(self) -> str:
+        lent = ", each with its true mean and contrast, which it is not asked for" if self.norm_pix else ""
+        return f"the image, what the encoder sees, and the hidden patches as the decoder paints them{lent}"
 
     @property
     def view(self) -> Augment:
