@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ssljax.models.norm import BatchNorm
 
@@ -20,7 +21,7 @@ class MLP(nn.Module):
     widths: Sequence[int]
     norm: bool = True
     last_norm: str = "none"
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x, *, train: bool, axis: str | None = None):

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from einops import rearrange
+from jax.typing import DTypeLike
 
 from ssljax import collectives
 
@@ -24,7 +25,7 @@ class BatchNorm(nn.Module):
     use_bias: bool = True
     use_scale: bool = True
     scale_init: nn.initializers.Initializer = nn.initializers.ones
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x, *, train: bool, axis: str | None = None):

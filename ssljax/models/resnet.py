@@ -5,6 +5,7 @@ from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ssljax.models.norm import BatchNorm
 
@@ -19,7 +20,7 @@ class Block(nn.Module):
     bottleneck: bool
     zero_init_residual: bool
     norm: partial
-    dtype: jnp.dtype
+    dtype: DTypeLike
 
     @nn.compact
     def __call__(self, x, *, train: bool, axis: str | None):
@@ -55,7 +56,7 @@ class ResNet(nn.Module):
     width_multiplier: float = 1.0
     zero_init_residual: bool = False
     bn_groups: int = 1
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
         super().__post_init__()

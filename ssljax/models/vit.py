@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
+from jax.typing import DTypeLike
 
 from ssljax.typing import Array
 
@@ -39,7 +40,7 @@ class Block(nn.Module):
     mlp_ratio: float = 4.0
     layer_scale: float | None = None
     epsilon: float = 1e-6
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x, drop_path: Array | float = 0.0, keys: Array | None = None):
@@ -88,7 +89,7 @@ class Blocks(nn.Module):
     epsilon: float = 1e-6
     scan: bool = False
     remat: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x, keys: Array | None = None):
@@ -97,7 +98,7 @@ class Blocks(nn.Module):
         rates = np.linspace(0.0, self.drop_path, self.depth, dtype=np.float32)
         if not self.scan:
             for i, rate in enumerate(rates):
-                x = make(name=f"block{i}")(x, rate, _fold(keys, i))
+                x = make(name=f"block{i}")(x, float(rate), _fold(keys, i))
             return x
 
         def layer(module, x, index_and_rate):
@@ -136,7 +137,7 @@ class ViT(nn.Module):
     epsilon: float = 1e-6
     scan: bool = False
     remat: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
         super().__post_init__()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ssljax.collectives import example_keys
 from ssljax.losses.reconstruction import mae_loss, patch_statistics, patchify, unpatchify
@@ -29,7 +30,7 @@ class Decoder(nn.Module):
     epsilon: float = 1e-6
     scan: bool = False
     remat: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, tokens: Array, restore: Array, grid: tuple[int, int]) -> Array:
