@@ -1,24 +1,26 @@
 """What augmentation costs: time of each demo's views beside its whole train step, on this machine.
 
-    python benchmarks/views.py
+    python benchmarks/views.py [--write]
 
-Each row is one process and one compilation; the ratio is of medians over alternating runs.
+With --write the table goes into docs/views.md. Each row is one process and one compilation; the ratio is of medians
+over alternating runs.
 """
 
+import os
 import runpy
 import statistics
+import sys
 import time
 from pathlib import Path
 
 import jax
-import numpy as np
 
 from ssljax.build import build_run, build_source, example_batch
 from ssljax.collectives import example_keys
 from ssljax.data.pipeline import train_batches
 from ssljax.engine.mesh import to_devices
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+ROOT = Path(__file__).parents[1]
 REPEATS = 10
 
 
@@ -29,9 +31,15 @@ def seconds(function) -> float:
 
 
 def main() -> None:
-    print(f"{jax.devices()[0].platform}, {len(jax.devices())} device(s), jax {jax.__version__}")
-    print(f"{'demo':<12}{'views, ms':>12}{'step, ms':>12}{'ratio':>10}")
-    for path in sorted(CONFIGS.glob("*/*.py")):
+    lines = [
+        "# What augmentation costs",
+        "",
+        "Made by `python benchmarks/views.py --write`: medians of the time of each demo's views, and of its whole step.",
+        "",
+        "| demo | views, ms | step, ms | views / step |",
+        "|---|---|---|---|",
+    ]
+    for path in sorted((ROOT / "configs").glob("*/*.py")):
         config = runpy.run_path(str(path))["get_config"]("demo")
         source = build_source(config, "train")
         run = build_run(config, examples=len(source), example=example_batch(config, source))
@@ -48,7 +56,12 @@ def main() -> None:
                 times["views"].append(drawn)
                 times["step"].append(time.perf_counter() - start)
         v, s = (1000 * statistics.median(times[name]) for name in ("views", "step"))
-        print(f"{path.stem:<12}{v:>12.1f}{s:>12.1f}{np.round(v / s, 3):>10}")
+        lines.append(f"| {path.stem} | {v:.1f} | {s:.1f} | {v / s:.3f} |")
+    device = jax.devices()[0].platform
+    lines += ["", f"{device}, {len(jax.devices())} device(s), {os.cpu_count()} CPU cores, jax {jax.__version__}.", ""]
+    print("\n".join(lines))
+    if "--write" in sys.argv:
+        (ROOT / "docs" / "views.md").write_text("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -31,14 +31,16 @@ class Run:
     abstract: PyTree
 
 
-def build_method(config: ConfigDict) -> Method:
-    """Raises ValueError for names and fields that do not exist or do not fit each other."""
+def build_method(config: ConfigDict, total_steps: int) -> Method:
+    """The method; one whose own state follows a schedule is told how long the run is.
+
+    Raises ValueError for names and fields that do not exist or do not fit each other.
+    """
     if config.dtype not in ("float32", "bfloat16"):
         raise ValueError(f"dtype '{config.dtype}' is unknown; use 'float32' or 'bfloat16'.")
     encoder = make_encoder(**set_fields(config.encoder), dtype=jnp.dtype(config.dtype))
-    return make_method(
-        **set_fields(config.method), encoder=encoder, augmentations=make_views(**set_fields(config.views))
-    )
+    modules = {"encoder": encoder, "augmentations": make_views(**set_fields(config.views)), "total_steps": total_steps}
+    return make_method(**set_fields(config.method), **modules)
 
 
 def build_source(config: ConfigDict, split: str) -> Source:
@@ -72,7 +74,6 @@ def build_run(config: ConfigDict, *, examples: int, example: PyTree, mesh: Mesh 
     """
     mesh = mesh or make_mesh(config.mesh.data, config.mesh.fsdp)
     check_batch_size(config.batch_size, mesh, config.accumulate)
-    method = build_method(config)
     steps_per_epoch = examples / config.batch_size
     total = config.steps or round(config.epochs * steps_per_epoch)
     if total < 1:
@@ -80,6 +81,7 @@ def build_run(config: ConfigDict, *, examples: int, example: PyTree, mesh: Mesh 
             f"{config.epochs} epochs of {examples} examples are less than one batch of {config.batch_size}: set "
             "--config.steps."
         )
+    method = build_method(config, total)
     o = config.optimizer
     schedule = make_schedule(
         base=o.learning_rate,

@@ -26,7 +26,7 @@ def base_config(method: str) -> ConfigDict:
         raise ValueError(f"method '{method}' is unknown; use one of {', '.join(METHODS)}.")
     config = ConfigDict()
     config.seed = 0
-    config.method = {"name": method, **_defaults(METHODS[method], without=("encoder", "augmentations"))}
+    config.method = {"name": method, **_defaults(METHODS[method], without=("encoder", "augmentations", "total_steps"))}
     config.encoder = {
         "name": "",
         **_placeholders(ENCODERS, without=("stages", "bottleneck", "dtype", "parent", "name")),

@@ -95,7 +95,7 @@ def config(request, load_config):
 
 @pytest.fixture
 def method(config):
-    return build_method(config)
+    return build_method(config, total_steps=5)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,8 @@ def make_method(name: str, **fields) -> Method:
     if name not in METHODS:
         raise ValueError(f"method '{name}' is unknown; use one of {', '.join(METHODS)}.")
     known = METHODS[name].__dataclass_fields__
+    if "total_steps" not in known:  # most methods do not ask how long the run is
+        fields.pop("total_steps", None)
     for field in fields:
         if field not in known:
             raise ValueError(f"method '{name}' has no field '{field}'; it has {', '.join(known)}.")

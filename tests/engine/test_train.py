@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import jax
 import numpy as np
@@ -234,6 +236,23 @@ def test_logs(simclr, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "step 6/6  loss" in out and "left" in out and "k-NN" in out
     assert json.loads((tmp_path / "config.json").read_text())["method"]["name"] == "simclr"
+
+
+@only_simclr
+def test_weights_and_biases_is_asked_for_by_name(simclr, tmp_path, monkeypatch):
+    simclr.log.wandb = "a-project"
+    with pytest.raises(ValueError, match="pip install wandb"):
+        launcher.train(simclr, tmp_path)
+
+    started, logged = [], []
+    run = SimpleNamespace(log=lambda metrics, step: logged.append(step), finish=lambda: logged.append("finished"))
+    fake = ModuleType("wandb")
+    fake.init = lambda **options: (started.append(options), run)[1]
+    fake.__spec__ = ModuleSpec("wandb", None)
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    launcher.train(simclr, tmp_path)
+    assert started[0]["project"] == "a-project" and started[0]["config"]["method"]["name"] == "simclr"
+    assert logged == [2, 4, 6, "finished"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from ssljax.losses import info_nce
 from ssljax.losses.contrastive import normalize
 from ssljax.models import infer, initialise, run
 from ssljax.models.heads import MLP
+from ssljax.schedules import ema_decay
 from ssljax.typing import Array, Batch, TrainState, Variables
 from ssljax.views.images import Augment, center_view, draw_views, show_views
 
@@ -26,7 +27,8 @@ class MoCoV2:
 
     projector: widths of g, ReLU between, no BatchNorm. queue: number of keys that are remembered; the batch must divide
     it. momentum: f' <- momentum f' + (1 - momentum) f, before the keys are made, so with the weights that the step
-    started from. An encoder with `bn_groups` > 1 normalises each group of the batch by itself, and the keys are then
+    started from; it may go to 1 over `total_steps` (momentum_schedule "cosine" or "linear"; the paper's is "constant").
+    An encoder with `bn_groups` > 1 normalises each group of the batch by itself, and the keys are then
     shuffled over the global batch before their forward pass and back after it, so that no query shares its statistics
     with its key: the paper's ShuffleBN with any number of devices.
     """
@@ -37,7 +39,9 @@ class MoCoV2:
     temperature: float = 0.2
     queue: int = 65536
     momentum: float = 0.999
+    momentum_schedule: str = "constant"
     eval_crop: float = 1.0
+    total_steps: int = 1
 
     mean_over_examples = False
     caption = "the image, the query's view and the key's view"
@@ -79,7 +83,8 @@ class MoCoV2:
         # 1) Queries, from the network that learns.
         h, q, model_state = self._embed(params, state.model_state, for_query, query_key, axis)
         # 2) The momentum network takes its step towards the weights before this step's update.
-        momentum_params = optax.incremental_update(state.params, state.target["params"], 1 - self.momentum)
+        momentum = ema_decay(state.step, self.total_steps, start=self.momentum, kind=self.momentum_schedule)
+        momentum_params = optax.incremental_update(state.params, state.target["params"], 1 - momentum)
         # 3) Keys, in train mode with statistics of their own, among other neighbours than the queries had.
         images, unshuffle = self._shuffle(for_key, shuffle_key, axis)
         _, k, target_state = self._embed(momentum_params, state.target["model_state"], images, key_key, axis)
