@@ -34,7 +34,7 @@ def main() -> None:
     lines = [
         "# What augmentation costs",
         "",
-        "Made by `python benchmarks/views.py --write`: medians of the time of each demo's views, and of its whole step.",
+        "Made by `python benchmarks/views.py --write`: median times of each demo's views and of its whole step.",
         "",
         "| demo | views, ms | step, ms | views / step |",
         "|---|---|---|---|",
