@@ -53,16 +53,17 @@ def evaluate(workdir: Path, protocols: list[str] | None = None) -> dict[str, Any
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol '{protocol}' is unknown; use {', '.join(PROTOCOLS)}.")
     config, run, state = open_run(workdir)
-    train, test, notes = _splits(config, must_have_labels=bool(protocols))
+    train, test, unjudged = _splits(config, must_have_labels=bool(protocols))
     encoders = {"pretrained": _encoder(run, state), "random init": _encoder(run, run.init()), "raw pixels": raw_pixels}
 
     results: dict[str, Any] = {"step": int(state.step), "examples": {"train": len(train)}}
-    if test is not None and train.has_labels and test.has_labels:
+    if test is not None and not unjudged:
         canvas = canvas_of(config, train)
         scores, described = _scores(encoders, train, test, canvas, protocols or PROTOCOLS, config.evaluate)
         results |= _summary(scores, described)
         results["examples"]["test"] = len(next(iter(scores["pretrained"].values())).correct)
         print("\n".join(_table(results)))
+    notes = [f"no accuracies: {unjudged}"] if unjudged else []
     notes += [
         f"{len(s.skipped)} of the files could not be decoded, such as {next(iter(s.skipped))}."
         for s in (train, test)
@@ -77,8 +78,8 @@ def evaluate(workdir: Path, protocols: list[str] | None = None) -> dict[str, Any
     return results
 
 
-def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Source | None, list[str]]:
-    """Training and test data, and what there is to say about them; without a test split only pictures can be made."""
+def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Source | None, str]:
+    """Training data, test data if there are any, and why no accuracies can be had of them, or ""."""
     train = build_source(config, "train")
     try:
         test = build_source(config, "test")
@@ -91,12 +92,11 @@ def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Sour
     except DataError as error:
         if must_have_labels:
             raise
-        without = f"no accuracies: {error}"
         try:
-            return train, build_source(config, "test"), [without]
+            return train, build_source(config, "test"), str(error)
         except DataError:
-            return train, None, [without]
-    return train, test, []
+            return train, None, str(error)
+    return train, test, ""
 
 
 def _encoder(run: Run, state: TrainState):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from ssljax.models.vit import Block, Blocks, ViT, sincos_positions
+from ssljax.models.vit import Block, Blocks, ViT, gelu, sincos_positions
 
 close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
 IMAGES = np.random.RandomState(0).standard_normal((3, 16, 24, 3)).astype(np.float32)
@@ -254,3 +254,11 @@ def test_impossible_inputs_are_refused():
         tiny(drop_path=0.5).init(jax.random.key(0), IMAGES, train=True)
     with pytest.raises(ValueError, match="width that 4 divides, but it is 6"):
         sincos_positions(2, 2, 6)
+
+
+def test_gelu_and_its_written_out_derivative_are_the_exact_ones():
+    x = jnp.linspace(-6, 6, 101)
+    exact = partial(jax.nn.gelu, approximate=False)
+    np.testing.assert_allclose(gelu(x), exact(x), atol=1e-6)
+    np.testing.assert_allclose(jax.vmap(jax.grad(gelu))(x), jax.vmap(jax.grad(exact))(x), atol=1e-6)
+    assert jax.grad(lambda y: gelu(y).sum())(x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
