@@ -31,7 +31,7 @@ def sincos_positions(rows: int, columns: int, dim: int) -> np.ndarray:
 
 @jax.custom_jvp
 def gelu(x: Array) -> Array:
-    """x Φ(x) with the exact normal distribution function Φ, as in the reference ViTs; JAX's default is an approximation.
+    """x Φ(x) with the exact normal distribution function Φ, as in the reference ViTs; JAX approximates by default.
 
     Its derivative Φ(x) + x φ(x) is written out because JAX 0.12 cannot differentiate `erfc` under `shard_map`.
     """
