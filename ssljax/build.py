@@ -38,6 +38,8 @@ def build_method(config: ConfigDict, total_steps: int) -> Method:
     """
     if config.dtype not in ("float32", "bfloat16"):
         raise ValueError(f"dtype '{config.dtype}' is unknown; use 'float32' or 'bfloat16'.")
+    if config.seed < 0:
+        raise ValueError(f"--config.seed={config.seed} must not be negative.")
     encoder = make_encoder(**set_fields(config.encoder), dtype=jnp.dtype(config.dtype))
     modules = {"encoder": encoder, "augmentations": make_views(**set_fields(config.views)), "total_steps": total_steps}
     return make_method(**set_fields(config.method), **modules)
@@ -50,6 +52,10 @@ def build_source(config: ConfigDict, split: str) -> Source:
 
 def canvas_of(config: ConfigDict, source: Source) -> int | None:
     """The square that images of varying size are resized to on the host; None where all have one size already."""
+    if config.data.canvas < 0:
+        raise ValueError(
+            f"--config.data.canvas={config.data.canvas} must be a side in pixels, or 0 for twice the views' size."
+        )
     if config.data.canvas or source.image_shape is None:
         return config.data.canvas or 2 * make_views(**set_fields(config.views))[0].size
     return None
@@ -66,8 +72,11 @@ def example_batch(config: ConfigDict, source: Source) -> dict[str, jax.ShapeDtyp
     }
 
 
-def build_run(config: ConfigDict, *, examples: int, example: PyTree, mesh: Mesh | None = None) -> Run:
-    """examples: how many there are in the training split; example: shapes of a small batch; mesh: the config's if None.
+def build_run(
+    config: ConfigDict, *, examples: int, example: PyTree, mesh: Mesh | None = None, total: int | None = None
+) -> Run:
+    """examples: how many there are in the training split; example: shapes of a small batch; mesh, total: the config's
+    if None.
 
     Traces one step without compiling it, so that whatever does not fit together is said before anything long begins.
     Raises ValueError with a sentence for each thing that can be wrong in a config.
@@ -75,7 +84,7 @@ def build_run(config: ConfigDict, *, examples: int, example: PyTree, mesh: Mesh 
     mesh = mesh or make_mesh(config.mesh.data, config.mesh.fsdp)
     check_batch_size(config.batch_size, mesh, config.accumulate)
     steps_per_epoch = examples / config.batch_size
-    total = config.steps or round(config.epochs * steps_per_epoch)
+    total = total or config.steps or round(config.epochs * steps_per_epoch)
     if total < 1:
         raise ValueError(
             f"{config.epochs} epochs of {examples} examples are less than one batch of {config.batch_size}: set "

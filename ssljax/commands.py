@@ -49,12 +49,17 @@ def one_sentence() -> Iterator[None]:
 def _parse(arguments: list[str]) -> list[str]:
     """Flags as absl parses them, but what is wrong with a config is said in one sentence, and before anything else."""
     _check_config(arguments)
+    unset = [a for a in arguments if re.fullmatch(r"--config\.[\w.]+=None", a)]
     try:
-        left = flags.FLAGS(arguments)
+        left = flags.FLAGS([a for a in arguments if a not in unset])
     except (flags.Error, TypeError) as error:
         raise ValueError(" ".join(str(error).split())) from error
     if len(left) > 1:
         raise ValueError(f"'{left[1]}' is not a flag; write --config.field=value.")
+    for argument in unset:  # ml_collections knows no None of a typed field: the encoder's or recipe's own number
+        config = flags.FLAGS.config
+        with config.ignore_type():
+            config.update_from_flattened_dict({argument.removeprefix("--config.").removesuffix("=None"): None})
     return left
 
 
@@ -66,7 +71,10 @@ def _check_config(arguments: list[str]) -> None:
     path, _, variant = joined[1].partition(":")
     if not Path(path).is_file():
         raise ValueError(f"there is no config file '{path}'; those that come with ssljax are in configs/.")
-    config = runpy.run_path(path)["get_config"](variant or None)
+    contents = runpy.run_path(path)
+    if "get_config" not in contents:
+        raise ValueError(f"{path} is no config file: it has no function get_config(variant).")
+    config = contents["get_config"](variant or None)
     for argument in arguments[1:]:
         if override := re.match(r"--(?:no)?config\.([\w.]+)", argument):
             section = config

@@ -35,51 +35,49 @@ from ssljax.views.images import center_view
 
 PROTOCOLS = ("knn", "linear")
 BATCH = 256
-GALLERY_BANK, GALLERY_TEST, QUERIES, NEIGHBOURS, PANELS, THUMBNAIL = 2000, 800, 8, 6, 8, 64
+GALLERY_BANK, GALLERY_TEST, FEWEST_MAPPED, QUERIES, NEIGHBOURS, PANELS, THUMBNAIL = 2000, 800, 10, 8, 6, 8, 64
 
 Scores = dict[str, dict[str, Score]]
 
 
-def main(workdir: str | None, protocols: list[str] | None) -> None:
+def main(workdir: str | None, protocols: list[str] | None, step: int | None) -> None:
     if workdir is None:
         raise ValueError("--workdir is needed: the folder of a run.")
     quiet_logs()
-    evaluate(Path(workdir), protocols)
+    evaluate(Path(workdir), protocols, step)
 
 
-def evaluate(workdir: Path, protocols: list[str] | None = None) -> dict[str, Any]:
-    """Evaluate the newest checkpoint by `protocols` (None: all that the labels allow); returns its `results.json`."""
+def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None = None) -> dict[str, Any]:
+    """Evaluate a checkpoint, the newest or that of `step`; returns what is in `results.json`.
+
+    protocols: some of PROTOCOLS; None for all that the labels allow. Raises DataError where there are none.
+    """
     for protocol in protocols or ():
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol '{protocol}' is unknown; use {', '.join(PROTOCOLS)}.")
-    config, run, state = open_run(workdir)
-    train, test, unjudged = _splits(config, must_have_labels=bool(protocols))
+    config, run, state = open_run(workdir, step)
+    splits = train, test, _ = _splits(config, must_have_labels=bool(protocols))
     encoders = {"pretrained": _encoder(run, state), "random init": _encoder(run, run.init()), "raw pixels": raw_pixels}
 
     results: dict[str, Any] = {"step": int(state.step), "examples": {"train": len(train)}}
-    if test is not None and not unjudged:
+    if test is not None:
         canvas = canvas_of(config, train)
         scores, described = _scores(encoders, train, test, canvas, protocols or PROTOCOLS, config.evaluate)
         results |= _summary(scores, described)
         results["examples"]["test"] = len(next(iter(scores["pretrained"].values())).correct)
         print("\n".join(_table(results)))
-    notes = [f"no accuracies: {unjudged}"] if unjudged else []
-    notes += [
-        f"{len(s.skipped)} of the files could not be decoded, such as {next(iter(s.skipped))}."
-        for s in (train, test)
-        if s and s.skipped
-    ]
-    for note in notes:
-        print(f"note: {note}")
     part = workdir / "results.json.part"
     part.write_text(json.dumps(results, indent=2))
     part.replace(workdir / "results.json")
-    print(f"report: {_report(config, run, state, encoders, train, test, results, notes, workdir)}")
+    report = _report(workdir, config, run, state, encoders, splits, results)
+    for note in report.notes:
+        print(f"note: {note}")
+    print(f"report: {write_report(report, workdir)}")
     return results
 
 
 def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Source | None, str]:
-    """Training data, test data if there are any, and why no accuracies can be had of them, or ""."""
+    """Training data, and test data, or why these cannot be used."""
     train = build_source(config, "train")
     try:
         test = build_source(config, "test")
@@ -89,13 +87,15 @@ def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Sour
             raise DataError(
                 f"{train.name} and {test.name} do not have the same classes; give both splits the same class names."
             )
+        if train.image_shape != test.image_shape and not config.data.canvas:
+            raise DataError(
+                f"{train.name} has images of {train.image_shape} pixels, {test.name} of {test.image_shape}: pretrain "
+                "with --config.data.canvas, the side that both are resized to."
+            )
     except DataError as error:
         if must_have_labels:
             raise
-        try:
-            return train, build_source(config, "test"), str(error)
-        except DataError:
-            return train, None, str(error)
+        return train, None, str(error)
     return train, test, ""
 
 
@@ -121,8 +121,8 @@ def _scores(encoders, train, test, canvas, protocols, settings) -> tuple[Scores,
             scores[name]["linear"], _ = linear_probe(*bank, *queries)
             described["linear"] = (
                 "logistic regression (50 iterations of L-BFGS) on standardised, un-augmented, frozen features; L2 "
-                "penalty chosen on a "
-                f"held-out fifth of the {len(bank[0])} training images; {len(queries[0])} test images"
+                f"penalty chosen on a held-out fifth of the {len(bank[0])} training images; {len(queries[0])} test "
+                "images"
             )
     return scores, described
 
@@ -162,10 +162,15 @@ def _table(results: dict[str, Any]) -> list[str]:
     return [*lines, *(f"{titles[p]} protocol: {text}" for p, text in results["protocols"].items()), ""]
 
 
-def _report(config, run, state, encoders, train, test, results, notes, workdir) -> Path:
-    """Draw what there is to see; pictures need no labels."""
+def _report(
+    workdir: Path, config: ConfigDict, run: Run, state: TrainState, encoders, splits, results: dict[str, Any]
+) -> Report:
+    """What there is to see. It needs no labels, and without test images a part of the training images stands in."""
+    train, test, unjudged = splits
     canvas = canvas_of(config, train)
-    shown = Subset(train if test is None else test, GALLERY_TEST)
+    held_back = 0 if test else min(GALLERY_TEST, len(train) // 4)
+    shown = Subset(test or train, GALLERY_TEST if test else max(held_back, 1))
+    bank = Subset(train, GALLERY_BANK, skip=held_back)
     thumbnails = jax.jit(partial(center_view, size=THUMBNAIL, fraction=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)))
 
     def gallery(encoder, source):
@@ -175,43 +180,46 @@ def _report(config, run, state, encoders, train, test, results, notes, workdir) 
         pixels, labels = gallery(lambda b: thumbnails(b).reshape(len(b["image"]), -1), source)
         return (pixels.reshape(-1, THUMBNAIL, THUMBNAIL, 3) * 255).round().astype(np.uint8), labels
 
-    bank = Subset(train, GALLERY_BANK)
     (bank_images, bank_labels), (images, labels) = pictures(bank), pictures(shown)
-    compared = {name: encoders[name] for name in ("pretrained", "raw pixels")}
-    features = {name: (gallery(encoder, bank)[0], gallery(encoder, shown)[0]) for name, encoder in compared.items()}
     queries = np.linspace(0, len(images) - 1, min(QUERIES, len(images))).astype(int)
-    k = min(NEIGHBOURS, len(bank_images))
-    found = {name: nearest(b, q[queries], k)[1] for name, (b, q) in features.items()}
+    maps, neighbours, neighbour_labels = {}, {}, {}
+    for name in ("pretrained", "raw pixels"):
+        bank_features, features = gallery(encoders[name], bank)[0], gallery(encoders[name], shown)[0]
+        if len(features) >= FEWEST_MAPPED:
+            maps[name] = tsne(features)
+        _, found = nearest(bank_features, features[queries], NEIGHBOURS)
+        neighbours[name] = np.concatenate([images[queries, None], bank_images[found]], axis=1)
+        neighbour_labels[name] = np.concatenate([labels[queries, None], bank_labels[found]], axis=1)
 
-    batch = next(eval_batches(Subset(train, PANELS), min(PANELS, len(train)), canvas))
-    batch.pop("mask"), batch.pop("label")
-    labelled = train.has_labels and (test is None or test.has_labels)
-    return write_report(
-        Report(
-            title=f"{config.method.name} · {config.encoder.name} · {config.data.source}",
-            config=config.to_dict(),
-            metrics=read_metrics(workdir),
-            results=results,
-            panels=_panels(run, state, batch),
-            maps={name: tsne(q) for name, (_, q) in features.items()} if len(images) >= 10 else {},
-            map_images=images,
-            map_labels=labels if labelled else None,
-            class_names=train.class_names,
-            neighbours={n: np.concatenate([images[queries, None], bank_images[i]], axis=1) for n, i in found.items()},
-            neighbour_labels={
-                n: np.concatenate([labels[queries, None], bank_labels[i]], axis=1) for n, i in found.items()
-            }
-            if labelled
-            else None,
-            notes=notes,
-        ),
-        workdir,
+    examples = next(eval_batches(Subset(train, PANELS), min(PANELS, len(train)), canvas))
+    batch = {name: jnp.asarray(examples[name]) for name in examples if name not in ("mask", "label")}
+    keys = example_keys(jax.random.key(0), len(batch["image"]))
+    return Report(
+        title=f"{config.method.name} · {config.encoder.name} · {config.data.source}",
+        config=config.to_dict(),
+        metrics=read_metrics(workdir),
+        results=results,
+        panels=(run.method.caption, np.asarray(jax.jit(run.method.show)(state, batch, keys))),
+        maps=maps,
+        map_images=images,
+        map_labels=labels if train.has_labels else None,
+        class_names=train.class_names,
+        neighbours=neighbours,
+        neighbour_labels=neighbour_labels if train.has_labels else None,
+        notes=_notes(splits),
+        shown="test images" if test else "held-back images (which pretraining has seen)",
     )
 
 
-def _panels(run: Run, state: TrainState, batch: dict[str, np.ndarray]) -> tuple[str, np.ndarray]:
-    keys = example_keys(jax.random.key(0), len(batch["image"]))
-    return run.method.caption, np.asarray(jax.jit(run.method.show)(state, jax.tree.map(jnp.asarray, batch), keys))
+def _notes(splits: tuple[Source, Source | None, str]) -> list[str]:
+    """What a reader should know of the data: why there are no accuracies, and what could not be read."""
+    *sources, unjudged = splits
+    notes = [f"no accuracies: {unjudged}"] if unjudged else []
+    for source in sources:
+        if source and source.skipped:
+            names = ", ".join(list(source.skipped)[:3]) + (", …" if len(source.skipped) > 3 else "")
+            notes.append(f"{source.name}: {len(source.skipped)} files could not be decoded and were skipped ({names})")
+    return notes
 
 
 if __name__ == "__main__":
@@ -219,4 +227,5 @@ if __name__ == "__main__":
     PROTOCOL = flags.DEFINE_list(
         "protocol", None, "knn, linear; by default all that the labels allow, else fail without."
     )
-    launch(lambda: main(WORKDIR.value, PROTOCOL.value))
+    STEP = flags.DEFINE_integer("step", None, "Evaluate the checkpoint of this step; by default the newest.")
+    launch(lambda: main(WORKDIR.value, PROTOCOL.value, STEP.value))

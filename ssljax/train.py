@@ -27,6 +27,7 @@ from ssljax.evals.features import extract
 from ssljax.evals.knn import knn
 from ssljax.typing import TrainState
 
+FEW_STEPS = 100
 STOPPED = 75
 """Exit code of a run that was told to stop and has saved: EX_TEMPFAIL, try again."""
 
@@ -62,6 +63,8 @@ def train(config: ConfigDict, workdir: Path) -> int:
         f"images of {source.name}; {run.total} steps of {config.batch_size} on {run.mesh.devices.size} device(s)"
         + (f"; going on from step {start}" if start else "")
     )
+    if run.total < FEW_STEPS:
+        logs.say(f"note: {run.total} steps are few; small sets need more epochs, --config.epochs=…")
     batches = train_batches(
         source,
         batch_size=config.batch_size,

@@ -42,7 +42,10 @@ class Method(Protocol):
 
     @property
     def mean_over_examples(self) -> bool:
-        """Whether the loss is a mean of terms that each depend on one example (then gradients may be accumulated)."""
+        """Whether the loss is a mean of terms that each depend on one example, and nothing else is learnt of a batch.
+
+        Gradients may then be accumulated over microbatches; whatever is random must be in the views.
+        """
 
     @property
     def caption(self) -> str:

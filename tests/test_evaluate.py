@@ -58,6 +58,10 @@ def test_own_photographs(short, photographs, tmp_path, capsys):
     np.testing.assert_allclose(features, run.method.features(state, {"image": images}), rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match=r"\(20, 30, 3\) must be \(n, height, width, 3\)"):
         encoder(images[0])
+    with pytest.raises(ValueError, match="but are int64 from"):
+        encoder(images.astype(np.int64))
+    with pytest.raises(ValueError, match="but are float32 from 0.0 to 25"):
+        encoder(images.astype(np.float32))
 
 
 only_mae = pytest.mark.parametrize("config", ["mae"], indirect=True)
@@ -67,10 +71,13 @@ only_mae = pytest.mark.parametrize("config", ["mae"], indirect=True)
 def test_without_labels_there_are_pictures_and_no_accuracies(short, photographs, tmp_path, capsys):
     short.data.source = f"folder:{photographs / 'airplane'}"
     train(short, tmp_path)
+    (photographs / "airplane" / "broken.jpg").write_bytes(b"not a picture")
     results = evaluate(tmp_path)
+    (photographs / "airplane" / "broken.jpg").unlink()
     assert "encoders" not in results
-    assert "no accuracies" in capsys.readouterr().out
-    assert (tmp_path / "report.html").exists()
+    printed = capsys.readouterr().out
+    assert "no accuracies" in printed and "1 files could not be decoded" in printed and "broken.jpg" in printed
+    assert "held-back images" in (tmp_path / "report.html").read_text()
     with pytest.raises(DataError, match="has no labels"):
         evaluate(tmp_path, ["knn"])
 
@@ -94,3 +101,13 @@ def test_a_run_made_on_four_devices_is_judged_on_one(short, tmp_path):
     train(short, tmp_path)
     _, _, state = open_run(tmp_path)
     assert {len(x.sharding.device_set) for x in jax.tree.leaves(state)} == {1}
+
+
+@only_mae
+def test_a_chosen_checkpoint_and_a_run_shorter_than_half_an_epoch(short, tmp_path):
+    short.steps, short.epochs, short.checkpoint.every = 0, 0.004, 1  # 0.004 · 8000 / 16 = 2 steps
+    train(short, tmp_path)
+    first, last = ssljax.load(tmp_path, step=1), ssljax.load(tmp_path)
+    assert (int(first.state.step), int(last.state.step)) == (1, 2)
+    with pytest.raises(CheckpointError, match=r"no checkpoint of step 7; it has \[2, 1\]"):
+        ssljax.load(tmp_path, step=7)

@@ -30,8 +30,8 @@ def demo():
 def cifar10():
     """The reference code's command for CIFAR-10; its jitter is halved and nothing blurred (paper, appendix B.9)."""
     config = base_config("simclr")
-    config.method.update(projector=(512, 128), temperature=0.5)
-    config.encoder.update(name="resnet18", stem="cifar")
+    config.method.update(projector=(512, 512, 128), temperature=0.5, convention="sum")
+    config.encoder.update(name="resnet18", stem="cifar", zero_init_residual=True)
     config.views.update(name="simclr", size=32, strength=0.5, blur=0.0)
     config.data.source = "tfds:cifar10"
     config.batch_size = 512
@@ -46,8 +46,8 @@ def cifar10():
 def imagenet():
     """The paper's: 0.3 · batch / 256 = 4.8 by LARS, weight decay 1e-6, no mean and standard deviation."""
     config = base_config("simclr")
-    config.method.update(projector=(2048, 128), temperature=0.1, eval_crop=0.875)
-    config.encoder.name = "resnet50"
+    config.method.update(projector=(2048, 128), temperature=0.1, convention="sum", eval_crop=0.875)
+    config.encoder.update(name="resnet50", zero_init_residual=True)
     config.views.update(name="simclr", size=224, strength=1.0, blur=0.5)
     config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
     config.batch_size = 4096

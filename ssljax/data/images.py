@@ -3,7 +3,7 @@
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 SIXTEEN_BIT_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
@@ -33,6 +33,8 @@ def decode(data: bytes) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
             return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+    except UnidentifiedImageError as error:
+        raise UndecodableImage("not an image in a format that Pillow knows") from error
     # Broad on purpose: on damaged files Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error and more.
     except Exception as error:
         raise UndecodableImage(f"{type(error).__name__}: {error}") from error

@@ -1,6 +1,7 @@
 """Checkpoints: complete or not there at all, and a damaged one is not fatal while an older one can be read."""
 
 import errno
+import itertools
 import logging
 import shutil
 from collections.abc import Iterator
@@ -51,21 +52,25 @@ class Checkpoints:
         with self._one_sentence():
             if shutil.disk_usage(self.directory).free < sum(x.nbytes for x in jax.tree.leaves(state)):
                 raise OSError(errno.ENOSPC, "No space left for the next checkpoint")
-            self._manager.save(int(state.step), args=ocp.args.StandardSave(state), metrics=metrics or None)
+            if not self._manager.save(int(state.step), args=ocp.args.StandardSave(state), metrics=metrics or None):
+                raise FileExistsError(f"there is one of step {int(state.step)} already")
 
-    def restore(self, abstract: PyTree) -> TrainState | None:
-        """The newest state that can be read, laid out as `abstract` says; None if there is no checkpoint at all.
+    def restore(self, abstract: PyTree, step: int | None = None) -> TrainState | None:
+        """The newest state that can be read (or that of `step`), as `abstract` says; None if there is no checkpoint.
 
         A newer one that cannot be read is named in the log and moved aside. Raises CheckpointError if none can.
         """
+        there = sorted(self._manager.all_steps(), reverse=True)
+        if step is not None and step not in there:
+            raise CheckpointError(f"{self.directory} has no checkpoint of step {step}; it has {there}.")
         damaged: list[int] = []
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        for candidate in there if step is None else [step]:
             try:
-                state = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+                state = self._manager.restore(candidate, args=ocp.args.StandardRestore(abstract))
             except Exception as error:  # Orbax and TensorStore raise almost anything on damaged files
                 reason = " ".join(str(error).split())[:200] or type(error).__name__
-                log.warning("checkpoint %s cannot be read (%s)", self.directory / str(step), reason)
-                damaged.append(step)
+                log.warning("checkpoint %s cannot be read (%s)", self.directory / str(candidate), reason)
+                damaged.append(candidate)
                 continue
             if damaged and not self._read_only:
                 self._move_aside(damaged)
@@ -93,10 +98,9 @@ class Checkpoints:
 
     def _move_aside(self, damaged: list[int]) -> None:
         for step in damaged:
-            source = self.directory / str(step)
-            target = self.directory / f"damaged-{step}"
-            if source.exists() and not target.exists():
-                source.rename(target)
+            names = (f"damaged-{step}" + (f"-{i}" if i else "") for i in itertools.count())
+            free = next(name for name in names if not (self.directory / name).exists())
+            (self.directory / str(step)).rename(self.directory / free)
         self._manager.reload()
 
     @contextmanager

@@ -1,6 +1,7 @@
 """Where numbers go: a progress bar or lines, `metrics.jsonl`, TensorBoard, and Weights & Biases if asked."""
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -104,4 +105,9 @@ def _truncate(path: Path, start: int) -> None:
 def _start_wandb(project: str, workdir: Path, config: dict[str, Any] | None):
     import wandb  # only where it is asked for
 
-    return wandb.init(project=project, dir=workdir, name=workdir.name, config=config, resume="allow")
+    path = workdir / "wandb_id"  # so that a resumed run goes on in the same curves
+    if not path.exists():
+        path.write_text(uuid.uuid4().hex)
+    return wandb.init(
+        project=project, id=path.read_text(), dir=workdir, name=workdir.name, config=config, resume="allow"
+    )

@@ -15,9 +15,9 @@ def make_mesh(data: int = -1, fsdp: int = 1, devices=None) -> Mesh:
     """
     devices = jax.devices() if devices is None else devices
     n = len(devices)
-    if -1 in (data, fsdp) and n % max(data, fsdp) == 0:
+    if -1 in (data, fsdp) and max(data, fsdp) > 0 and n % max(data, fsdp) == 0:
         data, fsdp = (n // fsdp if data == -1 else data), (n // data if fsdp == -1 else fsdp)
-    if data * fsdp != n or data < 1:
+    if data < 1 or fsdp < 1 or data * fsdp != n:
         raise ValueError(
             f"a mesh of data={data} by fsdp={fsdp} does not fill {n} devices: change --config.mesh.data or "
             "--config.mesh.fsdp."
@@ -33,6 +33,8 @@ def data_axis(mesh: Mesh) -> str | None:
 def check_batch_size(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
     """Raise ValueError if the global batch cannot be dealt to the devices in equal microbatches."""
     devices = mesh.devices.size
+    if accumulate < 1:
+        raise ValueError(f"--config.accumulate={accumulate} must be at least 1.")
     if batch_size < 1 or batch_size % (devices * accumulate):
         parts = f"{devices} devices" + (f" x {accumulate} accumulated microbatches" if accumulate > 1 else "")
         near = max(1, round(batch_size / (devices * accumulate))) * devices * accumulate

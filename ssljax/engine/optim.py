@@ -57,7 +57,7 @@ def make_optimizer(
     momentum: float = 0.9,
     b2: float = 0.95,
     weight_decay: float = 0.0,
-    exclude: tuple[str, ...] = ("bias", "scale"),
+    exclude: tuple[str, ...] = ("bias", "scale", "layer_scale1", "layer_scale2"),
     trust: float = 0.001,
     layer_decay: float = 1.0,
     clip_norm: float = 0.0,
@@ -70,8 +70,8 @@ def make_optimizer(
     lars_simclr: the same, but the learning rate enters before the momentum, which differs whenever the rate changes
       (SimCLR's code, and `optax.lars`).
 
-    exclude: parameters with one of these names (the last part of their path: "bias", "scale", "cls") have neither
-    weight decay nor LARS adaptation; `()` decays everything, as MoCo and SimSiam do.
+    exclude: parameters with one of these names, the last part of their path, have neither weight decay nor LARS
+    adaptation ("prefix" would be class token and registers); `()` decays everything, as MoCo and SimSiam do.
     layer_decay: updates of the encoder's layer l of L are multiplied by layer_decay^(L + 1 - l); 1 is off.
     clip_norm: clip the gradient's global norm first; 0 is off.
 

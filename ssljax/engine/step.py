@@ -43,9 +43,9 @@ def make_train(
     """
     if accumulate > 1 and not method.mean_over_examples:
         raise ValueError(
-            f"gradients of {type(method).__name__} cannot be accumulated: its loss compares the examples of a batch "
-            "with each other, so a mean over microbatches would be another loss with fewer negatives; set "
-            "--config.accumulate=1."
+            f"gradients of {type(method).__name__} cannot be accumulated: its loss is no mean over independent "
+            "examples (negatives, batch statistics or a queue tie them together), so that microbatches would make it "
+            "another loss; set --config.accumulate=1."
         )
     axis = data_axis(mesh)
 
@@ -65,16 +65,18 @@ def make_train(
     def accumulated(state: TrainState, views: PyTree, key: jax.Array) -> tuple[Any, Any]:
         if accumulate == 1:
             return gradients(state, views, key)
-        parts = jax.tree.map(lambda x: x.reshape(accumulate, len(x) // accumulate, *x.shape[1:]), views)
+        # Every so many-th example, so that each device's share of a microbatch lies on that device.
+        parts = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, accumulate, *x.shape[1:]), 0, 1), views)
 
         def one(total, part):
-            (loss, aux), grads = gradients(state, part[1], jax.random.fold_in(key, part[0]))
-            return jax.tree.map(lambda t, g: t + g / accumulate, total, grads), (loss, aux)
+            (loss, aux), grads = gradients(state, part, key)
+            return jax.tree.map(lambda t, g: t + g / accumulate, total, grads), (loss, aux["metrics"], aux["features"])
 
         zeros = jax.tree.map(jnp.zeros_like, state.params)
-        grads, (losses, aux) = jax.lax.scan(one, zeros, (jnp.arange(accumulate), parts))
-        aux["metrics"] = jax.tree.map(lambda m: m.mean(0), aux["metrics"])
-        aux["features"] = aux["features"].reshape(-1, aux["features"].shape[-1])
+        grads, (losses, metrics, features) = jax.lax.scan(one, zeros, parts)
+        # All that such a method has to say of a batch: it has no statistics and no queue.
+        metrics = jax.tree.map(lambda m: m.mean(0), metrics)
+        aux = {"metrics": metrics, "features": features.reshape(-1, features.shape[-1]), "embeddings": ()}
         return (losses.mean(), aux), grads
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict]:

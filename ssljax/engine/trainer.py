@@ -79,13 +79,14 @@ def fit(
                 numbers["examples_per_second"] = batch_size / numbers["seconds_per_step"]
             if due["evaluate"] and every.evaluate and not interrupt.received:
                 numbers |= evaluate(state)
+            stopping = interrupt.received  # once: a signal that comes later is for the next step
             logs.write(i, numbers)
             before, warning = warning, alarm(numbers)
             if warning and not before:
                 logs.say(f"warning at step {i}: {warning}")
-            if due["checkpoint"]:
+            if due["checkpoint"] or stopping:
                 checkpoints.save(state, {k: v for k, v in numbers.items() if k == "knn"})
-            if interrupt.received:
+            if stopping:
                 checkpoints.wait()
                 return state, False
             clock, clock_step = time.perf_counter(), i

@@ -38,14 +38,14 @@ def nt_xent(
 
     Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", 2020, equation 1.
     """
+    z1, z2 = jnp.asarray(z1), jnp.asarray(z2)
     _check_pair("z1", z1, "z2", z2)
     _check_temperature(temperature)
     if convention not in ("mean", "sum"):
         raise ValueError(f"convention '{convention}' is unknown; use 'mean' or 'sum'.")
     z1, z2 = normalize(z1), normalize(z2)
     n = len(z1)
-    if n * (1 if axis is None else jax.lax.axis_size(axis)) < 2:
-        raise ValueError("nt_xent needs at least 2 examples in the global batch: with one there are no negatives.")
+    _check_negatives(n, axis)
     all1, all2 = collectives.gather(z1, axis), collectives.gather(z2, axis)
     place = collectives.shard_offset(n, axis) + jnp.arange(n)
 
@@ -80,15 +80,18 @@ def info_nce(
     van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018; with a queue: He et al.,
     "Momentum Contrast for Unsupervised Visual Representation Learning", 2020, equation 1.
     """
+    query, key = jnp.asarray(query), jnp.asarray(key)
     _check_pair("query", query, "key", key)
     _check_temperature(temperature)
     q, k = normalize(query), normalize(jax.lax.stop_gradient(key))
     if queue is None:
+        _check_negatives(len(q), axis)
         logits = _dot(q, collectives.gather(k, axis))
         labels = collectives.shard_offset(len(q), axis) + jnp.arange(len(q))
     else:
-        if queue.ndim != 2 or queue.shape[1] != q.shape[1]:
-            raise ValueError(f"queue {queue.shape} must be (size, dim) with the dim of query {query.shape}.")
+        queue = jnp.asarray(queue)
+        if queue.ndim != 2 or not len(queue) or queue.shape[1] != q.shape[1]:
+            raise ValueError(f"queue {queue.shape} must be (size, dim) with the dim of query {query.shape}, not empty.")
         negatives = jax.lax.stop_gradient(queue).astype(jnp.float32)
         logits = jnp.concatenate([jnp.sum(q * k, axis=-1, keepdims=True), _dot(q, negatives)], axis=1)
         labels = jnp.zeros(len(q), jnp.int32)
@@ -105,6 +108,11 @@ def _check_pair(name_a: str, a: Array, name_b: str, b: Array) -> None:
         raise ValueError(f"{name_a} {a.shape} and {name_b} {b.shape} must both be (batch, dim) and equal.")
 
 
-def _check_temperature(temperature: float) -> None:
-    if isinstance(temperature, (int, float)) and temperature <= 0:
+def _check_negatives(n: int, axis: str | None) -> None:
+    if n * (1 if axis is None else jax.lax.axis_size(axis)) < 2:
+        raise ValueError("at least 2 examples are needed in the global batch: with one there are no negatives.")
+
+
+def _check_temperature(temperature) -> None:
+    if not isinstance(temperature, jax.core.Tracer) and not temperature > 0:
         raise ValueError(f"temperature must be positive, but is {temperature}.")

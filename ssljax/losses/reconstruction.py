@@ -1,5 +1,6 @@
 """Losses that compare a reconstruction with what was hidden."""
 
+import jax
 import jax.numpy as jnp
 from einops import rearrange
 
@@ -48,13 +49,18 @@ def mae_loss(images: Array, prediction: Array, mask: Array, patch: int, *, norm_
 
     He et al., "Masked Autoencoders Are Scalable Vision Learners", 2022, sections 3 and 4.1.
     """
+    images, prediction, mask = jnp.asarray(images), jnp.asarray(prediction), jnp.asarray(mask)
     target = patchify(images.astype(jnp.float32), patch)
     if prediction.shape != target.shape or mask.shape != target.shape[:2]:
         raise ValueError(
             f"images {images.shape} in patches of {patch} need prediction {target.shape} and mask {target.shape[:2]}, "
             f"but these are {prediction.shape} and {mask.shape}."
         )
+    if not isinstance(mask, jax.core.Tracer) and not mask.any():
+        raise ValueError(f"mask {mask.shape} hides no patch, so there is nothing to reconstruct.")
     if norm_pix:
+        if target.shape[-1] < 2:
+            raise ValueError("norm_pix needs patches of more than one number: raise the patch or set norm_pix=False.")
         mean, std = patch_statistics(target)
         target = (target - mean) / std
     error = jnp.mean((prediction.astype(jnp.float32) - target) ** 2, axis=-1)

@@ -27,7 +27,7 @@ def make_encoder(name: str, **fields) -> Any:
     """The encoder `name` with some of its fields set. Raises ValueError that lists what there is."""
     if name not in ENCODERS:
         raise ValueError(f"encoder '{name}' is unknown; use one of {', '.join(ENCODERS)}.")
-    known = set(signature(ENCODERS[name].func).parameters) - {"parent", "name"}
+    known = set(signature(ENCODERS[name].func).parameters) - {"parent", "name", "stages", "bottleneck"}
     if unknown := set(fields) - known:
         raise ValueError(f"encoder '{name}' has no field '{min(unknown)}'; it has {', '.join(sorted(known))}.")
     return ENCODERS[name](**fields)

@@ -40,6 +40,7 @@ class Report:
       (queries, 1 + k, h, w, 3) uint8.
     neighbour_labels: for the same kinds the classes, (queries, 1 + k).
     notes: sentences worth telling.
+    shown: what the images of maps and queries are, "test images" or what stands in for them.
     """
 
     title: str
@@ -54,6 +55,7 @@ class Report:
     neighbours: dict[str, np.ndarray]
     neighbour_labels: dict[str, np.ndarray] | None
     notes: list[str]
+    shown: str = "test images"
 
 
 def write_report(report: Report, workdir: Path) -> Path:
@@ -78,7 +80,7 @@ def _page(report: Report, folder: Path) -> Iterator[str]:
     yield from _section("What the method sees", _panels(report, folder))
     yield from _section("Training", _curves(figures.PROGRESS, report, folder))
     yield from _section("Is the representation alive?", _curves(figures.COLLAPSE, report, folder))
-    yield from _section("A map of the test images", _maps(report, folder))
+    yield from _section(f"A map of the {report.shown}", _maps(report, folder))
     yield from _section("Nearest neighbours", _neighbours(report, folder))
     yield from _section("Config", _config(report.config))
     yield from _section("Notes", _notes(report.notes))
@@ -109,7 +111,7 @@ def _accuracy(results: dict[str, Any]) -> Iterator[str]:
     encoders = results.get("encoders", {})
     protocols = list(dict.fromkeys(protocol for scores in encoders.values() for protocol in scores))
     if not protocols:
-        yield "<p>No accuracy was measured: that needs labelled images.</p>"
+        yield "<p>No accuracy was measured; the notes say why.</p>"
         return
     told = [protocol for protocol in protocols if protocol in results.get("protocols", {})]
     yield "<div class='scroll'><table class='accuracy'><thead><tr><th scope='col'>Features</th>"
@@ -194,7 +196,7 @@ def _maps(report: Report, folder: Path) -> Iterator[str]:
     points, images = [], []
     for name, at in report.maps.items():
         label, path = f"<b>{escape(name)}</b>", folder / f"map_{_slug(name)}.png"
-        alt = f"t-SNE of {len(at):,} test images by their {name} features{how}."
+        alt = f"t-SNE of {len(at):,} {report.shown} by their {name} features{how}."
         points.append(_figure(figures.draw_map(at, colours), path, alt=alt, caption=label))
         path = folder / f"map_images_{_slug(name)}.png"
         alt = f"The same map by {name} features, made of the images themselves."
@@ -202,7 +204,7 @@ def _maps(report: Report, folder: Path) -> Iterator[str]:
         images.append(_figure(collage, path, alt=alt, caption=f"{label}, as images"))
     yield _pairs(points + images)
     yield (
-        "<p class='reading'>t-SNE lays out the same test images by how near their features are. Which images lie "
+        "<p class='reading'>t-SNE lays out the same images by how near their features are. Which of them lie "
         "together means something; directions, and the distances between groups, do not.</p>"
     )
 
@@ -230,15 +232,15 @@ def _neighbours(report: Report, folder: Path) -> Iterator[str]:
             right = labels[:, 1:] == labels[:, :1]
             caption += f": {right.sum()} of {right.size} neighbours are of the query's class"
         k = pictures.shape[1] - 1
-        alt = f"{len(pictures)} test images, each with its {k} nearest training images by their {name} features."
+        alt = f"{len(pictures)} {report.shown}, each with its {k} nearest training images by their {name} features."
         image = figures.draw_neighbours(pictures, labels)
         cards.append(_figure(image, folder / f"neighbours_{_slug(name)}.png", alt=alt, caption=caption))
     if cards:
         yield _pairs(cards)
         frames = " Green frames: the same class; vermilion frames: another." if report.neighbour_labels else ""
         yield (
-            "<p class='reading'>On the left of each row a test image, then the training images whose features are "
-            f"most like its own, nearest first.{frames}</p>"
+            f"<p class='reading'>On the left of each row one of the {report.shown}, then the training images whose "
+            f"features are most like its own, nearest first.{frames}</p>"
         )
 
 

@@ -14,6 +14,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from ssljax.collectives import example_keys
 from ssljax.typing import Array, Batch
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -159,7 +160,7 @@ def saturation(images: Array, factor: Array) -> Array:
     return blend(images, greyscale(images), factor)
 
 
-def hue(images: Array, shift: Array) -> Array:
+def shift_hue(images: Array, shift: Array) -> Array:
     """Turn the hue by `shift` (batch,) of a full circle, through HSV."""
     r, g, b = jnp.moveaxis(images, -1, 0)
     value = images.max(-1)
@@ -202,11 +203,8 @@ def color_jitter(
         return images
 
     images = blends(images, lambda slot: slot < hue_slot)
-    images = turn_hue(images, shift)
+    images = shift_hue(images, shift)
     return blends(images, lambda slot: slot >= hue_slot)
-
-
-turn_hue = hue  # `color_jitter` has arguments with the operations' names, as everywhere in the field
 
 
 def gaussian_blur(images: Array, sigma: Array, kernel: int) -> Array:
@@ -234,9 +232,9 @@ def gaussian_blur(images: Array, sigma: Array, kernel: int) -> Array:
 class Augment:
     """How one view is drawn from an image; the fields are the numbers that papers print.
 
-    A call takes keys (batch,), and a batch with `image` (uint8, or floats in [0, 1]) and, for images that were resized
-    to a common canvas, their original `size`; it returns float32 views (batch, size, size, 3), normalised by mean and
-    std where these are set.
+    A call takes keys (batch,), or one key for all, and images (batch, height, width, 3), uint8 or floats in [0, 1]; or
+    a dict with them as `image` and, where they were resized to a common canvas, their original `size`. It returns
+    float32 views (batch, size, size, 3), normalised by mean and std where these are set.
     """
 
     size: int
@@ -255,7 +253,23 @@ class Augment:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
 
-    def __call__(self, keys: Array, batch: Batch) -> Array:
+    def __post_init__(self):
+        low, high = self.scale if isinstance(self.scale, tuple) and len(self.scale) == 2 else (0, 0)
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"views.scale {self.scale} must be (smallest, largest) share of the area, in (0, 1].")
+        if self.interpolation not in KERNELS:
+            raise ValueError(f"views.interpolation '{self.interpolation}' is unknown; use {' or '.join(KERNELS)}.")
+        if self.size < 1:
+            raise ValueError(f"views.size {self.size} must be a side in pixels.")
+        if not 0 <= self.hue <= 0.5:
+            raise ValueError(f"views.hue {self.hue} must be a share of the circle in [0, 0.5].")
+        for name in ("flip", "jitter", "grey", "blur", "solarize"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"views.{name} {getattr(self, name)} must be a probability in [0, 1].")
+
+    def __call__(self, keys: Array, batch: Batch | Array) -> Array:
+        batch = batch if isinstance(batch, dict) else {"image": batch}
+        keys = keys if keys.ndim else example_keys(keys, len(batch["image"]))
         images = as_float(batch["image"])
         sizes = original_sizes(batch)
         boxes = on_canvas(random_crop_boxes(fold(keys, 0), sizes, self.scale), sizes, images)
@@ -275,7 +289,9 @@ class Augment:
 
 
 def as_float(images: Array) -> Array:
-    """uint8 to float32 in [0, 1]; floats are taken as they are."""
+    """uint8 to float32 in [0, 1]; floats are taken as they are. Raises ValueError for other types."""
+    if images.dtype != jnp.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(f"images must be uint8, or floats in [0, 1], but are {images.dtype}.")
     return images.astype(jnp.float32) / 255.0 if images.dtype == jnp.uint8 else images.astype(jnp.float32)
 
 
@@ -306,8 +322,9 @@ def center_view(batch: Batch, size: int, fraction: float, mean: tuple[float, ...
     return normalize(crop_and_resize(images, boxes, size, "bicubic"), mean, std)
 
 
-def draw_views(augmentations: tuple[Augment, ...], keys: Array, batch: Batch) -> tuple[Array, ...]:
-    """One view by each of the augmentations, from independent draws."""
+def draw_views(augmentations: tuple[Augment, ...], keys: Array, batch: Batch | Array) -> tuple[Array, ...]:
+    """One view by each of the augmentations, from independent draws; arguments as for `Augment`."""
+    keys = keys if keys.ndim else example_keys(keys, len(batch["image"] if isinstance(batch, dict) else batch))
     return tuple(augment(fold(keys, i), batch) for i, augment in enumerate(augmentations))
 
 

@@ -133,6 +133,21 @@ def test_sigterm_saves_and_says_that_the_run_is_not_complete(simclr, tmp_path, m
     assert launcher.train(simclr, tmp_path) == 0
 
 
+@only_simclr
+@pytest.mark.parametrize("when", ["evaluate", "device_get"])
+def test_sigterm_at_any_moment_is_followed_by_a_save(when, simclr, tmp_path, monkeypatch):
+    """Also while metrics are fetched or k-NN is measured, at a step that has no checkpoint due."""
+    simclr.log.every, simclr.checkpoint.every, simclr.evaluate.every = 1, 1000, 4
+    if when == "evaluate":
+        measure = launcher.knn
+        monkeypatch.setattr(launcher, "knn", lambda *a, **k: (signal.raise_signal(signal.SIGTERM), measure(*a, **k))[1])
+    else:
+        fetch = jax.device_get
+        monkeypatch.setattr(trainer.jax, "device_get", lambda x: (signal.raise_signal(signal.SIGTERM), fetch(x))[1])
+    assert launcher.train(simclr, tmp_path) == launcher.STOPPED
+    assert (tmp_path / "checkpoints" / ("4" if when == "evaluate" else "1")).exists()
+
+
 def damage(checkpoint: Path) -> None:
     """Cut every file of a checkpoint in half."""
     for path in checkpoint.rglob("*"):
@@ -150,6 +165,10 @@ def test_damaged_checkpoints(simclr, tmp_path, caplog):
         launcher.train(simclr, tmp_path)
     assert "checkpoints/6 cannot be read" in caplog.text
     assert (tmp_path / "checkpoints" / "damaged-6").exists()
+    assert_equal_to_the_bit(before, final_state(tmp_path))
+    damage(tmp_path / "checkpoints" / "6")  # once more: the first damaged one is still there
+    launcher.train(simclr, tmp_path)
+    assert (tmp_path / "checkpoints" / "damaged-6-1").exists()
     assert_equal_to_the_bit(before, final_state(tmp_path))
 
     for step in (4, 6):
@@ -251,6 +270,7 @@ def test_weights_and_biases_is_asked_for_by_name(simclr, tmp_path, monkeypatch):
     fake.__spec__ = ModuleSpec("wandb", None)
     monkeypatch.setitem(sys.modules, "wandb", fake)
     launcher.train(simclr, tmp_path)
+    assert started[0]["id"] == (tmp_path / "wandb_id").read_text()
     assert started[0]["project"] == "a-project" and started[0]["config"]["method"]["name"] == "simclr"
     assert logged == [2, 4, 6, "finished"]
 
@@ -262,8 +282,15 @@ def test_weights_and_biases_is_asked_for_by_name(simclr, tmp_path, monkeypatch):
         (["--config.batch_sise=32"], "there is no field 'config.batch_sise'; did you mean 'batch_size'?"),
         (["--config.method.name=nosuch"], "method 'nosuch' is unknown; use one of simclr"),
         (["--config.encoder.patch=4"], "encoder 'resnet8' has no field 'patch'"),
+        (["--config.mesh.fsdp=0"], "a mesh of data=-1 by fsdp=0 does not fill 4 devices"),
+        (["--config.accumulate=0"], "--config.accumulate=0 must be at least 1"),
+        (["--config.views.interpolation=nearest"], "'nearest' is unknown; use bilinear or bicubic"),
+        (["--config.views.scale=(1.0,0.2)"], "views.scale (1.0, 0.2) must be"),
+        (["--config.data.canvas=-3"], "--config.data.canvas=-3 must be pixels"),
+        (["--config.seed=-1"], "--config.seed=-1 must not be negative"),
         (["--config.data.source=folder:nowhere"], "nowhere"),
     ],
+    ids=lambda case: case[0] if isinstance(case, list) else "",
 )
 def test_user_errors_are_one_sentence(arguments, sentence, tmp_path):
     """Exit code not 0, one line, and no workdir made."""
@@ -275,3 +302,12 @@ def test_user_errors_are_one_sentence(arguments, sentence, tmp_path):
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert sentence in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_field_is_unset_on_the_command_line(tmp_path):
+    """MoCo's demo sets `bn_groups`, which a ViT does not have: None takes it back."""
+    command = [sys.executable, "-m", "ssljax.train", f"--config={ROOT}/configs/images/moco_v2.py:demo"]
+    fields = "encoder.name=vit_micro encoder.bn_groups=None steps=1 batch_size=16 evaluate.every=0 encoder.depth=1"
+    command += [f"--config.{field}" for field in fields.split()] + [f"--workdir={tmp_path}"]
+    subprocess.run(command, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
+    assert json.loads((tmp_path / "config.json").read_text())["encoder"]["bn_groups"] is None

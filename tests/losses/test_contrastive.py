@@ -171,3 +171,17 @@ def test_other_arguments_that_make_no_sense_are_refused():
         nt_xent(z, z, convention="median")
     with pytest.raises(ValueError, match="at least 2 examples"):
         nt_xent(z[:1], z[:1])
+
+
+def test_lists_are_arrays_and_what_cannot_be_is_said():
+    z = np.random.RandomState(0).randn(4, 3).astype(np.float32)
+    np.testing.assert_allclose(nt_xent(z.tolist(), z.tolist()), nt_xent(z, z), rtol=1e-6)
+    np.testing.assert_allclose(info_nce(z, z, z.tolist()), info_nce(z, z, z), rtol=1e-6)
+    for temperature in (0.0, np.float32(-1), jnp.float32(0), float("nan")):
+        with pytest.raises(ValueError, match="temperature must be positive"):
+            nt_xent(z, z, temperature)
+    for call in (lambda: nt_xent(z[:1], z[:1]), lambda: info_nce(z[:1], z[:1])):
+        with pytest.raises(ValueError, match="at least 2 examples"):
+            call()
+    with pytest.raises(ValueError, match=r"queue \(0, 3\) must be"):
+        info_nce(z, z, z[:0])

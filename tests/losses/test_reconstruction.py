@@ -105,3 +105,11 @@ def test_shapes_that_do_not_fit_are_named(prediction, mask):
     with pytest.raises(ValueError) as error:
         jax.eval_shape(partial(mae_loss, patch=PATCH), *(jnp.zeros(s) for s in ((2, 8, 8, 3), prediction, mask)))
     assert all(str(s) in str(error.value) for s in ((2, 8, 8, 3), (2, 4, 48), (2, 4), prediction, mask))
+
+
+def test_a_mask_that_hides_nothing_and_patches_of_one_number_are_refused():
+    images, prediction = np.zeros((1, 4, 4, 1), np.float32), np.zeros((1, 16, 1), np.float32)
+    with pytest.raises(ValueError, match="hides no patch"):
+        mae_loss(images, prediction, np.zeros((1, 16)), 1, norm_pix=False)
+    with pytest.raises(ValueError, match="more than one number"):
+        mae_loss(images, prediction, np.ones((1, 16)), 1)

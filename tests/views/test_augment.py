@@ -275,3 +275,24 @@ def test_an_unknown_recipe_or_number_is_refused():
         make_views("dino")
     with pytest.raises(ValueError, match="views 'mae' .*'strength'"):
         make_views("mae", strength=1.0)
+
+
+def test_one_key_and_bare_images_will_do_in_a_notebook():
+    images = np.random.RandomState(0).randint(0, 255, (3, 12, 12, 3), np.uint8)
+    for name in ops.RECIPES:
+        for view in ops.draw_views(make_views(name, size=16), jax.random.key(0), images):
+            assert view.shape == (3, 16, 16, 3)
+    (mae,) = make_views("mae", size=16)
+    one, each = jax.random.key(0), example_keys(jax.random.key(0), 3)
+    np.testing.assert_array_equal(mae(one, images), mae(each, {"image": images}))
+    with pytest.raises(ValueError, match="images must be uint8, or floats"):
+        mae(one, images.astype(np.int32))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"scale": 0.2}, {"scale": (0.5, 0.2)}, {"interpolation": "nearest"}, {"hue": 0.9}, {"flip": 2}, {"size": 0}],
+)
+def test_impossible_numbers_are_refused(fields):
+    with pytest.raises(ValueError, match=f"views.{min(fields)}"):
+        Augment(**{"size": 8, **fields})

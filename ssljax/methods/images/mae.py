@@ -15,7 +15,7 @@ from ssljax.losses.reconstruction import mae_loss, patch_statistics, patchify, u
 from ssljax.models import infer, initialise
 from ssljax.models.vit import XAVIER, Blocks, ViT, sincos_positions
 from ssljax.typing import Array, Batch, TrainState, Variables
-from ssljax.views.images import Augment, center_view, draw_views, unnormalize
+from ssljax.views.images import Augment, center_view, draw_views, fold, unnormalize
 from ssljax.views.masks import Mask, mae_mask, unshuffle
 
 
@@ -113,22 +113,23 @@ class MAE:
 
     def init(self, key: Array, batch: Batch) -> Variables:
         encoder_key, decoder_key = jax.random.split(key)
-        images, mask = self.views(example_keys(key, len(batch["image"])), batch)
+        images, mask, _ = self.views(example_keys(key, len(batch["image"])), batch)
         encoder, _ = initialise(self.encoder, encoder_key, images)
         tokens = jnp.zeros((len(images), self.encoder.num_prefix + mask.keep.shape[1], self.encoder.width))
         decoder, _ = initialise(self.decoder, decoder_key, tokens, mask.restore, self.grid)
         return Variables(params={"encoder": encoder, "decoder": decoder}, model_state={}, target={}, extra={})
 
-    def views(self, keys: Array, batch: Batch) -> tuple[Array, Mask]:
-        image_keys, mask_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
-        (images,) = draw_views(self.augmentations, image_keys, batch)
-        return images, mae_mask(mask_keys, self.grid[0] * self.grid[1], self.mask_ratio)
+    def views(self, keys: Array, batch: Batch) -> tuple[Array, Mask, Array]:
+        """The view, its mask, and a key for drop-path, which so belongs to the example in whatever microbatch it is."""
+        (images,) = draw_views(self.augmentations, fold(keys, 0), batch)
+        mask = mae_mask(fold(keys, 1), self.grid[0] * self.grid[1], self.mask_ratio)
+        return images, mask, fold(keys, 2)
 
     def loss(self, params, state: TrainState, views, key: Array, axis: str | None) -> tuple[Array, dict]:
-        images, mask = views
+        images, mask, keys = views
         # 1) The encoder works on the visible patches only, 2) the decoder on all places, mask tokens in the hidden
         # ones.
-        tokens, prediction = self._reconstruct(params, images, mask, example_keys(key, len(images), axis))
+        tokens, prediction = self._reconstruct(params, images, mask, keys)
         # 3) Hidden patches must match; visible ones cost nothing.
         loss = mae_loss(images, prediction, mask.hidden, self.encoder.patch, norm_pix=self.norm_pix)
         features = tokens[:, self.encoder.num_prefix :].astype(jnp.float32).mean(axis=1)
