@@ -286,7 +286,7 @@ def test_weights_and_biases_is_asked_for_by_name(simclr, tmp_path, monkeypatch):
         (["--config.accumulate=0"], "--config.accumulate=0 must be at least 1"),
         (["--config.views.interpolation=nearest"], "'nearest' is unknown; use bilinear or bicubic"),
         (["--config.views.scale=(1.0,0.2)"], "views.scale (1.0, 0.2) must be"),
-        (["--config.data.canvas=-3"], "--config.data.canvas=-3 must be pixels"),
+        (["--config.data.canvas=-3"], "--config.data.canvas=-3 must be a side in pixels"),
         (["--config.seed=-1"], "--config.seed=-1 must not be negative"),
         (["--config.data.source=folder:nowhere"], "nowhere"),
     ],

@@ -49,12 +49,22 @@ def test_crop_and_resize_equals_torchvision(numbers, image, mode, name):
     [(name, f) for name in ("brightness", "contrast", "saturation") for f in FACTORS] + [("hue", s) for s in SHIFTS],
 )
 def test_colour_operation_equals_torchvision(numbers, image, operation, arg):
-    close(one(getattr(ops, {"hue": "shift_hue"}.get(operation, operation)), image, arg), numbers[f"{operation}_{arg}"], rtol=1e-5, atol=1e-5)
+    close(
+        one(getattr(ops, {"hue": "shift_hue"}.get(operation, operation)), image, arg),
+        numbers[f"{operation}_{arg}"],
+        rtol=1e-5,
+        atol=1e-5,
+    )
 
 
 @pytest.mark.parametrize("operation", ["greyscale", "solarize", "flip"])
 def test_operation_without_argument_equals_torchvision(numbers, image, operation):
-    close(one(getattr(ops, {"hue": "shift_hue"}.get(operation, operation)), image), numbers[operation], rtol=1e-5, atol=1e-6)
+    close(
+        one(getattr(ops, {"hue": "shift_hue"}.get(operation, operation)), image),
+        numbers[operation],
+        rtol=1e-5,
+        atol=1e-6,
+    )
 
 
 @pytest.mark.parametrize("window, sigma", BLURS)
@@ -88,7 +98,11 @@ def test_crop_and_resize_equals_pillow(numbers, image, mode, name):
 def test_colour_operation_equals_pillow(numbers, image, operation, enhance, factor):
     """Pillow rounds the grey image (or its mean) that it blends with, by half a level, and the blend by up to one."""
     expected = enhance(Image.fromarray(numbers["image"])).enhance(factor)
-    eight_bits(one(getattr(ops, {"hue": "shift_hue"}.get(operation, operation)), image, factor), expected, levels=1 + 0.5 * abs(1 - factor) + 0.1)
+    eight_bits(
+        one(getattr(ops, {"hue": "shift_hue"}.get(operation, operation)), image, factor),
+        expected,
+        levels=1 + 0.5 * abs(1 - factor) + 0.1,
+    )
 
 
 def test_greyscale_solarize_and_flip_equal_pillow(numbers, image):
