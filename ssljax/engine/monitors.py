@@ -52,8 +52,7 @@ def alarm(metrics: dict[str, float]) -> str | None:
     if metrics["effective_rank"] < COLLAPSED_RANK:
         return (
             f"effective_rank is {metrics['effective_rank']:.2f}: the representation lives on a line. Lower the "
-            "learning rate, "
-            "raise the batch size, or strengthen the augmentation."
+            "learning rate, raise the batch size, or strengthen the augmentation."
         )
     return None
 

@@ -25,8 +25,7 @@ def margin(score: Score, floor: Score) -> tuple[float, float]:
     """How much better `score` is than `floor`, and the standard error of that.
 
     The test examples are the same, so the error is that of the mean of paired differences, which is smaller than that
-    of two
-    independent accuracies.
+    of two independent accuracies.
     """
     difference = score.correct.astype(np.float64) - floor.correct.astype(np.float64)
     return float(difference.mean()), float(difference.std(ddof=min(1, len(difference) - 1)) / np.sqrt(len(difference)))

@@ -8,9 +8,11 @@ from ssljax.views.images import uniform
 
 
 class Mask(struct.PyTreeNode):
-    """Which tokens are seen: `keep` (batch, kept) indexes, `hidden` (batch, tokens) 1 or 0, and `restore` (batch,
-    tokens),
-    the place of each token in [kept, hidden] order."""
+    """Which tokens are seen.
+
+    keep: (batch, kept) their indexes. hidden: (batch, tokens), 1 or 0. restore: (batch, tokens), each token's place in
+    the order [kept, hidden].
+    """
 
     keep: Array
     hidden: Array

@@ -127,8 +127,7 @@ class MAE:
 
     def loss(self, params, state: TrainState, views, key: Array, axis: str | None) -> tuple[Array, dict]:
         images, mask, keys = views
-        # 1) The encoder works on the visible patches only, 2) the decoder on all places, mask tokens in the hidden
-        # ones.
+        # 1) The encoder works on the visible patches only, 2) the decoder on all places, with mask tokens in the gaps.
         tokens, prediction = self._reconstruct(params, images, mask, keys)
         # 3) Hidden patches must match; visible ones cost nothing.
         loss = mae_loss(images, prediction, mask.hidden, self.encoder.patch, norm_pix=self.norm_pix)
