@@ -120,8 +120,8 @@ def _scores(encoders, train, test, canvas, protocols, settings) -> tuple[Scores,
         if "linear" in protocols:
             scores[name]["linear"], _ = linear_probe(*bank, *queries)
             described["linear"] = (
-                "logistic regression (50 iterations of L-BFGS) on standardised, un-augmented, frozen features; L2 penalty "
-                f"chosen on a held-out fifth of the {len(bank[0])} training images; {len(queries[0])} test images"
+                "logistic regression (50 iterations of L-BFGS) on standardised, un-augmented, frozen features; L2 "
+                f"penalty chosen on a fifth of {len(bank[0])} training images, held out; {len(queries[0])} test images"
             )
     return scores, described
 
