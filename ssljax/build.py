@@ -13,7 +13,7 @@ from ssljax.data.sources import Source, open_source
 from ssljax.engine.mesh import check_batch_size, make_mesh
 from ssljax.engine.optim import make_optimizer, make_schedule
 from ssljax.engine.step import StepFunction, make_train
-from ssljax.methods import make_method
+from ssljax.methods import METHODS, make_method
 from ssljax.models import make_encoder
 from ssljax.typing import Method, PyTree, TrainState
 from ssljax.views.images import make_views
@@ -31,8 +31,10 @@ class Run:
     abstract: PyTree
 
 
-def build_method(config: ConfigDict, total_steps: int) -> Method:
+def build_method(config: ConfigDict, total_steps: int, chunks: int = 1) -> Method:
     """The method; one whose own state follows a schedule is told how long the run is.
+
+    chunks: in how many parts the batch goes through the encoder, unless the step itself can work in parts.
 
     Raises ValueError for names and fields that do not exist or do not fit each other.
     """
@@ -40,7 +42,9 @@ def build_method(config: ConfigDict, total_steps: int) -> Method:
         raise ValueError(f"dtype '{config.dtype}' is unknown; use 'float32' or 'bfloat16'.")
     if config.seed < 0:
         raise ValueError(f"--config.seed={config.seed} must not be negative.")
-    encoder = make_encoder(**set_fields(config.encoder), dtype=jnp.dtype(config.dtype))
+    dtype, method = jnp.dtype(config.dtype), METHODS.get(config.method.name)
+    chunks = 1 if method is None or method.mean_over_examples else chunks
+    encoder = make_encoder(**set_fields(config.encoder), dtype=dtype, chunks=chunks)
     modules = {"encoder": encoder, "augmentations": make_views(**set_fields(config.views)), "total_steps": total_steps}
     return make_method(**set_fields(config.method), **modules)
 
@@ -82,7 +86,7 @@ def build_run(
     Raises ValueError with a sentence for each thing that can be wrong in a config.
     """
     mesh = mesh or make_mesh(config.mesh.data, config.mesh.fsdp)
-    check_batch_size(config.batch_size, mesh, config.accumulate)
+    chunks = check_batch_size(config.batch_size, mesh, config.train.microbatch)
     steps_per_epoch = examples / config.batch_size
     total = total or config.steps or round(config.epochs * steps_per_epoch)
     if total < 1:
@@ -90,7 +94,7 @@ def build_run(
             f"{config.epochs} epochs of {examples} examples are less than one batch of {config.batch_size}: set "
             "--config.steps."
         )
-    method = build_method(config, total)
+    method = build_method(config, total, chunks)
     o = config.optimizer
     schedule = make_schedule(
         base=o.learning_rate,
@@ -114,7 +118,7 @@ def build_run(
         clip_norm=o.clip_norm,
     )
     init, step, abstract = make_train(
-        method, optimizer, mesh, example, seed=config.seed, accumulate=config.accumulate, learning_rate=schedule
+        method, optimizer, mesh, example, seed=config.seed, chunks=chunks, learning_rate=schedule
     )
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((config.batch_size, *x.shape[1:]), x.dtype), example)
     jax.eval_shape(step, abstract, batch)

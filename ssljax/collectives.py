@@ -29,3 +29,13 @@ def shard_offset(n: int, axis: str | None) -> Array | int:
 def example_keys(key: Array, n: int, axis: str | None = None) -> Array:
     """One key for each of this shard's `n` examples, made from its place in the global batch: (n,) keys."""
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(shard_offset(n, axis) + jnp.arange(n))
+
+
+def varying_like(tree, x: Array):
+    """`tree`, of which each array counts as different on every shard if `x` does; the values are the same.
+
+    A gradient by what is the same everywhere, and meets what is not, is summed over the shards where they meet. Inside
+    a loop that is once for each iteration, unless the array was made to vary before.
+    """
+    axes = jax.typeof(x).mat.varying
+    return jax.tree.map(lambda y: jax.lax.pcast(y, tuple(axes - jax.typeof(y).mat.varying), to="varying"), tree)

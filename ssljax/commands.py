@@ -10,40 +10,92 @@ import runpy
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 from absl import app, flags
 from ml_collections import ConfigDict
 
 from ssljax.engine.checkpoint import CheckpointError
+from ssljax.engine.processes import ProcessLost, join, lost_process
 from ssljax.engine.trainer import TrainingStopped
+
+AGAIN = 75
+"""Exit code of what only has to be started again, by a launcher or by hand: EX_TEMPFAIL."""
+CACHE_BYTES = 4 << 30
 
 
 def launch(main: Callable[[], int | None]) -> None:
-    """Parse the flags and run `main`; whatever a user can cause ends in one sentence and an exit code that is not 0.
+    """Parse the flags and run `main`, as one of several processes if there are any (`ssljax.engine.processes.join`).
 
-    With SSLJAX_TRACEBACK=1 the traceback comes as well.
+    Whatever a user can cause ends in one sentence and an exit code that is not 0: 1 if something has to be changed,
+    AGAIN if the same command goes on. With SSLJAX_TRACEBACK=1 the traceback comes as well.
     """
+    coordinator = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where JAX cannot find out itself.")
+    processes = flags.DEFINE_integer("processes", None, "How many processes run this command.")
+    process = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
     # Several steps in flight on virtual devices that share a few cores can starve each other in a collective.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
+    keep_compilations()
+
+    def joined() -> int | None:
+        quiet_logs()
+        join(coordinator.value, processes.value, process.value)
+        return main()
+
     with one_sentence():
-        app.run(lambda _: main(), flags_parser=_parse)
+        app.run(lambda _: joined(), flags_parser=_parse)
+
+
+def local_path(workdir: str) -> Path:
+    """A --workdir as a path. Raises ValueError for a bucket's address."""
+    if "://" in workdir:
+        raise ValueError(
+            f"--workdir={workdir} must be a folder that every host sees, not an address: mount the bucket "
+            "(launch/README.md says how), and give the folder."
+        )
+    return Path(workdir)
+
+
+def keep_compilations() -> None:
+    """What was compiled once is read back, by the next run too; JAX_COMPILATION_CACHE_DIR says where it is kept."""
+    if not jax.config.jax_compilation_cache_dir:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(home / "ssljax"))
+        jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
 
 
 @contextlib.contextmanager
 def one_sentence() -> Iterator[None]:
     try:
         yield
-    except (ValueError, CheckpointError, TrainingStopped, OSError) as error:
-        if os.environ.get("SSLJAX_TRACEBACK"):
+    except (ValueError, CheckpointError, TrainingStopped, ProcessLost, OSError, jax.errors.JaxRuntimeError) as error:
+        lost = lost_process(error) if isinstance(error, jax.errors.JaxRuntimeError) else None
+        full = "RESOURCE_EXHAUSTED" in str(error)
+        if os.environ.get("SSLJAX_TRACEBACK") or isinstance(error, jax.errors.JaxRuntimeError) and not (lost or full):
             raise
-        text = str(error)
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        text = str(lost or error)
+        if isinstance(error, jax.errors.JaxRuntimeError) and full:
+            lost = None
+            text = (
+                "the memory of the device does not hold this run; `python -m ssljax.preflight` with the same --config "
+                "says what it needs and what to change (the mesh, the batch, --config.train.microbatch)."
+            )
+        elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
             text = (
                 f"the disk is full ({error.filename or 'while writing'}); make room, then run the same command "
                 "again: it goes on from the last complete checkpoint."
             )
-        sys.exit(f"error: {text}")
+        print(f"error: {text}", file=sys.stderr, flush=True)
+        _leave(AGAIN if lost or isinstance(error, ProcessLost) else 1)
+
+
+def _leave(code: int) -> NoReturn:
+    if jax.distributed.is_initialized():
+        # An orderly exit would wait for the other processes, which wait for this one. They notice when it is gone.
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _parse(arguments: list[str]) -> list[str]:

@@ -13,7 +13,7 @@ from ssljax.methods import METHODS
 from ssljax.models import ENCODERS
 from ssljax.views.images import RECIPES, Augment
 
-HOW_NOT_WHAT = ("mesh", "log", "checkpoint", "evaluate")
+HOW_NOT_WHAT = ("mesh", "log", "profile", "checkpoint", "evaluate")
 """Sections that may change when a run is resumed: they say how it runs and what it reports, not what it computes."""
 
 
@@ -29,7 +29,7 @@ def base_config(method: str) -> ConfigDict:
     config.method = {"name": method, **_defaults(METHODS[method], without=("encoder", "augmentations", "total_steps"))}
     config.encoder = {
         "name": "",
-        **_placeholders(ENCODERS, without=("stages", "bottleneck", "dtype", "parent", "name")),
+        **_placeholders(ENCODERS, without=("stages", "bottleneck", "chunks", "dtype", "parent", "name")),
     }
     config.views = {"name": "", **_placeholders({**RECIPES, "all": Augment})}
     config.data = {
@@ -39,7 +39,6 @@ def base_config(method: str) -> ConfigDict:
         "canvas": 0,  # images of varying size are resized to this square first; 0: twice the views' size
     }
     config.batch_size = 256  # global
-    config.accumulate = 1  # microbatches whose gradients are averaged
     config.epochs = 100.0
     config.steps = 0  # if not 0, the length of the run whatever the epochs
     config.dtype = "float32"  # of the computation; parameters, statistics and logits are float32 always
@@ -53,8 +52,10 @@ def base_config(method: str) -> ConfigDict:
         "per_epoch": False,  # the rate changes once an epoch
         **_defaults(make_optimizer, without=("name", "schedule")),
     }
+    config.train = {"microbatch": 0}  # so many of the batch go through the networks at once; 0: all
     config.mesh = {"data": -1, "fsdp": 1}
     config.log = {"every": 20, "wandb": ""}
+    config.profile = ()  # (first, last): these steps are traced into the workdir's profile/
     config.checkpoint = {"every": 1000, "keep": 2}
     config.evaluate = {"every": 1000, "train_examples": 4000, "test_examples": 1000, "k": 20, "temperature": 0.07}
     return config

@@ -6,6 +6,7 @@ Prints the accuracies, and writes `results.json`, `report.html` and `figures/` i
 """
 
 import json
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from ssljax.build import Run, build_source, canvas_of
 from ssljax.collectives import example_keys
-from ssljax.commands import launch, quiet_logs
+from ssljax.commands import launch, local_path
 from ssljax.data.pipeline import eval_batches
 from ssljax.data.sources import DataError, Source
 from ssljax.data.subset import Subset
 from ssljax.encoder import open_run
 from ssljax.engine.logs import read_metrics
+from ssljax.engine.mesh import eval_batch_size, make_mesh, over_devices, process_rows, replicate
+from ssljax.engine.processes import on_first
 from ssljax.evals.features import extract, raw_pixels
 from ssljax.evals.knn import knn, nearest
 from ssljax.evals.linear import linear_probe
@@ -34,7 +38,6 @@ from ssljax.typing import TrainState
 from ssljax.views.images import center_view
 
 PROTOCOLS = ("knn", "linear")
-BATCH = 256
 GALLERY_BANK, GALLERY_TEST, FEWEST_MAPPED, QUERIES, NEIGHBOURS, PANELS, THUMBNAIL = 2000, 800, 10, 8, 6, 8, 64
 
 Scores = dict[str, dict[str, Score]]
@@ -43,8 +46,7 @@ Scores = dict[str, dict[str, Score]]
 def main(workdir: str | None, protocols: list[str] | None, step: int | None) -> None:
     if workdir is None:
         raise ValueError("--workdir is needed: the folder of a run.")
-    quiet_logs()
-    evaluate(Path(workdir), protocols, step)
+    evaluate(local_path(workdir), protocols, step)
 
 
 def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None = None) -> dict[str, Any]:
@@ -55,25 +57,37 @@ def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None
     for protocol in protocols or ():
         if protocol not in PROTOCOLS:
             raise ValueError(f"protocol '{protocol}' is unknown; use {', '.join(PROTOCOLS)}.")
-    config, run, state = open_run(workdir, step)
+    mesh = make_mesh()
+    config, run, state = open_run(workdir, step, mesh)
     splits = train, test, _ = _splits(config, must_have_labels=bool(protocols))
-    encoders = {"pretrained": _encoder(run, state), "random init": _encoder(run, run.init()), "raw pixels": raw_pixels}
+    features = over_devices(run.method.features, mesh)
+    encoders = {
+        "pretrained": partial(features, state),
+        "random init": partial(features, replicate(run.init(), mesh)),
+        "raw pixels": partial(over_devices(lambda _, batch: raw_pixels(batch), mesh), ()),
+    }
 
     results: dict[str, Any] = {"step": int(state.step), "examples": {"train": len(train)}}
     if test is not None:
         canvas = canvas_of(config, train)
-        scores, described = _scores(encoders, train, test, canvas, protocols or PROTOCOLS, config.evaluate)
+        batches = partial(_batches, mesh=mesh, canvas=canvas)
+        scores, described = _scores(encoders, batches(train), batches(test), protocols or PROTOCOLS, config.evaluate)
         results |= _summary(scores, described)
         results["examples"]["test"] = len(next(iter(scores["pretrained"].values())).correct)
+    report = _report(workdir, config, run, state, mesh, encoders, splits, results)
+    on_first(partial(_publish, workdir, results, report))
+    return results
+
+
+def _publish(workdir: Path, results: dict[str, Any], report: Report) -> None:
+    if "encoders" in results:
         print("\n".join(_table(results)))
     part = workdir / "results.json.part"
     part.write_text(json.dumps(results, indent=2))
     part.replace(workdir / "results.json")
-    report = _report(workdir, config, run, state, encoders, splits, results)
     for note in report.notes:
         print(f"note: {note}")
     print(f"report: {write_report(report, workdir)}")
-    return results
 
 
 def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Source | None, str]:
@@ -99,17 +113,18 @@ def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Sour
     return train, test, ""
 
 
-def _encoder(run: Run, state: TrainState):
-    return partial(jax.jit(run.method.features), state)
+def _batches(source: Source, mesh: Mesh, canvas: int | None) -> Callable[[], Iterator[dict[str, np.ndarray]]]:
+    """What iterates over this process's rows of a split."""
+    size = eval_batch_size(mesh)
+    return lambda: eval_batches(source, size, canvas, process_rows(size, mesh))
 
 
-def _scores(encoders, train, test, canvas, protocols, settings) -> tuple[Scores, dict[str, str]]:
+def _scores(encoders, train, test, protocols, settings) -> tuple[Scores, dict[str, str]]:
     """Each encoder by each protocol, and the protocols in words."""
     scores: Scores = {}
     described = {}
     for name, encoder in encoders.items():
-        bank = extract(encoder, eval_batches(train, BATCH, canvas))
-        queries = extract(encoder, eval_batches(test, BATCH, canvas))
+        bank, queries = extract(encoder, train()), extract(encoder, test())
         scores[name] = {}
         if "knn" in protocols:
             scores[name]["knn"] = knn(*bank, *queries, k=settings.k, temperature=settings.temperature)
@@ -162,7 +177,7 @@ def _table(results: dict[str, Any]) -> list[str]:
 
 
 def _report(
-    workdir: Path, config: ConfigDict, run: Run, state: TrainState, encoders, splits, results: dict[str, Any]
+    workdir: Path, config: ConfigDict, run: Run, state: TrainState, mesh: Mesh, encoders, splits, results
 ) -> Report:
     """What there is to see. It needs no labels, and without test images a part of the training images stands in."""
     train, test, unjudged = splits
@@ -170,13 +185,16 @@ def _report(
     held_back = 0 if test else min(GALLERY_TEST, len(train) // 4)
     shown = Subset(test or train, GALLERY_TEST if test else max(held_back, 1))
     bank = Subset(train, GALLERY_BANK, skip=held_back)
-    thumbnails = jax.jit(partial(center_view, size=THUMBNAIL, fraction=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)))
 
     def gallery(encoder, source):
-        return extract(encoder, eval_batches(source, BATCH, canvas))
+        return extract(encoder, _batches(source, mesh, canvas)())
+
+    def thumbnail(_, batch):
+        pixels = center_view(batch, size=THUMBNAIL, fraction=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+        return pixels.reshape(len(pixels), -1)
 
     def pictures(source):
-        pixels, labels = gallery(lambda b: thumbnails(b).reshape(len(b["image"]), -1), source)
+        pixels, labels = gallery(partial(over_devices(thumbnail, mesh), ()), source)
         return (pixels.reshape(-1, THUMBNAIL, THUMBNAIL, 3) * 255).round().astype(np.uint8), labels
 
     (bank_images, bank_labels), (images, labels) = pictures(bank), pictures(shown)
@@ -193,12 +211,13 @@ def _report(
     examples = next(eval_batches(Subset(train, PANELS), min(PANELS, len(train)), canvas))
     batch = {name: jnp.asarray(examples[name]) for name in examples if name not in ("mask", "label")}
     keys = example_keys(jax.random.key(0), len(batch["image"]))
+    here = jax.device_get(state)
     return Report(
         title=f"{config.method.name} · {config.encoder.name} · {config.data.source}",
         config=config.to_dict(),
         metrics=read_metrics(workdir),
         results=results,
-        panels=(run.method.caption, np.asarray(jax.jit(run.method.show)(state, batch, keys))),
+        panels=(run.method.caption, np.asarray(jax.jit(run.method.show)(here, batch, keys))),
         maps=maps,
         map_images=images,
         map_labels=labels if train.has_labels else None,

@@ -5,31 +5,36 @@
 The same command again goes on where the run stopped.
 """
 
+import contextlib
 import importlib.util
+import json
+import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from ssljax.build import Run, build_run, build_source, canvas_of, example_batch
-from ssljax.commands import launch, quiet_logs
+from ssljax.commands import AGAIN, launch, local_path
 from ssljax.config import remember
-from ssljax.data.pipeline import eval_batches, train_batches
+from ssljax.data.pipeline import batch_indices, eval_batches, train_batches, train_dataset
 from ssljax.data.sources import DataError, Source
 from ssljax.data.subset import Subset
 from ssljax.engine.checkpoint import Checkpoints
+from ssljax.engine.lock import hold
 from ssljax.engine.logs import Logs
-from ssljax.engine.mesh import eval_batch_size, to_devices
-from ssljax.engine.trainer import Every, fit
+from ssljax.engine.mesh import eval_batch_size, over_devices, process_rows
+from ssljax.engine.processes import on_first
+from ssljax.engine.trainer import Every, Profile, fit
 from ssljax.evals.features import extract
 from ssljax.evals.knn import knn
 from ssljax.typing import TrainState
 
 FEW_STEPS = 100
-STOPPED = 75
-"""Exit code of a run that was told to stop and has saved: EX_TEMPFAIL, try again."""
 
 
 def main(config: ConfigDict | None, workdir: str | None) -> int:
@@ -38,43 +43,46 @@ def main(config: ConfigDict | None, workdir: str | None) -> int:
             "--config and --workdir are both needed, for instance --config=configs/images/simclr.py:demo "
             "--workdir=runs/simclr."
         )
-    quiet_logs()
-    return train(config, Path(workdir))
+    return train(config, local_path(workdir))
 
 
 def train(config: ConfigDict, workdir: Path) -> int:
-    """Pretrain as `config` says into `workdir`; 0 when complete, STOPPED when it was told to stop before."""
+    """Pretrain as `config` says into `workdir`; 0 when complete, AGAIN when it was told to stop before.
+
+    Of several processes each runs this: all of them see `workdir`, and the first one writes what is not a checkpoint.
+    """
     # Everything that a config can get wrong is found here, before the first compilation.
     if config.log.wandb and not importlib.util.find_spec("wandb"):
         raise ValueError("--config.log.wandb needs its package: `pip install wandb`, or leave the field empty.")
+    profile = _profile(config, workdir)
     kind, _, where = config.data.source.partition(":")
     if kind in ("folder", "npz"):  # the run is remembered, and the place that it was started from is not
         config.data.source = f"{kind}:{Path(where).expanduser().absolute()}"
     source = build_source(config, "train")
     run = build_run(config, examples=len(source), example=example_batch(config, source))
-    remember(config, workdir)
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep, best="knn")
-    state = checkpoints.restore(run.abstract) or run.init()
-    start = int(state.step)
-    logs = Logs(workdir, total=run.total, start=start, wandb=config.log.wandb, config=config.to_dict())
-    parameters = sum(x.size for x in jax.tree.leaves(run.abstract.params))
-    logs.say(
-        f"{config.method.name}: {config.encoder.name} and heads, {parameters / 1e6:.2f} M parameters; {len(source)} "
-        f"images of {source.name}; {run.total} steps of {config.batch_size} on {run.mesh.devices.size} device(s)"
-        + (f"; going on from step {start}" if start else "")
-    )
-    if run.total < FEW_STEPS:
-        logs.say(f"note: {run.total} steps are few; small sets need more epochs, --config.epochs=…")
-    batches = train_batches(
-        source,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        start_step=start,
-        canvas=canvas_of(config, source),
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-    try:
+    with contextlib.ExitStack() as stack:
+
+        def claim() -> None:
+            stack.enter_context(hold(workdir))
+            remember(config, workdir)
+
+        on_first(claim)
+        checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep, best="knn"))
+        state = checkpoints.restore(run.abstract) or run.init()
+        start = int(state.step)
+        logs = Logs(workdir, total=run.total, start=start, wandb=config.log.wandb, config=config.to_dict())
+        stack.callback(logs.close)
+        logs.say(_headline(config, run, source, start))
+        for note in _notes(config, run):
+            logs.say(f"note: {note}")
+        data = {
+            "batch_size": config.batch_size,
+            "seed": config.seed,
+            "canvas": canvas_of(config, source),
+            "rows": process_rows(config.batch_size, run.mesh),
+        }
+        batches = train_batches(source, start_step=start, **data)
+        stack.callback(batches.close)
         _, complete = fit(
             state,
             run.step,
@@ -86,13 +94,67 @@ def train(config: ConfigDict, workdir: Path) -> int:
             logs=logs,
             checkpoints=checkpoints,
             evaluate=online_knn(config, run, source, logs),
+            replay=lambda step: train_dataset(source, **data)[step],
+            post_mortem=partial(post_mortem, config, source, workdir),
+            profile=profile,
         )
-    finally:
-        logs.close()
-        batches.close()
-        checkpoints.close()
-    print(f"{'complete' if complete else 'stopped and saved; the same command goes on'}: {workdir}")
-    return 0 if complete else STOPPED
+    if jax.process_index() == 0:
+        print(f"{'complete' if complete else 'stopped and saved; the same command goes on'}: {workdir}")
+    return 0 if complete else AGAIN
+
+
+def _profile(config: ConfigDict, workdir: Path) -> Profile | None:
+    steps = tuple(config.profile)
+    if not steps:
+        return None
+    if len(steps) != 2 or not 1 <= steps[0] <= steps[1]:
+        raise ValueError(f"--config.profile={steps} must be the first and the last step to trace, as in 10,15.")
+    return Profile(*steps, folder=workdir / "profile")
+
+
+def _headline(config: ConfigDict, run: Run, source: Source, start: int) -> str:
+    parameters = sum(x.size for x in jax.tree.leaves(run.abstract.params))
+    processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return (
+        f"{config.method.name}: {config.encoder.name} and heads, {parameters / 1e6:.2f} M parameters; {len(source)} "
+        f"images of {source.name}; {run.total} steps of {config.batch_size} on {run.mesh.devices.size} device(s)"
+        + processes
+        + (f"; going on from step {start}" if start else "")
+    )
+
+
+def _notes(config: ConfigDict, run: Run) -> list[str]:
+    """What a reader should know of this run before it begins."""
+    notes = []
+    if run.total < FEW_STEPS:
+        notes.append(f"{run.total} steps are few; small sets need more epochs, --config.epochs=…")
+    encoder: Any = run.method.encoder  # type: ignore[attr-defined]
+    if encoder.chunks > 1 and getattr(encoder, "norm", "") == "batch":
+        notes.append(
+            f"BatchNorm's statistics are of each microbatch of {config.train.microbatch} examples, not of the batch of "
+            f"{config.batch_size}, which is another network; --config.encoder.norm=group and Vision Transformers have "
+            "no statistics, and give what the whole batch at once would give."
+        )
+    return notes
+
+
+def post_mortem(config: ConfigDict, source: Source, workdir: Path, step: int, metrics: dict[str, float]) -> str:
+    """Write `post-mortem/step-N.json`: the metrics of step N, which was not finite, and the examples of its batch."""
+    path = workdir / "post-mortem" / f"step-{step}.json"
+    indices = batch_indices(len(source), config.batch_size, config.seed, step - 1)
+    contents = {
+        "step": step,
+        "metrics": {name: value if math.isfinite(value) else str(value) for name, value in metrics.items()},
+        "source": source.name,
+        "indices": indices.tolist(),
+    }
+
+    def write() -> None:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(contents, indent=1))
+
+    on_first(write)
+    return f"Its metrics and the indices of its batch are in {path}."
 
 
 def online_knn(config: ConfigDict, run: Run, source: Source, logs: Logs) -> Callable[[TrainState], dict[str, float]]:
@@ -109,12 +171,11 @@ def online_knn(config: ConfigDict, run: Run, source: Source, logs: Logs) -> Call
         return lambda state: {}
     canvas, size = canvas_of(config, source), eval_batch_size(run.mesh)
     bank, queries = Subset(source, e.train_examples), Subset(test, e.test_examples)
-    features = jax.jit(run.method.features)
+    features, rows = over_devices(run.method.features, run.mesh), process_rows(size, run.mesh)
 
     def evaluate(state: TrainState) -> dict[str, float]:
         def of(part):
-            batches = eval_batches(part, size, canvas)
-            return extract(lambda batch: features(state, to_devices(batch, run.mesh)), batches)
+            return extract(partial(features, state), eval_batches(part, size, canvas, rows))
 
         return {"knn": knn(*of(bank), *of(queries), k=e.k, temperature=e.temperature).accuracy}
 

@@ -14,6 +14,7 @@ Classes are sub-folders, as deep as one likes below them::
 - Hidden files and folders and ``__MACOSX`` are ignored. The order is that of the sorted paths, on every machine.
 """
 
+import errno
 import logging
 import os
 import unicodedata
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SPLIT_FOLDERS = ("train", *EVALUATION_SPLITS)
+GONE = (errno.ENOENT, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV)
+"""What is not a damaged file, but one that has been removed, or a disk or mount that is no longer there."""
 
 
 class FolderSource(Source):
@@ -72,7 +75,15 @@ class FolderSource(Source):
         return str(self._root / self._files[index])
 
     def _load(self, index: int) -> Example:
-        example = Example(image=decode(Path(self._where(index)).read_bytes()))
+        try:
+            example = Example(image=decode(Path(self._where(index)).read_bytes()))
+        except OSError as error:
+            if error.errno in GONE and not os.path.islink(self._where(index)):
+                raise DataError(
+                    f"{self._where(index)} was there when {self.name} was listed, and is gone ({error.strerror}): "
+                    "bring the data back, then run the same command again."
+                ) from error
+            raise
         if self._labels is not None:
             example["label"] = self._labels[index]
         return example

@@ -24,6 +24,19 @@ Batch = dict[str, np.ndarray]
 
 NO_LABEL = -1
 MAX_THREADS = 16
+ENDLESS = 2**62
+
+
+def batch_indices(examples: int, batch_size: int, seed: int, step: int, rows: np.ndarray | None = None) -> np.ndarray:
+    """Which examples of a source make global batch ``step`` (or, of it, the places ``rows``): int64 (n,).
+
+    Every example comes once in each epoch, in an order that is new in each; a batch may span two epochs, or many where
+    the source is smaller than the batch. It depends on nothing else, so that any number of processes, each with rows
+    of its own, make the same batch.
+    """
+    places = step * batch_size + (np.arange(batch_size) if rows is None else rows)
+    order = grain.MapDataset.range(examples).seed(seed).shuffle().repeat(None)
+    return np.array([order[int(place)] for place in places])
 
 
 def train_dataset(
@@ -32,40 +45,26 @@ def train_dataset(
     batch_size: int,
     seed: int,
     canvas: int | None = None,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: np.ndarray | None = None,
 ) -> grain.MapDataset:
-    """The endless sequence of training batches: item k is this process's part of global batch k.
-
-    Every example comes once in each epoch, in an order that is new in each; a batch may span two epochs, or many where
-    the source is smaller than the batch. Process p holds rows [p, p + 1) * batch_size / process_count of the global
-    batch, so the parts put together in order are the same batch for any number of processes.
+    """The endless sequence of training batches: item k is global batch k, or this process's rows of it.
 
     Args:
         source: the images.
         batch_size: of the global batch.
         seed: in [0, 2**32).
         canvas: the side to which the host resizes images; needed if they differ in size.
-        process_index: which process this is.
-        process_count: how many processes share each batch.
+        rows: the places in the global batch that this process makes; None for all.
 
     Returns:
         A Grain dataset of batches, each a dict as described at the head of this module.
 
     Raises:
-        DataError: the images differ in size and there is no canvas, or the processes can't share the batch equally.
+        DataError: the images differ in size and there is no canvas.
     """
     _check_fixed_shape(source, canvas)
-    if batch_size < 1 or batch_size % process_count:
-        raise DataError(
-            f"A batch of {batch_size} can't be shared equally by {process_count} processes: "
-            f"make --config.batch_size a multiple of {process_count}."
-        )
-    # Grain shuffles indices, not examples: it is then as fast for a source in memory as the examples can be stacked.
-    indices = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat(None)
-    # Sliced last, by whole local batches: slicing single examples would give each process count another row order.
-    local = indices.batch(batch_size // process_count)[process_index::process_count]
-    return local.map(functools.partial(_train_batch, source, canvas))
+    make = functools.partial(_train_batch, source, canvas, batch_size, seed, rows)
+    return grain.MapDataset.range(ENDLESS).map(make)
 
 
 def train_batches(
@@ -75,8 +74,7 @@ def train_batches(
     seed: int,
     start_step: int = 0,
     canvas: int | None = None,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: np.ndarray | None = None,
     threads: int | None = None,
 ) -> Generator[Batch]:
     """Iterates for ever over :func:`train_dataset` from batch ``start_step`` on, made ahead of time by threads.
@@ -90,32 +88,28 @@ def train_batches(
 
     The other arguments, and what is raised (at once, not at the first batch), are those of :func:`train_dataset`.
     """
-    dataset = train_dataset(
-        source,
-        batch_size=batch_size,
-        seed=seed,
-        canvas=canvas,
-        process_index=process_index,
-        process_count=process_count,
-    )
+    dataset = train_dataset(source, batch_size=batch_size, seed=seed, canvas=canvas, rows=rows)
     return _prefetched(dataset[start_step:], threads or _default_threads(source, canvas))
 
 
-def eval_batches(source: Source, batch_size: int, canvas: int | None = None) -> Generator[Batch]:
-    """Iterates over each readable example once, in order, in batches of one shape.
+def eval_batches(
+    source: Source, batch_size: int, canvas: int | None = None, rows: np.ndarray | None = None
+) -> Generator[Batch]:
+    """Iterates over each example once, in order, in batches of one shape, of which a process may make some rows only.
 
     Yields:
         image: uint8 (batch_size, height, width, 3).
         label: int32 (batch_size,), -1 where there is none.
-        mask: bool (batch_size,), False for the zeros that fill the last batch.
+        mask: bool (batch_size,), False for the zeros in place of undecodable images and at the end of the last batch.
         size: int32 (batch_size, 2), only with a canvas.
 
     Raises:
         DataError: the images differ in size and there is no canvas (at once), or none can be decoded.
     """
     _check_fixed_shape(source, canvas)
-    chunks = grain.MapDataset.range(len(source)).batch(batch_size).map(functools.partial(_eval_rows, source, canvas))
-    return _repacked(source, _prefetched(chunks, _default_threads(source, canvas)), batch_size)
+    make = functools.partial(_eval_batch, source, canvas, batch_size, np.arange(batch_size) if rows is None else rows)
+    batches = grain.MapDataset.range(-(-len(source) // batch_size)).map(make)
+    return _checked(source, _prefetched(batches, _default_threads(source, canvas)))
 
 
 def _check_fixed_shape(source: Source, canvas: int | None) -> None:
@@ -148,33 +142,31 @@ def _pixels(example: Example, canvas: int | None) -> dict[str, Any]:
     return {"image": resize(image, canvas), "size": np.array(image.shape[:2], np.int32)}
 
 
-def _train_batch(source: Source, canvas: int | None, indices: np.ndarray) -> Batch:
+def _train_batch(
+    source: Source, canvas: int | None, batch_size: int, seed: int, rows: np.ndarray | None, step: int
+) -> Batch:
+    indices = batch_indices(len(source), batch_size, seed, step, rows)
     return _stack([_pixels(source[int(index)], canvas) for index in indices])
 
 
-def _eval_rows(source: Source, canvas: int | None, indices: np.ndarray) -> list[dict[str, Any]]:
-    """The rows of the readable ones among these examples."""
-    examples = [example for index in indices if (example := source.read(int(index))) is not None]
-    return [
-        {**_pixels(example, canvas), "label": example.get("label", np.int32(NO_LABEL)), "mask": np.True_}
-        for example in examples
-    ]
+def _eval_batch(source: Source, canvas: int | None, batch_size: int, rows: np.ndarray, batch: int) -> Batch:
+    def row(index: int) -> dict[str, Any]:
+        example = source.read(index) if index < len(source) else None
+        if example is None:
+            return {**nothing, "label": np.int32(NO_LABEL), "mask": np.False_}
+        return {**_pixels(example, canvas), "label": example.get("label", np.int32(NO_LABEL)), "mask": np.True_}
+
+    shape = (canvas, canvas) if canvas else source.image_shape or ()
+    nothing = {"image": np.zeros((*shape, 3), np.uint8)} | ({"size": np.ones(2, np.int32)} if canvas else {})
+    return _stack([row(int(index)) for index in batch * batch_size + rows])
 
 
-def _repacked(source: Source, chunks: Iterable[list[dict[str, Any]]], batch_size: int) -> Generator[Batch]:
-    """Joins chunks of rows, of which skipped files have made some short, to full batches and one that is padded."""
-    rows: list[dict[str, Any]] = []
-    yielded = False
-    for chunk in chunks:
-        rows += chunk
-        if len(rows) >= batch_size:
-            yield _stack(rows[:batch_size])
-            rows = rows[batch_size:]
-            yielded = True
-    if rows:
-        padding = {key: np.zeros_like(value) for key, value in rows[0].items()} | {"label": np.int32(NO_LABEL)}
-        yield _stack(rows + [padding] * (batch_size - len(rows)))
-    elif not yielded:
+def _checked(source: Source, batches: Iterable[Batch]) -> Generator[Batch]:
+    seen = False
+    for batch in batches:
+        seen |= bool(batch["mask"].any())
+        yield batch
+    if not seen and len(source.skipped):
         raise source.nothing_decodable()
 
 

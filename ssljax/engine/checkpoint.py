@@ -2,8 +2,10 @@
 
 import errno
 import itertools
+import json
 import logging
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,12 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policy
 
+from ssljax.engine.processes import ProcessLost, agree, lost_process, on_first
 from ssljax.typing import PyTree, TrainState
+
+CHECKSUMS = "checksums.json"
+CHANGES = "_CHECKPOINT_METADATA"
+"""Orbax writes the time into this file as it gives a checkpoint its name."""
 
 log = logging.getLogger(__name__)
 logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of the options that it was given
@@ -25,7 +32,9 @@ class CheckpointError(Exception):
 class Checkpoints:
     """The checkpoints of one run, in `directory`/<step>.
 
-    Saving is asynchronous, and a checkpoint gets its name only when it is complete; older ones go after that.
+    Saving is asynchronous, and a checkpoint gets its name only when it is complete, the checksums of its files
+    included; older ones go after that. Several processes write and read one checkpoint together, in a folder that all
+    of them see.
     keep: how many of the newest stay, at least 1. best: the metric by whose highest value one more stays; "" for none.
     """
 
@@ -43,6 +52,7 @@ class Checkpoints:
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
             create=not read_only,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )
         with self._one_sentence():
             self._manager = ocp.CheckpointManager(self.directory, options=options)
@@ -50,8 +60,7 @@ class Checkpoints:
     def save(self, state: TrainState, metrics: dict[str, float] | None = None) -> None:
         """Begin to save; an earlier save that failed is raised here. Raises CheckpointError."""
         with self._one_sentence():
-            if shutil.disk_usage(self.directory).free < sum(x.nbytes for x in jax.tree.leaves(state)):
-                raise OSError(errno.ENOSPC, "No space left for the next checkpoint")
+            on_first(lambda: self._check_room(sum(x.nbytes for x in jax.tree.leaves(state))))
             if not self._manager.save(int(state.step), args=ocp.args.StandardSave(state), metrics=metrics or None):
                 raise FileExistsError(f"there is one of step {int(state.step)} already")
 
@@ -65,9 +74,15 @@ class Checkpoints:
             raise CheckpointError(f"{self.directory} has no checkpoint of step {step}; it has {there}.")
         damaged: list[int] = []
         for candidate in there if step is None else [step]:
+            problem = self._problem(candidate)
+            if not agree(problem is None):
+                reason = problem or "as another process found"
+                log.warning("checkpoint %s is damaged (%s)", self.directory / str(candidate), reason)
+                damaged.append(candidate)
+                continue
             try:
                 state = self._manager.restore(candidate, args=ocp.args.StandardRestore(abstract))
-            except Exception as error:  # Orbax and TensorStore raise almost anything on damaged files
+            except Exception as error:  # whole, and yet not what this version of the code would read
                 reason = " ".join(str(error).split())[:200] or type(error).__name__
                 log.warning("checkpoint %s cannot be read (%s)", self.directory / str(candidate), reason)
                 damaged.append(candidate)
@@ -92,22 +107,61 @@ class Checkpoints:
     def close(self) -> None:
         self._manager.close()
 
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+        """Wait for what is being saved, except for processes that are gone."""
+        if jax.process_count() == 1 or kind is None or not issubclass(kind, (jax.errors.JaxRuntimeError, ProcessLost)):
+            self.close()
+
     @property
     def latest(self) -> int | None:
         return self._manager.latest_step()
 
     def _move_aside(self, damaged: list[int]) -> None:
-        for step in damaged:
-            names = (f"damaged-{step}" + (f"-{i}" if i else "") for i in itertools.count())
-            free = next(name for name in names if not (self.directory / name).exists())
-            (self.directory / str(step)).rename(self.directory / free)
+        def move():
+            for step in damaged:
+                names = (f"damaged-{step}" + (f"-{i}" if i else "") for i in itertools.count())
+                free = next(name for name in names if not (self.directory / name).exists())
+                (self.directory / str(step)).rename(self.directory / free)
+
+        on_first(move)
         self._manager.reload()
+
+    def _check_room(self, needed: int) -> None:
+        if shutil.disk_usage(self.directory).free < needed:
+            raise OSError(errno.ENOSPC, "No space left for the next checkpoint")
+
+    def _seal(self) -> None:
+        """Write the checksums of a checkpoint that is complete but for its name; process 0 is asked to."""
+        for unnamed in self.directory.glob("*.orbax-checkpoint-tmp*"):
+            checksums = {str(path.relative_to(unnamed)): _checksum(path) for path in _files(unnamed)}
+            (unnamed / CHECKSUMS).write_text(json.dumps(checksums))
+
+    def _problem(self, step: int) -> str | None:
+        """What is wrong with the files of a checkpoint; of several processes, each looks at a part of them."""
+        folder = self.directory / str(step)
+        try:
+            checksums = json.loads((folder / CHECKSUMS).read_text())
+            for name in sorted(checksums)[jax.process_index() :: jax.process_count()]:
+                if not (folder / name).is_file():
+                    return f"{name} is missing"
+                if _checksum(folder / name) != checksums[name]:
+                    return f"{name} is not what was written"
+        except (OSError, ValueError) as error:
+            return f"{CHECKSUMS}: {error}"
+        return None
 
     @contextmanager
     def _one_sentence(self) -> Iterator[None]:
         try:
             yield
+        except ProcessLost:
+            raise
         except Exception as error:  # raised by Orbax, TensorStore or the file system, in this thread or for another
+            if isinstance(error, (jax.errors.JaxRuntimeError, TimeoutError)) and (lost := lost_process(error)):
+                raise lost from error
             text = " ".join(str(error).split())
             full = "No space left" in text or "RESOURCE_EXHAUSTED" in text
             reason = "the disk is full" if full else text[:300]
@@ -115,3 +169,18 @@ class Checkpoints:
                 f"the checkpoint in {self.directory} could not be written ({reason}); make room or choose another "
                 "--workdir, then run the same command again: it goes on from the last complete checkpoint."
             ) from error
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def _checksum(path: Path) -> list[int]:
+    """[bytes, CRC-32] of a file."""
+    if path.name == CHANGES:
+        return [0, 0]
+    crc, size = 0, 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            crc, size = zlib.crc32(block, crc), size + len(block)
+    return [size, crc]

@@ -1,11 +1,13 @@
 """The mesh of devices, and how the batch and the state lie on it."""
 
+from collections.abc import Callable
+
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ssljax.typing import PyTree
+from ssljax.typing import Array, Batch, PyTree
 
 
 def make_mesh(data: int = -1, fsdp: int = 1, devices=None) -> Mesh:
@@ -30,38 +32,95 @@ def data_axis(mesh: Mesh) -> str | None:
     return "data" if mesh.shape["data"] > 1 else None
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, accumulate: int = 1) -> None:
-    """Raise ValueError if the global batch cannot be dealt to the devices in equal microbatches."""
+def check_batch_size(batch_size: int, mesh: Mesh, microbatch: int = 0) -> int:
+    """Number of chunks that a global batch is worked on in: 1, or batch / microbatch.
+
+    Raises ValueError if the batch cannot be dealt to the devices in equal shares, or not in equal microbatches.
+    """
     devices = mesh.devices.size
-    if accumulate < 1:
-        raise ValueError(f"--config.accumulate={accumulate} must be at least 1.")
-    if batch_size < 1 or batch_size % (devices * accumulate):
-        parts = f"{devices} devices" + (f" x {accumulate} accumulated microbatches" if accumulate > 1 else "")
-        near = max(1, round(batch_size / (devices * accumulate))) * devices * accumulate
-        raise ValueError(f"a batch of {batch_size} cannot be dealt equally to {parts}: try --config.batch_size={near}.")
+    if batch_size < 1 or batch_size % devices:
+        near = max(1, round(batch_size / devices)) * devices
+        raise ValueError(
+            f"a batch of {batch_size} cannot be dealt equally to {devices} devices: try --config.batch_size={near}."
+        )
+    if microbatch < 0 or microbatch and (batch_size % microbatch or microbatch % devices):
+        fitting = [m for m in range(devices, batch_size + 1, devices) if batch_size % m == 0]
+        near = min(fitting, key=lambda m: abs(m - microbatch))
+        raise ValueError(
+            f"--config.train.microbatch={microbatch} must divide the batch of {batch_size} and be a multiple of the "
+            f"{devices} devices: try {near}, or 0 for the whole batch at once."
+        )
+    return batch_size // microbatch if microbatch else 1
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P(("data", "fsdp")))
 
 
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, P())
+
+
 def state_sharding(mesh: Mesh, abstract: PyTree) -> PyTree:
-    """For each array of the state: its largest dimension that `fsdp` divides is split, the rest is whole everywhere."""
+    """For each array of the state: its largest dimension that `fsdp` divides is split, the rest is whole everywhere.
+
+    Each device gets two places at least: XLA has given wrong gradients where channels were dealt out one by one.
+    """
 
     def of(x):
         n = mesh.shape["fsdp"]
         for dim in sorted(range(x.ndim), key=lambda d: -x.shape[d]):
-            if n > 1 and x.shape[dim] % n == 0:
+            if n > 1 and x.shape[dim] % n == 0 and x.shape[dim] >= 2 * n:
                 return NamedSharding(mesh, P(*("fsdp" if d == dim else None for d in range(x.ndim))))
-        return NamedSharding(mesh, P())
+        return replicated(mesh)
 
     return jax.tree.map(of, abstract)
 
 
+def process_rows(batch_size: int, mesh: Mesh) -> np.ndarray:
+    """Places in the global batch, ascending, of the examples that lie on this process's devices.
+
+    They need not be consecutive: on a torus of chips, neighbours in the mesh belong to different hosts.
+    """
+    held = batch_sharding(mesh).addressable_devices_indices_map((batch_size,))
+    return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held.values()]))
+
+
 def to_devices(batch: PyTree, mesh: Mesh) -> PyTree:
-    """This process's part of a batch (NumPy) as global arrays, split over all devices."""
+    """This process's rows of a batch (NumPy, in the order of `process_rows`) as global arrays, over all devices."""
     sharding = batch_sharding(mesh)
-    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), batch)
+    local = len(jax.tree.leaves(batch)[0])
+    n = local * mesh.devices.size // len(mesh.local_devices)
+    rows = process_rows(n, mesh)
+
+    def place(x: np.ndarray) -> jax.Array:
+        # One device's rows are consecutive, in the global batch and so among this process's.
+        def of(index):
+            start = int(np.searchsorted(rows, index[0].start or 0))
+            return x[start : start + n // mesh.devices.size]
+
+        return jax.make_array_from_callback((n, *x.shape[1:]), sharding, of)
+
+    return jax.tree.map(place, jax.tree.map(np.asarray, batch))
+
+
+def over_devices(f: Callable[[PyTree, Batch], Array], mesh: Mesh) -> Callable:
+    """`f(state, batch)`, computed by all devices for the rows that each process made, as NumPy arrays of all rows.
+
+    The batch holds `label` and `mask` too: returns (rows of f, labels, mask), the same on every process.
+    """
+
+    def compute(state: PyTree, batch: Batch):
+        inputs = {name: x for name, x in batch.items() if name not in ("label", "mask")}
+        return f(state, inputs), batch["label"], batch["mask"]
+
+    compute = jax.jit(compute, out_shardings=replicated(mesh))
+    return lambda state, batch: jax.device_get(compute(state, to_devices(batch, mesh)))
+
+
+def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Arrays that are the same in every process, whole on every device."""
+    return jax.device_put(jax.device_get(tree), replicated(mesh))
 
 
 def eval_batch_size(mesh: Mesh, about: int = 256) -> int:

@@ -13,6 +13,7 @@ import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from ssljax.chunks import map_chunks, merge, split
 from ssljax.collectives import example_keys
 from ssljax.collectives import mean as mean_over
 from ssljax.engine.mesh import data_axis, state_sharding
@@ -29,25 +30,23 @@ def make_train(
     example: PyTree,
     *,
     seed: int = 0,
-    accumulate: int = 1,
+    chunks: int = 1,
     learning_rate: optax.Schedule | None = None,
 ) -> tuple[Callable[[], TrainState], StepFunction, PyTree]:
     """`init() -> state`, `step(state, batch) -> (state, metrics)`, and the abstract state with its shardings.
 
     example: a batch (arrays or shapes) whose leading dimension is small; only its other dimensions matter.
-    accumulate: number of microbatches whose gradients are averaged before the optimiser's step.
+    chunks: number of parts in which the batch is worked on. Where the loss is a mean over examples, their gradients are
+    averaged; a method that needs the whole batch for its loss sends it through its encoder in parts
+    (`ssljax.models.run`). Views are made in parts for both.
     learning_rate: logged if given.
 
-    `step` donates the state. Randomness is a function of (seed, state.step, place in the global batch) alone.
-    Raises ValueError if gradients cannot be accumulated for this method.
+    `step` donates the state. Randomness is a function of (seed, state.step, place in the global batch) alone. A step
+    whose loss, gradient or update is not finite changes nothing but `state.step`, from s to -s - 1, and so do all that
+    follow: the host need not look at every step to find the state as it was before the first bad one.
     """
-    if accumulate > 1 and not method.mean_over_examples:
-        raise ValueError(
-            f"gradients of {type(method).__name__} cannot be accumulated: its loss is no mean over independent "
-            "examples (negatives, batch statistics or a queue tie them together), so that microbatches would make it "
-            "another loss; set --config.accumulate=1."
-        )
     axis = data_axis(mesh)
+    accumulate = chunks if method.mean_over_examples else 1
 
     def init() -> TrainState:
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), example)
@@ -65,23 +64,22 @@ def make_train(
     def accumulated(state: TrainState, views: PyTree, key: jax.Array) -> tuple[Any, Any]:
         if accumulate == 1:
             return gradients(state, views, key)
-        # Every so many-th example, so that each device's share of a microbatch lies on that device.
-        parts = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, accumulate, *x.shape[1:]), 0, 1), views)
 
         def one(total, part):
             (loss, aux), grads = gradients(state, part, key)
             return jax.tree.map(lambda t, g: t + g / accumulate, total, grads), (loss, aux["metrics"], aux["features"])
 
         zeros = jax.tree.map(jnp.zeros_like, state.params)
-        grads, (losses, metrics, features) = jax.lax.scan(one, zeros, parts)
+        grads, (losses, metrics, features) = jax.lax.scan(one, zeros, split(views, accumulate))
         # All that such a method has to say of a batch: it has no statistics and no queue.
         metrics = jax.tree.map(lambda m: m.mean(0), metrics)
-        aux = {"metrics": metrics, "features": features.reshape(-1, features.shape[-1]), "embeddings": ()}
+        aux = {"metrics": metrics, "features": merge(features), "embeddings": ()}
         return (losses.mean(), aux), grads
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict]:
         views_key, loss_key = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step))
-        views = method.views(example_keys(views_key, len(jax.tree.leaves(batch)[0]), axis), batch)
+        keys = example_keys(views_key, len(jax.tree.leaves(batch)[0]), axis)
+        views = map_chunks(lambda part: method.views(*part), (keys, batch), chunks)
         (loss, aux), grads = accumulated(state, views, loss_key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         metrics = {
@@ -89,15 +87,19 @@ def make_train(
             **mean_over(aux["metrics"], axis),
             **collapse_statistics(aux, axis),
             "gradient_norm": optax.tree.norm(grads),
+            "update_norm": optax.tree.norm(updates),
         }
         if learning_rate is not None:
             metrics["learning_rate"] = jnp.asarray(learning_rate(state.step), jnp.float32)
         # `update` sees the new parameters (BYOL's target follows them); what follows the old ones (MoCo's keys) is in
         # aux.
-        state = state.replace(
-            step=state.step + 1, params=optax.apply_updates(state.params, updates), opt_state=opt_state
-        )
-        return method.update(state, aux, axis), metrics
+        new = state.replace(params=optax.apply_updates(state.params, updates), opt_state=opt_state)
+        new = method.update(new, aux, axis)
+        healthy = jnp.isfinite(loss + metrics["gradient_norm"] + metrics["update_norm"]) & (state.step >= 0)
+        new = jax.tree.map(lambda after, before: jnp.where(healthy, after, before), new, state)
+        halted = jnp.where(state.step >= 0, -state.step - 1, state.step)
+        metrics["step"] = jnp.where(healthy, state.step + 1, halted)
+        return new.replace(step=metrics["step"]), metrics
 
     abstract = jax.eval_shape(init)
     shardings = state_sharding(mesh, abstract)

@@ -1,12 +1,16 @@
 """The loop: step after step, metrics and a checkpoint now and then, and an orderly end whatever happens."""
 
+import contextlib
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from ssljax.engine.checkpoint import Checkpoints
@@ -15,6 +19,9 @@ from ssljax.engine.mesh import to_devices
 from ssljax.engine.monitors import alarm
 from ssljax.engine.step import StepFunction
 from ssljax.typing import PyTree, TrainState
+
+STARVED = 1.25
+"""Steps that take so many times what the device needs for them wait for the input."""
 
 
 class TrainingStopped(Exception):
@@ -30,6 +37,15 @@ class Every:
     checkpoint: int
 
 
+@dataclass(frozen=True)
+class Profile:
+    """Which steps are traced, first and last, and the folder that TensorBoard and XProf read the trace from."""
+
+    first: int
+    last: int
+    folder: Path
+
+
 def fit(
     state: TrainState,
     step: StepFunction,
@@ -42,69 +58,129 @@ def fit(
     logs: Logs,
     checkpoints: Checkpoints,
     evaluate: Callable[[TrainState], dict[str, float]],
+    replay: Callable[[int], PyTree],
+    post_mortem: Callable[[int, dict[str, float]], str],
+    profile: Profile | None = None,
 ) -> tuple[TrainState, bool]:
     """Train from `state.step` to `total`; `batches` begins with the batch of that step.
 
-    Between two logged steps nothing waits for the device: metrics stay there until they are due. A SIGTERM lets the
-    step finish, saves, and returns. Returns the state, and whether the run is complete.
+    Between two logged steps nothing waits for the device: metrics stay there until they are due, and a step that is not
+    finite undoes itself and all that follow it (`make_train`). The step before each log is waited for, so that the
+    logged one's `device_seconds` is its own. A SIGTERM, to any of the processes, lets the step finish, saves, and
+    returns. Returns the state, and whether the run is complete.
+
+    replay: the batch of a step, counted from 0; post_mortem: writes down the step that was not finite with its metrics,
+    and says where.
 
     Raises TrainingStopped when a metric is no longer finite: nothing of that is saved.
     """
     start = int(state.step)
-    warning: str | None = None
-    with _Interrupt() as interrupt:
+    warned: set[str] = set()
+    waited = 0.0
+    with _Interrupt() as interrupt, contextlib.ExitStack() as trace:
         clock, clock_step = time.perf_counter(), start
         for i in range(start + 1, total + 1):
+            asked = time.perf_counter()
             batch = to_devices(next(batches), mesh)
+            waited += time.perf_counter() - asked
+            if profile and i == max(profile.first, start + 1) <= profile.last:
+                trace.enter_context(jax.profiler.trace(str(profile.folder)))
+            due_now = i == total or any(n > 0 and i % n == 0 for n in vars(every).values())
+            if due_now:
+                jax.block_until_ready(state)
+            begun = time.perf_counter()
             with jax.transfer_guard("disallow"):
                 state, metrics = step(state, batch)
+            if profile and i == profile.last:
+                jax.block_until_ready(state)
+                trace.close()
             if i == start + 1:  # compilation is not throughput
                 jax.block_until_ready(state)
-                clock, clock_step = time.perf_counter(), i
-            ending = i == total or interrupt.received
-            due = {name: n > 0 and i % n == 0 or ending for name, n in vars(every).items()}
-            if not any(due.values()):
+                clock, clock_step, waited = time.perf_counter(), i, 0.0
+            stopping = interrupt.stops_at(i)
+            if not (due_now or stopping):
                 continue
 
+            jax.block_until_ready(state)
+            ended = time.perf_counter()
+            due = {name: n > 0 and i % n == 0 or i == total or stopping for name, n in vars(every).items()}
             numbers = {name: float(value) for name, value in jax.device_get(metrics).items()}
+            reached = int(numbers.pop("step"))
+            if reached < 0:  # the state is the one before that step still, so that it can be made once more
+                before = state.replace(step=jax.jit(lambda halted: -halted - 1)(state.step))
+                state, metrics = step(before, to_devices(replay(-reached - 1), mesh))
+                numbers = {name: float(value) for name, value in jax.device_get(metrics).items() if name != "step"}
             wrong = [name for name, value in numbers.items() if not math.isfinite(value)]
-            if wrong:
+            if wrong or reached < 0:
+                at = -reached if reached < 0 else i
                 where = f"; the last good checkpoint is of step {checkpoints.latest}" if checkpoints.latest else ""
                 raise TrainingStopped(
-                    f"{', '.join(wrong)} not finite at step {i}{where}. Lower the learning rate, lengthen the "
-                    "warm-up, or clip the gradient (--config.optimizer.clip_norm=1)."
+                    f"{', '.join(wrong) or 'something'} not finite at step {at}{where}. {post_mortem(at, numbers)} "
+                    "Lower the learning rate, lengthen the warm-up, or clip the gradient "
+                    "(--config.optimizer.clip_norm=1)."
                 )
             if i > clock_step:
-                numbers["seconds_per_step"] = (time.perf_counter() - clock) / (i - clock_step)
-                numbers["examples_per_second"] = batch_size / numbers["seconds_per_step"]
-            if due["evaluate"] and every.evaluate and not interrupt.received:
+                seconds = (time.perf_counter() - clock) / (i - clock_step)
+                numbers |= {"seconds_per_step": seconds, "examples_per_second": batch_size / seconds}
+                numbers["input_seconds"] = waited / (i - clock_step)
+                if due_now:
+                    numbers["device_seconds"] = ended - begun
+            if due["evaluate"] and every.evaluate and not stopping:
                 numbers |= evaluate(state)
-            stopping = interrupt.received  # once: a signal that comes later is for the next step
             logs.write(i, numbers)
-            before, warning = warning, alarm(numbers)
-            if warning and not before:
-                logs.say(f"warning at step {i}: {warning}")
+            found = {"collapse": alarm(numbers), "input": _starving(numbers)}
+            for kind, text in found.items():
+                if text and kind not in warned:
+                    logs.say(f"warning at step {i}: {text}")
+            warned = {kind for kind, text in found.items() if text}
+            stopping = stopping or interrupt.stops_at(i)
             if due["checkpoint"] or stopping:
                 checkpoints.save(state, {k: v for k, v in numbers.items() if k == "knn"})
             if stopping:
                 checkpoints.wait()
-                return state, False
-            clock, clock_step = time.perf_counter(), i
+                return state, i == total
+            clock, clock_step, waited = time.perf_counter(), i, 0.0
         checkpoints.wait()
     return state, True
 
 
+def _starving(numbers: dict[str, float]) -> str | None:
+    """A sentence where the device waits for its input, or None."""
+    total, device, waited = (numbers.get(name) for name in ("seconds_per_step", "device_seconds", "input_seconds"))
+    if total is None or device is None or waited is None or total < STARVED * device or waited < 0.5 * (total - device):
+        return None
+    return (
+        f"the input is the bottleneck: a step takes {total:.3g} s, of which the device computes for {device:.3g} s. "
+        "Give the run more CPU cores or hosts, a smaller --config.data.canvas, or data that need no decoding (npz:PATH)."
+    )
+
+
 class _Interrupt:
-    """Notes SIGTERM (and the first Ctrl-C) instead of dying of it; a second Ctrl-C is Python's own."""
+    """Notes SIGTERM (and the first Ctrl-C) instead of dying of it; a second Ctrl-C is Python's own.
+
+    Of several processes all must stop after the same step. JAX notes the SIGTERM then, and lets them agree.
+    """
 
     def __enter__(self):
-        self.received = False
-        self._before = {s: signal.signal(s, self._note) for s in (signal.SIGTERM, signal.SIGINT)}
+        self.received, self._agreed = False, (0, False)
+        self._alone = jax.process_count() == 1
+        signals = (signal.SIGTERM, signal.SIGINT) if self._alone else (signal.SIGINT,)
+        self._before = {s: signal.signal(s, self._note) for s in signals}
         return self
+
+    def stops_at(self, step: int) -> bool:
+        """Whether `step` is to be the last; asked of every step, from all processes."""
+        if self._alone:
+            return self.received
+        if self._agreed[0] != step:
+            self._agreed = step, multihost_utils.reached_preemption_sync_point(step)
+        return self._agreed[1]
 
     def _note(self, number, frame):
         self.received = True
         signal.signal(signal.SIGINT, self._before[signal.SIGINT])
+        if not self._alone:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def __exit__(self, *_):
         for number, handler in self._before.items():

@@ -5,7 +5,10 @@ from inspect import signature
 from typing import Any
 
 import flax.linen as nn
+import jax
 
+from ssljax.chunks import merge, split
+from ssljax.collectives import varying_like
 from ssljax.models import resnet, vit
 from ssljax.typing import Array, PyTree
 
@@ -23,14 +26,14 @@ ENCODERS: dict[str, partial] = {
 }
 
 
-def make_encoder(name: str, **fields) -> Any:
-    """The encoder `name` with some of its fields set. Raises ValueError that lists what there is."""
+def make_encoder(name: str, *, chunks: int = 1, **fields) -> Any:
+    """The encoder `name` with some of its fields set; chunks: see `run`. Raises ValueError that lists what there is."""
     if name not in ENCODERS:
         raise ValueError(f"encoder '{name}' is unknown; use one of {', '.join(ENCODERS)}.")
-    known = set(signature(ENCODERS[name].func).parameters) - {"parent", "name", "stages", "bottleneck"}
+    known = set(signature(ENCODERS[name].func).parameters) - {"parent", "name", "stages", "bottleneck", "chunks"}
     if unknown := set(fields) - known:
         raise ValueError(f"encoder '{name}' has no field '{min(unknown)}'; it has {', '.join(sorted(known))}.")
-    return ENCODERS[name](**fields)
+    return ENCODERS[name](**fields, chunks=chunks)
 
 
 def initialise(module: nn.Module, key: Array, *inputs, **options) -> tuple[PyTree, PyTree]:
@@ -40,11 +43,26 @@ def initialise(module: nn.Module, key: Array, *inputs, **options) -> tuple[PyTre
 
 
 def run(module: nn.Module, params: PyTree, state: PyTree, *inputs, **options) -> tuple[Any, PyTree]:
-    """Output of a module in train mode, and its state after it has seen this batch."""
-    output, new_state = module.apply(
-        {"params": params, **state}, *inputs, train=True, mutable=["batch_stats"], **options
-    )
-    return output, dict(new_state)
+    """Output of a module in train mode, and its state after it has seen this batch.
+
+    A module with a field `chunks` > 1 sees the batch in so many parts, one after the other, and keeps none of their
+    intermediate arrays: the backward pass makes them again, a part at a time. Each part has batch statistics of its
+    own, and the running ones follow their mean, as they do with `chunks` groups of BatchNorm.
+    """
+    chunks = getattr(module, "chunks", 1)
+    arrays = {name: x for name, x in options.items() if isinstance(x, jax.Array)}
+    rest = {name: x for name, x in options.items() if name not in arrays}
+
+    def apply(params, inputs, arrays):
+        variables = {"params": params, **state}
+        output, new_state = module.apply(variables, *inputs, train=True, mutable=["batch_stats"], **arrays, **rest)
+        return output, dict(new_state)
+
+    if chunks == 1:
+        return apply(params, inputs, arrays)
+    params = varying_like(params, inputs[0])
+    outputs, states = jax.lax.map(lambda part: jax.checkpoint(apply)(params, *part), split((inputs, arrays), chunks))
+    return merge(outputs), jax.tree.map(lambda x: x.mean(0), states)
 
 
 def infer(module: nn.Module, params: PyTree, state: PyTree, *inputs, **options) -> Any:

@@ -1,4 +1,4 @@
-"""BatchNorm over the global batch, or over groups of it."""
+"""BatchNorm over the global batch or over groups of it, and GroupNorm, which asks nothing of the batch."""
 
 import flax.linen as nn
 import jax
@@ -65,3 +65,28 @@ class BatchNorm(nn.Module):
                 f"shards must divide the groups, and the groups the batch."
             )
         return self.groups // shards
+
+
+class GroupNorm(nn.Module):
+    """y = (x - mean) / sqrt(var + epsilon) * scale + bias, statistics in float32 over one example's places and groups
+    of channels: 32 of them, and where that would leave fewer than four channels to a group, as many as have four.
+
+    Wu and He, "Group Normalization", 2018.
+    """
+
+    epsilon: float = 1e-5
+    scale_init: nn.initializers.Initializer = nn.initializers.ones
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, *, train: bool, axis: str | None = None):
+        """x (batch, …, channels) -> the same shape; `train` and `axis` are accepted as by BatchNorm, and not used."""
+        channels = x.shape[-1]
+        groups = min(32, max(1, channels // 4))
+        y = rearrange(x.astype(jnp.float32), "n ... (g c) -> n (...) g c", g=groups)
+        mean = y.mean((1, 3), keepdims=True)
+        var = jnp.square(y - mean).mean((1, 3), keepdims=True)
+        y = ((y - mean) * jax.lax.rsqrt(var + self.epsilon)).reshape(x.shape)
+        y = y * self.param("scale", self.scale_init, (channels,))
+        y = y + self.param("bias", nn.initializers.zeros, (channels,))
+        return y.astype(self.dtype)

@@ -7,9 +7,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from ssljax.models.norm import BatchNorm
+from ssljax.models.norm import BatchNorm, GroupNorm
 
 STEMS = ("imagenet", "cifar", "small")
+NORMS = ("batch", "group")
 
 
 class Block(nn.Module):
@@ -44,7 +45,8 @@ class ResNet(nn.Module):
     """Images (batch, height, width, channels) -> globally pooled features (batch, features), float32.
 
     Stems: "imagenet" (7x7 stride 2, 3x3 max-pool stride 2), "cifar" (3x3 stride 1), "small" (3x3 stride 2, for CPUs).
-    `width_multiplier` widens every layer. `bn_groups` is explained in `BatchNorm`.
+    `width_multiplier` widens every layer. norm: "batch" (`bn_groups` is explained in `BatchNorm`) or "group", which no
+    statistic of the batch enters, so that examples do not depend on each other. chunks: see `ssljax.models.run`.
 
     He et al., "Deep Residual Learning for Image Recognition", 2016.
     """
@@ -55,11 +57,17 @@ class ResNet(nn.Module):
     channels: int = 64
     width_multiplier: float = 1.0
     zero_init_residual: bool = False
+    norm: str = "batch"
     bn_groups: int = 1
+    chunks: int = 1
     dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
         super().__post_init__()
+        if self.norm not in NORMS:
+            raise ValueError(f"norm '{self.norm}' is unknown; use one of {', '.join(NORMS)}.")
+        if self.norm == "group" and self.bn_groups != 1:
+            raise ValueError(f"bn_groups={self.bn_groups} are groups of BatchNorm, which norm 'group' has none of.")
         if self.stem not in STEMS:
             raise ValueError(f"stem '{self.stem}' is unknown; use one of {', '.join(STEMS)}.")
 
@@ -70,7 +78,8 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, images, *, train: bool = False, axis: str | None = None, keys=None):
         """`keys` is accepted, as for every encoder, and not used: nothing here is random."""
-        norm = partial(BatchNorm, groups=self.bn_groups, dtype=self.dtype)
+        norm = partial(BatchNorm, groups=self.bn_groups) if self.norm == "batch" else GroupNorm
+        norm = partial(norm, dtype=self.dtype)
         channels = int(self.channels * self.width_multiplier)
         size, stride = {"imagenet": (7, 2), "cifar": (3, 1), "small": (3, 2)}[self.stem]
         x = Conv(channels, size, stride, dtype=self.dtype, name="stem")(images)

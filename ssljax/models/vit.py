@@ -138,7 +138,7 @@ class ViT(nn.Module):
 
     positions: "learned" (one a patch, for one image size) or "sincos" (fixed; any size). pool: "cls" (the class
     token's output) or "mean" (of the patches'; with `cls_token=False` there is no class token). Registers are learnt
-    tokens after the class token. Tokens are ordered [class, registers, patches].
+    tokens after the class token. Tokens are ordered [class, registers, patches]. chunks: see `ssljax.models.run`.
 
     Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021; registers: Darcet et al., 2024.
     """
@@ -157,6 +157,7 @@ class ViT(nn.Module):
     epsilon: float = 1e-6
     scan: bool = False
     remat: bool = False
+    chunks: int = 1
     dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):

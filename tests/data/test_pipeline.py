@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from ssljax.data import DataError, eval_batches, open_source, train_batches, train_dataset
+from ssljax.data import DataError, batch_indices, eval_batches, open_source, train_batches, train_dataset
 
 
 @pytest.fixture
@@ -33,13 +33,16 @@ def test_batches_hold_only_what_the_method_may_see(numbered):
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_global_batch_is_the_same_for_any_number_of_processes(numbered, processes):
-    parts = [
-        train_dataset(numbered, batch_size=8, seed=3, process_index=p, process_count=processes)
-        for p in range(processes)
-    ]
+    """Also where the rows of a process are not consecutive, as on a torus of chips."""
+    rows = np.arange(8).reshape(2, processes, -1).transpose(1, 0, 2).reshape(processes, -1)
+    parts = [train_dataset(numbered, batch_size=8, seed=3, rows=r) for r in rows]
     alone = train_dataset(numbered, batch_size=8, seed=3)
     for k in (0, 1, 2, 5, 1000):
-        assert sum((ids(part[k]) for part in parts), []) == ids(alone[k])
+        whole = np.zeros(8, int)
+        for r, part in zip(rows, parts, strict=True):
+            whole[r] = ids(part[k])
+        assert whole.tolist() == ids(alone[k])
+        assert [numbered[i]["image"][0, 0, 0] for i in batch_indices(21, 8, 3, k)] == ids(alone[k])
 
 
 def test_every_example_once_in_each_epoch_and_in_another_order(numbered):
@@ -84,11 +87,6 @@ def test_images_of_varying_size_need_a_canvas(write_images):
             start()
 
 
-def test_batch_must_divide_by_processes(numbered):
-    with pytest.raises(DataError, match="batch of 9 .* 2 processes: make .* a multiple of 2"):
-        train_batches(numbered, batch_size=9, seed=0, process_count=2)
-
-
 def test_undecodable_files_do_not_stop_training(write_images):
     root = write_images(*[f"train/{i}.png" for i in range(6)])
     (root / "train/2.png").write_bytes(b"")
@@ -118,12 +116,32 @@ def test_evaluation_leaves_undecodable_files_out(write_images):
         (root / f"test/{i}.png").write_bytes(b"")
     source = open_source(f"folder:{root}", "test")
     batches = list(eval_batches(source, 4, canvas=8))
-    assert sum(map(ids, batches), []) == [0, 3, 4, 5, 6, 7, 0, 0]
-    assert batches[1]["mask"].tolist() == [True, True, False, False]
+    assert sum(map(ids, batches), []) == [0, 0, 0, 3, 4, 5, 6, 7, 0, 0, 0, 0]
+    masks = np.concatenate([batch["mask"] for batch in batches])
+    assert np.flatnonzero(masks).tolist() == [0, 3, 4, 5, 6, 7]
     assert set(batches[0]) == {"image", "size", "label", "mask"}
-    assert batches[0]["size"].tolist() == [[6, 8], [6, 8], [7, 8], [8, 8]]
+    assert batches[1]["size"].tolist() == [[7, 8], [8, 8], [6, 8], [7, 8]]
     assert (batches[0]["label"] == -1).all()
     assert len(source.skipped) == 3
+
+
+def test_evaluation_in_parts_is_the_same_batch(numbered):
+    whole = list(eval_batches(numbered, 8))
+    parts = [list(eval_batches(numbered, 8, rows=rows)) for rows in (np.array([0, 1, 4, 5]), np.array([2, 3, 6, 7]))]
+    for batch, a, b in zip(whole, *parts, strict=True):
+        for name in batch:
+            np.testing.assert_array_equal(batch[name][[0, 1, 4, 5, 2, 3, 6, 7]], np.concatenate([a[name], b[name]]))
+
+
+def test_files_that_vanish_are_no_damaged_files(write_images):
+    root = write_images(*[f"train/{i}.png" for i in range(6)])
+    source = open_source(f"folder:{root}", "train")
+    batches = train_batches(source, batch_size=6, seed=0, canvas=8)
+    next(batches)
+    for path in root.rglob("*.png"):
+        path.unlink()
+    with pytest.raises(DataError, match="was there when .* was listed, and is gone .* bring the data back"):
+        take(batches, 10)
 
 
 def test_evaluation_of_nothing_decodable(write_images):

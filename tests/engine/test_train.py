@@ -127,7 +127,7 @@ def test_sigterm_saves_and_says_that_the_run_is_not_complete(simclr, tmp_path, m
             yield batch
 
     monkeypatch.setattr(launcher, "train_batches", interrupted)
-    assert launcher.train(simclr, tmp_path) == launcher.STOPPED
+    assert launcher.train(simclr, tmp_path) == launcher.AGAIN
     assert (tmp_path / "checkpoints" / "3").exists()
     monkeypatch.setattr(launcher, "train_batches", batches)
     assert launcher.train(simclr, tmp_path) == 0
@@ -144,7 +144,7 @@ def test_sigterm_at_any_moment_is_followed_by_a_save(when, simclr, tmp_path, mon
     else:
         fetch = jax.device_get
         monkeypatch.setattr(trainer.jax, "device_get", lambda x: (signal.raise_signal(signal.SIGTERM), fetch(x))[1])
-    assert launcher.train(simclr, tmp_path) == launcher.STOPPED
+    assert launcher.train(simclr, tmp_path) == launcher.AGAIN
     assert (tmp_path / "checkpoints" / ("4" if when == "evaluate" else "1")).exists()
 
 
@@ -163,7 +163,7 @@ def test_damaged_checkpoints(simclr, tmp_path, caplog):
     damage(tmp_path / "checkpoints" / "6")
     with caplog.at_level(logging.WARNING):
         launcher.train(simclr, tmp_path)
-    assert "checkpoints/6 cannot be read" in caplog.text
+    assert "checkpoints/6 is damaged" in caplog.text
     assert (tmp_path / "checkpoints" / "damaged-6").exists()
     assert_equal_to_the_bit(before, final_state(tmp_path))
     damage(tmp_path / "checkpoints" / "6")  # once more: the first damaged one is still there
@@ -209,7 +209,7 @@ def test_a_workdir_of_another_config_is_left_alone(simclr, tmp_path):
 @only_simclr
 def test_stops_at_a_metric_that_is_not_finite(simclr, tmp_path):
     simclr.optimizer.learning_rate = 1e30
-    with pytest.raises(TrainingStopped, match="not finite at step 2"):
+    with pytest.raises(TrainingStopped, match="not finite at step 1.*post-mortem"):
         launcher.train(simclr, tmp_path)
     assert [p for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()] == []
 
@@ -283,7 +283,9 @@ def test_weights_and_biases_is_asked_for_by_name(simclr, tmp_path, monkeypatch):
         (["--config.method.name=nosuch"], "method 'nosuch' is unknown; use one of simclr"),
         (["--config.encoder.patch=4"], "encoder 'resnet8' has no field 'patch'"),
         (["--config.mesh.fsdp=0"], "a mesh of data=-1 by fsdp=0 does not fill 4 devices"),
-        (["--config.accumulate=0"], "--config.accumulate=0 must be at least 1"),
+        (["--config.train.microbatch=6"], "--config.train.microbatch=6 must divide the batch of 256 and be a multiple"),
+        (["--config.profile=5"], "--config.profile"),
+        (["--config.profile=5,2"], "--config.profile=(5, 2) must be the first and the last step to trace"),
         (["--config.views.interpolation=nearest"], "'nearest' is unknown; use bilinear or bicubic"),
         (["--config.views.scale=(1.0,0.2)"], "views.scale (1.0, 0.2) must be"),
         (["--config.data.canvas=-3"], "--config.data.canvas=-3 must be a side in pixels"),

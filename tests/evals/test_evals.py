@@ -79,7 +79,7 @@ def test_extract_leaves_padding_out():
         {"image": np.full((2, 4, 4, 3), 51 * i, np.uint8), "label": np.array([i, -1]), "mask": np.array([True, False])}
         for i in range(3)
     ]
-    features, labels = extract(raw_pixels, batches)
+    features, labels = extract(lambda batch: (raw_pixels(batch), batch["label"], batch["mask"]), batches)
     assert labels.tolist() == [0, 1, 2]
     np.testing.assert_allclose(features, np.full((3, 48), [[0.0], [0.2], [0.4]]), atol=1e-6)
 

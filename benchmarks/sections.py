@@ -1,0 +1,28 @@
+"""Documents that several scripts write: each script owns one section, and leaves the others as they are."""
+
+import os
+import re
+from pathlib import Path
+
+import jax
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def write_section(document: str, title: str, lines: list[str]) -> None:
+    """Put `lines` under the heading `## title` of docs/`document`, in place of what was there, else at its end."""
+    path = DOCS / document
+    before = path.read_text()
+    section = f"## {title}\n\n" + "\n".join(lines).strip() + "\n"
+    pattern = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+    if pattern.search(before):
+        after = pattern.sub(lambda match: section + ("" if match.end() == len(before) else "\n"), before, count=1)
+    else:
+        after = before.rstrip() + "\n\n" + section
+    path.write_text(after)
+
+
+def machine() -> str:
+    """What a table was measured on."""
+    devices = jax.devices()
+    return f"{devices[0].platform}, {len(devices)} device(s), {os.cpu_count()} CPU cores, jax {jax.__version__}."
