@@ -10,7 +10,6 @@ import runpy
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import jax
 from absl import app, flags
@@ -19,6 +18,7 @@ from ml_collections import ConfigDict
 from ssljax.engine.checkpoint import CheckpointError
 from ssljax.engine.processes import ProcessLost, join, lost_process
 from ssljax.engine.trainer import TrainingStopped
+from ssljax.engine.watch import leave_at_once, watch_others
 
 AGAIN = 75
 """Exit code of what only has to be started again, by a launcher or by hand: EX_TEMPFAIL."""
@@ -40,8 +40,12 @@ def launch(main: Callable[[], int | None]) -> None:
 
     def joined() -> int | None:
         quiet_logs()
-        join(coordinator.value, processes.value, process.value)
-        return main()
+        if not join(coordinator.value, processes.value, process.value):
+            return main()
+        farewell = watch_others(lambda sentence: leave_at_once(sentence, AGAIN))
+        code = main()
+        farewell()
+        return code
 
     with one_sentence():
         app.run(lambda _: joined(), flags_parser=_parse)
@@ -86,16 +90,11 @@ def one_sentence() -> Iterator[None]:
                 f"the disk is full ({error.filename or 'while writing'}); make room, then run the same command "
                 "again: it goes on from the last complete checkpoint."
             )
-        print(f"error: {text}", file=sys.stderr, flush=True)
-        _leave(AGAIN if lost or isinstance(error, ProcessLost) else 1)
-
-
-def _leave(code: int) -> NoReturn:
-    if jax.distributed.is_initialized():
-        # An orderly exit would wait for the other processes, which wait for this one. They notice when it is gone.
-        sys.stdout.flush()
-        os._exit(code)
-    sys.exit(code)
+        code = AGAIN if lost or isinstance(error, ProcessLost) else 1
+        if jax.distributed.is_initialized():
+            leave_at_once(text, code)
+        print(f"error: {text}", file=sys.stderr)
+        sys.exit(code)
 
 
 def _parse(arguments: list[str]) -> list[str]:

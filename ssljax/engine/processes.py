@@ -20,8 +20,8 @@ class ProcessLost(Exception):
     """Another process of the run is gone, or cannot go on; what was saved is there."""
 
 
-def join(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
-    """Make this process one of several, before anything else is asked of JAX; alone it stays where nothing says more.
+def join(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> bool:
+    """Make this process one of several, before anything else is asked of JAX; returns whether it is.
 
     coordinator: "host:port" of process 0, with the number of processes and this one's index. Without it, JAX finds all
     three on a Cloud TPU, under Slurm's `srun`, and under Open MPI.
@@ -38,7 +38,7 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
         if not 0 <= process < processes:
             raise ValueError(f"--process={process} must be one of 0 … {processes - 1}, for --processes={processes}.")
     elif not (_on_slurm() or _on_open_mpi() or _on_cloud_tpu()):
-        return
+        return False
     try:
         jax.distributed.initialize(coordinator, processes, process, heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
     except RuntimeError as error:
@@ -46,6 +46,7 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
             f"the {processes or ''} processes did not find each other at {coordinator or 'their coordinator'} "
             f"({_first_line(error)}): start the same command on every host, and let them reach that port."
         ) from error
+    return jax.process_count() > 1
 
 
 def on_first(action: Callable[[], T]) -> T | None:

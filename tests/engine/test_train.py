@@ -13,14 +13,11 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import jax
-import numpy as np
 import pytest
 
 import ssljax.train as launcher
-from ssljax.build import build_run, build_source, example_batch
-from ssljax.config import recall
 from ssljax.engine import trainer
-from ssljax.engine.checkpoint import CheckpointError, Checkpoints
+from ssljax.engine.checkpoint import CheckpointError
 from ssljax.engine.logs import read_metrics
 from ssljax.engine.trainer import TrainingStopped
 
@@ -36,21 +33,6 @@ def shortened(config, steps=6):
     return config
 
 
-def final_state(workdir):
-    config = recall(workdir)
-    source = build_source(config, "train")
-    run = build_run(config, examples=len(source), example=example_batch(config, source))
-    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
-    state = jax.device_get(checkpoints.restore(run.abstract))
-    checkpoints.close()
-    return state
-
-
-def assert_equal_to_the_bit(a, b):
-    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_array_equal(x, y, err_msg=jax.tree_util.keystr(path))
-
-
 def losses(workdir):
     return {row["step"]: row["loss"] for row in read_metrics(workdir)}
 
@@ -59,7 +41,7 @@ class Killed(BaseException):
     pass
 
 
-def test_killed_and_resumed_is_equal_to_the_bit(config, tmp_path, monkeypatch):
+def test_killed_and_resumed_is_equal_to_the_bit(config, tmp_path, monkeypatch, final_state, assert_equal_to_the_bit):
     """Data, draws, optimiser, queues and metrics: a run that dies at step 5 ends as one that does not."""
     config = shortened(config)
     assert launcher.train(config, tmp_path / "whole") == 0
@@ -94,7 +76,7 @@ only_simclr = pytest.mark.parametrize("config", ["simclr"], indirect=True)
 
 
 @only_simclr
-def test_kill_minus_nine_loses_nothing_that_was_saved(simclr, tmp_path):
+def test_kill_minus_nine_loses_nothing_that_was_saved(simclr, tmp_path, final_state, assert_equal_to_the_bit):
     """A real process, killed without warning while it trains; the same command ends where an undisturbed run ends."""
     fields = "batch_size=16 steps=30 log.every=1 checkpoint.every=3 evaluate.every=0 views.size=16 encoder.channels=4"
     command = [sys.executable, "-m", "ssljax.train", f"--config={ROOT}/configs/images/simclr.py:demo"]
@@ -156,7 +138,7 @@ def damage(checkpoint: Path) -> None:
 
 
 @only_simclr
-def test_damaged_checkpoints(simclr, tmp_path, caplog):
+def test_damaged_checkpoints(simclr, tmp_path, caplog, final_state, assert_equal_to_the_bit):
     """The one before is used and the damaged one kept aside; only when none can be read does the run end."""
     launcher.train(simclr, tmp_path)
     before = final_state(tmp_path)
@@ -194,7 +176,7 @@ def test_a_full_disk_ends_in_a_sentence_and_keeps_the_last_checkpoint(simclr, tm
 
 
 @only_simclr
-def test_a_workdir_of_another_config_is_left_alone(simclr, tmp_path):
+def test_a_workdir_of_another_config_is_left_alone(simclr, tmp_path, final_state, assert_equal_to_the_bit):
     launcher.train(shortened(simclr, steps=2), tmp_path)
     before = final_state(tmp_path)
     simclr.method.temperature = 0.3
