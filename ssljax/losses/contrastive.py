@@ -2,9 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from ssljax import collectives
+from ssljax.losses.blockwise import log_sum_exp
 from ssljax.typing import Array
 
 
@@ -15,7 +15,13 @@ def normalize(x: Array) -> Array:
 
 
 def nt_xent(
-    z1: Array, z2: Array, temperature: float = 0.1, *, convention: str = "mean", axis: str | None = None
+    z1: Array,
+    z2: Array,
+    temperature: float = 0.1,
+    *,
+    convention: str = "mean",
+    axis: str | None = None,
+    block: int | None = None,
 ) -> Array:
     """Normalised temperature-scaled cross-entropy (SimCLR).
 
@@ -30,11 +36,14 @@ def nt_xent(
         code), which is twice as much.
       axis: mesh axis that the batch is split over. Anchors are this shard's, the embeddings they are compared with are
         everybody's; the mean of the returned values over the shards is the loss of the whole batch.
+      block: side of the tiles of the similarity matrix, of which one at a time is held, so that memory grows with the
+        batch and not with its square; value and gradients are the same, but for rounding. None: the whole matrix while
+        it is small, tiles beyond (`ssljax.losses.blockwise`).
 
     Returns: a float32 scalar.
 
-    Raises: ValueError if the shapes are not two equal (batch, dim), the temperature is not positive or the convention
-    is unknown.
+    Raises: ValueError if the shapes are not two equal (batch, dim), the temperature is not positive, the convention
+    is unknown or block is not a positive integer.
 
     Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", 2020, equation 1.
     """
@@ -46,20 +55,28 @@ def nt_xent(
     z1, z2 = normalize(z1), normalize(z2)
     n = len(z1)
     _check_negatives(n, axis)
-    all1, all2 = collectives.gather(z1, axis), collectives.gather(z2, axis)
+    everyone = jnp.concatenate([collectives.gather(z1, axis), collectives.gather(z2, axis)])
     place = collectives.shard_offset(n, axis) + jnp.arange(n)
-
-    def direction(anchors, others, own):
-        logits = _dot(anchors, jnp.concatenate([others, own])) / temperature
-        itself = jax.nn.one_hot(len(others) + place, logits.shape[1], dtype=bool)
-        return optax.softmax_cross_entropy_with_integer_labels(jnp.where(itself, -jnp.inf, logits), place).mean()
-
-    both = direction(z1, all2, all1) + direction(z2, all1, all2)
-    return both if convention == "sum" else both / 2
+    loss = _cross_entropy(
+        jnp.concatenate([z1, z2]),
+        jnp.concatenate([z2, z1]),
+        everyone,
+        jnp.tile(place, 2),
+        jnp.tile(jnp.arange(len(everyone) // 2), 2),
+        temperature,
+        block,
+    )
+    return 2 * loss if convention == "sum" else loss
 
 
 def info_nce(
-    query: Array, key: Array, queue: Array | None = None, temperature: float = 0.07, *, axis: str | None = None
+    query: Array,
+    key: Array,
+    queue: Array | None = None,
+    temperature: float = 0.07,
+    *,
+    axis: str | None = None,
+    block: int | None = None,
 ) -> Array:
     """InfoNCE: tell a query's own key from negatives.
 
@@ -72,10 +89,12 @@ def info_nce(
         batch are the negatives.
       temperature: T > 0.
       axis: mesh axis that the batch is split over; matters only without a queue, which is the same on all shards.
+      block: as in `nt_xent`, of the matrix of similarities between queries and negatives.
 
     Returns: a float32 scalar, the mean over this shard's queries, in one direction and without a factor 2T.
 
-    Raises: ValueError for shapes that do not fit or a temperature that is not positive.
+    Raises: ValueError for shapes that do not fit, a temperature that is not positive or a block that is not a positive
+    integer.
 
     van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018; with a queue: He et al.,
     "Momentum Contrast for Unsupervised Visual Representation Learning", 2020, equation 1.
@@ -84,23 +103,30 @@ def info_nce(
     _check_pair("query", query, "key", key)
     _check_temperature(temperature)
     q, k = normalize(query), normalize(jax.lax.stop_gradient(key))
+    n = len(q)
     if queue is None:
-        _check_negatives(len(q), axis)
-        logits = _dot(q, collectives.gather(k, axis))
-        labels = collectives.shard_offset(len(q), axis) + jnp.arange(len(q))
+        _check_negatives(n, axis)
+        others = collectives.gather(k, axis)
+        own = collectives.shard_offset(n, axis) + jnp.arange(n)
+        ids = jnp.arange(len(others))
     else:
         queue = jnp.asarray(queue)
         if queue.ndim != 2 or not len(queue) or queue.shape[1] != q.shape[1]:
             raise ValueError(f"queue {queue.shape} must be (size, dim) with the dim of query {query.shape}, not empty.")
-        negatives = jax.lax.stop_gradient(queue).astype(jnp.float32)
-        logits = jnp.concatenate([jnp.sum(q * k, axis=-1, keepdims=True), _dot(q, negatives)], axis=1)
-        labels = jnp.zeros(len(q), jnp.int32)
-    return optax.softmax_cross_entropy_with_integer_labels(logits / temperature, labels).mean()
+        others = jax.lax.stop_gradient(queue).astype(jnp.float32)
+        own, ids = jnp.zeros(n, jnp.int32), jnp.ones(len(queue), jnp.int32)  # nobody's own key is among them
+    return _cross_entropy(q, k, others, own, ids, temperature, block)
 
 
-def _dot(a: Array, b: Array) -> Array:
-    """a bᵀ in full float32: on a TPU the default would multiply in bfloat16, and exp(x / 0.1) would show it."""
-    return jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
+def _cross_entropy(anchors, positives, others, own, ids, temperature, block) -> Array:
+    """Mean over the anchors a with positives p of -log( exp(a·p / T) / (exp(a·p / T) + Σ exp(a·o / T)) ).
+
+    The sum is over the others o whose id is not the anchor's own. Written as softplus(log Σ exp(a·o / T) - a·p / T), a
+    loss near zero keeps its digits, and only the logsumexp ever meets the whole matrix.
+    """
+    anchors = anchors / jnp.asarray(temperature, jnp.float32)
+    positive = jnp.sum(anchors * positives, axis=-1)
+    return jax.nn.softplus(log_sum_exp(anchors, others, own, ids, block=block) - positive).mean()
 
 
 def _check_pair(name_a: str, a: Array, name_b: str, b: Array) -> None:

@@ -49,10 +49,11 @@ def info_nce_loop(query, key, queue, temperature):
     return total / len(query)
 
 
+@pytest.mark.parametrize("block", [None, 3])
 @pytest.mark.parametrize("shards", [1, 4])
 @pytest.mark.parametrize("temperature", [0.1, 0.5])
-def test_nt_xent_and_its_gradient_equal_lightly(numbers, value_and_gradients, temperature, shards):
-    loss = partial(nt_xent, temperature=temperature, axis="data")
+def test_nt_xent_and_its_gradient_equal_lightly(numbers, value_and_gradients, temperature, shards, block):
+    loss = partial(nt_xent, temperature=temperature, axis="data", block=block)
     value, (dz1, dz2) = value_and_gradients(loss, shards, numbers["z1"], numbers["z2"])
     close(value, numbers[f"nt_xent_{temperature}"])
     close(dz1, numbers[f"nt_xent_{temperature}_dz1"])
@@ -73,12 +74,13 @@ def test_nt_xent_needs_no_mesh_and_treats_both_views_alike(numbers):
     close(nt_xent(z2, z1, 0.5), numbers["nt_xent_0.5"])
 
 
+@pytest.mark.parametrize("block", [None, 3])
 @pytest.mark.parametrize("shards", [1, 4])
 @pytest.mark.parametrize("temperature", [0.07, 0.2])
 @pytest.mark.parametrize("negatives", ["queue", "batch"])
-def test_info_nce_and_its_gradient_equal_torch(numbers, value_and_gradients, negatives, temperature, shards):
+def test_info_nce_and_its_gradient_equal_torch(numbers, value_and_gradients, negatives, temperature, shards, block):
     queue = numbers["queue"] if negatives == "queue" else None
-    loss = partial(info_nce, queue=queue, temperature=temperature, axis="data")
+    loss = partial(info_nce, queue=queue, temperature=temperature, axis="data", block=block)
     value, (dquery, dkey) = value_and_gradients(loss, shards, numbers["z1"], numbers["z2"])
     close(value, numbers[f"info_nce_{negatives}_{temperature}"])
     close(dquery, numbers[f"info_nce_{negatives}_{temperature}_dquery"])

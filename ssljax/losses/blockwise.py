@@ -1,0 +1,132 @@
+"""Row-wise log-sum-exp of a matrix of similarities, of which only one tile need be alive at a time."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.typing import Array
+
+# Up to 2**24 similarities (64 MiB each time that they are held) the whole matrix is the simplest way. Tiles of 1024 x
+# 1024 (4 MiB) stay near a core's cache, and are whole multiples of a TPU's 128 x 128 units.
+LARGEST_WHOLE = 2**24
+BLOCK = 1024
+
+
+def log_sum_exp(rows: Array, columns: Array, row_ids: Array, column_ids: Array, *, block: int | None = None) -> Array:
+    """Of each row, the log-sum-exp of its similarities to the columns that are not its own.
+
+        out_i = log Σ_j exp(rows_i · columns_j),   over the j with column_ids_j ≠ row_ids_i
+
+    The value and the gradients do not depend on `block`, but for rounding. With a block, memory is a tile's and the
+    arguments', (n + m) * dim: the forward pass keeps a running maximum and sum of each row, the backward pass makes
+    every tile again, which costs one matrix product more. There is then no forward-mode derivative (`jax.jvp`).
+
+    Args:
+      rows: (n, dim) float32; columns: (m, dim) float32.
+      row_ids: (n,), column_ids: (m,): integers ≥ 0. Every row must be left with at least one column.
+      block: side of the square tiles; it need not divide n or m. None: the whole matrix if it has at most
+        LARGEST_WHOLE entries, else tiles of BLOCK.
+
+    Returns: (n,) float32.
+
+    Raises: ValueError if block is neither None nor a positive integer.
+
+    Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018.
+    """
+    if block is not None and (not isinstance(block, int) or block < 1):
+        raise ValueError(f"block must be a positive integer or None, but is {block!r}.")
+    if block is None:
+        if len(rows) * len(columns) <= LARGEST_WHOLE:
+            return jax.nn.logsumexp(_similarities(rows, row_ids, columns, column_ids), axis=1)
+        block = BLOCK
+    return _in_tiles(block, *_vary_alike(rows, columns, row_ids, column_ids))
+
+
+def _similarities(rows: Array, row_ids: Array, columns: Array, column_ids: Array) -> Array:
+    """A tile of the matrix, -inf where a row meets a column of its own, or one of the padding."""
+    hidden = (row_ids[:, None] == column_ids) | (column_ids < 0)
+    return jnp.where(hidden, -jnp.inf, _product(rows, columns.T))
+
+
+def _product(a: Array, b: Array) -> Array:
+    """a b in full float32: on a TPU the default would multiply in bfloat16, and exp(x / 0.1) would show it."""
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _in_tiles(block: int, rows: Array, columns: Array, row_ids: Array, column_ids: Array) -> Array:
+    return _forward(block, rows, columns, row_ids, column_ids)[0]
+
+
+def _forward(block, rows, columns, row_ids, column_ids):
+    tiles_of_columns = _tiles(columns, block), _tiles(column_ids, block, -1)
+
+    def row_of_tiles(row):
+        def add(carry, column):
+            highest, total = carry
+            logits = _similarities(*row, *column)
+            higher = jnp.maximum(highest, logits.max(axis=1))
+            return (higher, total * jnp.exp(highest - higher) + jnp.exp(logits - higher[:, None]).sum(axis=1)), None
+
+        # Not -inf: a first tile that is hidden altogether would give inf - inf.
+        nothing = jnp.full_like(row[0][:, 0], jnp.finfo(jnp.float32).min), jnp.zeros_like(row[0][:, 0])
+        return jax.lax.scan(add, nothing, tiles_of_columns)[0]
+
+    sums = jax.lax.map(row_of_tiles, (_tiles(rows, block), _tiles(row_ids, block, -1)))
+    highest, total = (_untile(x, len(rows)) for x in sums)
+    return highest + jnp.log(total), (rows, columns, row_ids, column_ids, highest, total)
+
+
+def _backward(block, residuals, gradient):
+    """With p_ij = gradient_i * softmax_ij: d rows = p columns, d columns = pᵀ rows."""
+    rows, columns, row_ids, column_ids, highest, total = residuals
+    tiles_of_columns = _tiles(columns, block), _tiles(column_ids, block, -1)
+    places = jnp.arange(len(tiles_of_columns[0]))
+
+    def row_of_tiles(d_columns, row):
+        *row, highest, weight = row
+
+        def add(carry, column):
+            d_row, d_columns = carry
+            place, *column = column
+            p = weight[:, None] * jnp.exp(_similarities(*row, *column) - highest[:, None])
+            return (d_row + _product(p, column[0]), d_columns.at[place].add(_product(p.T, row[0]))), None
+
+        (d_row, d_columns), _ = jax.lax.scan(add, (jnp.zeros_like(row[0]), d_columns), (places, *tiles_of_columns))
+        return d_columns, d_row
+
+    # exp(x - highest) / total, and not exp(x - out): out rounds what makes a row of the softmax sum to one. Rows of
+    # padding have weight 0, and so count for nothing.
+    weights = gradient / total
+    tiles_of_rows = _tiles(rows, block), _tiles(row_ids, block, -1), _tiles(highest, block), _tiles(weights, block)
+    d_columns, d_rows = jax.lax.scan(row_of_tiles, jnp.zeros_like(tiles_of_columns[0]), tiles_of_rows)
+    return _untile(d_rows, len(rows)), _untile(d_columns, len(columns)), None, None
+
+
+_in_tiles.defvjp(_forward, _backward)
+
+
+def _tiles(x: Array, block: int, fill: int = 0) -> Array:
+    """(n, …) -> (tiles, side, …) with side ≤ block, padded with `fill`; tile t has the rows t, t + tiles, t + 2 tiles …
+
+    They are dealt out, not cut into runs: where the compiler spreads the batch over devices by itself, each tile is
+    spread then too. Runs would lie on one device each, and every device would compute every tile.
+    """
+    tiles = -(-len(x) // block)
+    side = -(-len(x) // tiles)
+    x = jnp.pad(x, [(0, tiles * side - len(x))] + [(0, 0)] * (x.ndim - 1), constant_values=fill)
+    return x.reshape(side, tiles, *x.shape[1:]).swapaxes(0, 1)
+
+
+def _untile(x: Array, n: int) -> Array:
+    return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])[:n]
+
+
+def _vary_alike(*arrays: Array) -> list[Array]:
+    """The arrays, each varying over the mesh axes that any of them varies over: what loops inside shard_map ask for.
+
+    A zero carries the axes, for the attribute that lists them is not the same in all versions of JAX.
+    """
+    zeros = [jax.lax.full_like(x, 0, jnp.int32, ()) for x in arrays]
+    return [x + jnp.asarray(sum(zeros), x.dtype) for x in arrays]
