@@ -62,15 +62,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def state_sharding(mesh: Mesh, abstract: PyTree) -> PyTree:
-    """For each array of the state: its largest dimension that `fsdp` divides is split, the rest is whole everywhere.
-
-    Each device gets two places at least: XLA has given wrong gradients where channels were dealt out one by one.
-    """
+    """For each array of the state: its largest dimension that `fsdp` divides is split, the rest is whole everywhere."""
 
     def of(x):
         n = mesh.shape["fsdp"]
         for dim in sorted(range(x.ndim), key=lambda d: -x.shape[d]):
-            if n > 1 and x.shape[dim] % n == 0 and x.shape[dim] >= 2 * n:
+            if n > 1 and x.shape[dim] % n == 0:
                 return NamedSharding(mesh, P(*("fsdp" if d == dim else None for d in range(x.ndim))))
         return replicated(mesh)
 

@@ -64,7 +64,8 @@ def test_in_microbatches_as_at_once(config, batches):
     if "vit" in config.encoder.name:
         config.encoder.drop_path = 0.5
     else:
-        config.encoder.update(norm="group", bn_groups=None)
+        # With four channels, rounding decides the sign of an activation here and there, and so a gradient.
+        config.encoder.update(norm="group", bn_groups=None, channels=8)
     whole = trained(build_method(config, 5), batches, (1, 1))
     for shape in MESHES:
         parts = trained(build_method(config, 5, chunks=4), batches, shape, chunks=4)

@@ -1,0 +1,92 @@
+"""A large contrastive batch in the memory of a small one: bytes and time of a step with and without microbatches.
+
+    python benchmarks/microbatch.py [--write]
+
+With --write the tables go into docs/scaling.md. Bytes are what the compiled step needs on one device, arguments and
+temporaries; times are medians over alternating runs of both in one process.
+"""
+
+import runpy
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from sections import machine, write_section
+
+from ssljax.build import Run, build_run
+from ssljax.engine.mesh import make_mesh, to_devices
+
+ROOT = Path(__file__).parents[1]
+BATCH, MICROBATCH, REPEATS = 4096, 64, 3
+STEPS = [("simclr", "cifar10", {}), ("simclr", "cifar10", {"norm": "group"}), ("moco_v2", "cifar10", {"bn_groups": 1})]
+
+
+def build(name: str, variant: str, encoder: dict, microbatch: int) -> tuple[Run, dict]:
+    config = runpy.run_path(str(ROOT / "configs" / "images" / f"{name}.py"))["get_config"](variant)
+    config.batch_size, config.train.microbatch = BATCH, microbatch
+    config.encoder.update(encoder)
+    example = {"image": jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.uint8)}
+    run = build_run(config, examples=50_000, example=example, mesh=make_mesh(1, 1, jax.devices()[:1]), total=1000)
+    return run, {"image": jax.ShapeDtypeStruct((BATCH, 32, 32, 3), jnp.uint8)}
+
+
+def gibibytes(name: str, variant: str, encoder: dict, microbatch: int) -> float:
+    run, batch = build(name, variant, encoder, microbatch)
+    memory = run.step.lower(run.abstract, batch).compile().memory_analysis()
+    return (memory.argument_size_in_bytes + memory.temp_size_in_bytes) / 2**30
+
+
+def seconds() -> tuple[float, float]:
+    """Of a step of SimCLR's demo at once, and in microbatches."""
+    runs = [build("simclr", "demo", {}, microbatch)[0] for microbatch in (0, MICROBATCH)]
+    images = np.random.RandomState(0).randint(0, 255, (BATCH, 32, 32, 3), np.uint8)
+    states = [run.init() for run in runs]
+    times: list[list[float]] = [[], []]
+    for repeat in range(REPEATS + 1):
+        for i, run in enumerate(runs):
+            batch = to_devices({"image": images}, run.mesh)
+            begun = time.perf_counter()
+            states[i], _ = jax.block_until_ready(run.step(states[i], batch))
+            if repeat:  # the first compiles
+                times[i].append(time.perf_counter() - begun)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def main() -> None:
+    lines = [
+        f"`python benchmarks/microbatch.py --write`: a step of {BATCH} examples at once, and with "
+        f"`--config.train.microbatch={MICROBATCH}`.",
+        "",
+        "| config | encoder | at once, GiB | in microbatches, GiB | of it |",
+        "|---|---|---|---|---|",
+    ]
+    for name, variant, encoder in STEPS:
+        whole, parts = (gibibytes(name, variant, encoder, m) for m in (0, MICROBATCH))
+        said = ", ".join(f"{k}={v}" for k, v in encoder.items()) or "as configured"
+        lines.append(f"| {name}:{variant} | {said} | {whole:.2f} | {parts:.2f} | {parts / whole:.3f} |")
+        print(lines[-1], flush=True)
+    whole, parts = seconds()
+    lines += [
+        "",
+        f"The price is one more forward pass: simclr:demo takes {whole:.2f} s a step at once and {parts:.2f} s in "
+        f"microbatches, {parts / whole:.2f} times as long.",
+        "",
+        "The loss sees the whole batch. BatchNorm does not: in microbatches its statistics are of each microbatch, which "
+        "is another network than the one at once (a step says so as it begins). `--config.encoder.norm=group`, or a "
+        "Vision Transformer, has no statistics of the batch and gives the step at once to rounding, as "
+        "`tests/methods/test_contract.py` holds for every method on every mesh. MAE's loss is a mean over examples, so "
+        "its gradients are averaged over microbatches, without a second forward pass.",
+        "",
+        machine(),
+    ]
+    print("\n".join(lines))
+    if "--write" in sys.argv:
+        write_section("scaling.md", "Microbatches", lines)
+
+
+if __name__ == "__main__":
+    main()
