@@ -31,11 +31,19 @@ def example_keys(key: Array, n: int, axis: str | None = None) -> Array:
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(shard_offset(n, axis) + jnp.arange(n))
 
 
-def varying_like(tree, x: Array):
-    """`tree`, of which each array counts as different on every shard if `x` does; the values are the same.
+def varying(tree, axis: str | tuple[str, ...] | None):
+    """`tree`, of which each array counts as different on every shard of `axis`; the values are the same.
 
-    A gradient by what is the same everywhere, and meets what is not, is summed over the shards where they meet. Inside
-    a loop that is once for each iteration, unless the array was made to vary before.
+    A gradient by what is the same everywhere, and meets what is not, is summed over the shards where they meet: here.
     """
-    axes = jax.typeof(x).mat.varying
-    return jax.tree.map(lambda y: jax.lax.pcast(y, tuple(axes - jax.typeof(y).mat.varying), to="varying"), tree)
+    axes = () if axis is None else (axis,) if isinstance(axis, str) else axis
+
+    def cast(x: Array) -> Array:
+        return jax.lax.pcast(x, tuple(a for a in axes if a not in jax.typeof(x).mat.varying), to="varying")
+
+    return jax.tree.map(cast, tree)
+
+
+def varying_like(tree, x: Array):
+    """`tree`, of which each array counts as different on every shard if `x` does."""
+    return varying(tree, tuple(jax.typeof(x).mat.varying))

@@ -15,7 +15,7 @@ import jax
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from ssljax.engine.checkpoint import CheckpointError
+from ssljax.engine.checkpoint import CheckpointError, NotInTime
 from ssljax.engine.processes import ProcessLost, join, lost_process
 from ssljax.engine.trainer import TrainingStopped
 from ssljax.engine.watch import leave_at_once, watch_others
@@ -25,8 +25,10 @@ AGAIN = 75
 CACHE_BYTES = 4 << 30
 
 
-def launch(main: Callable[[], int | None]) -> None:
+def launch(main: Callable[[], int | None], *, alone: bool = False) -> None:
     """Parse the flags and run `main`, as one of several processes if there are any (`ssljax.engine.processes.join`).
+
+    alone: not so; the command is for one process.
 
     Whatever a user can cause ends in one sentence and an exit code that is not 0: 1 if something has to be changed,
     AGAIN if the same command goes on. With SSLJAX_TRACEBACK=1 the traceback comes as well.
@@ -40,7 +42,7 @@ def launch(main: Callable[[], int | None]) -> None:
 
     def joined() -> int | None:
         quiet_logs()
-        if not join(coordinator.value, processes.value, process.value):
+        if alone or not join(coordinator.value, processes.value, process.value):
             return main()
         farewell = watch_others(lambda sentence: leave_at_once(sentence, AGAIN))
         code = main()
@@ -63,7 +65,7 @@ def local_path(workdir: str) -> Path:
 
 def keep_compilations() -> None:
     """What was compiled once is read back, by the next run too; JAX_COMPILATION_CACHE_DIR says where it is kept."""
-    if not jax.config.jax_compilation_cache_dir:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "ssljax"))
         jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
@@ -90,9 +92,9 @@ def one_sentence() -> Iterator[None]:
                 f"the disk is full ({error.filename or 'while writing'}); make room, then run the same command "
                 "again: it goes on from the last complete checkpoint."
             )
-        code = AGAIN if lost or isinstance(error, ProcessLost) else 1
-        if jax.distributed.is_initialized():
-            leave_at_once(text, code)
+        code = AGAIN if lost or isinstance(error, (ProcessLost, NotInTime)) else 1
+        if jax.distributed.is_initialized() or isinstance(error, CheckpointError):
+            leave_at_once(text, code)  # the others wait for this process, or it for what was to be saved
         print(f"error: {text}", file=sys.stderr)
         sys.exit(code)
 
@@ -144,3 +146,10 @@ def quiet_logs() -> None:
     for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.getLogger("jax._src.xla_bridge").setLevel(logging.ERROR)
+    sys.unraisablehook = _unraisable
+
+
+def _unraisable(error: "sys.UnraisableHookArgs") -> None:
+    """After a save that failed, TensorStore says hundreds of times that nobody waits for the rest of it any more."""
+    if not (isinstance(error.exc_value, RuntimeError) and str(error.exc_value) == "Event loop is closed"):
+        sys.__unraisablehook__(error)

@@ -4,10 +4,12 @@ import errno
 import itertools
 import json
 import logging
+import math
 import shutil
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -18,6 +20,7 @@ from ssljax.engine.processes import ProcessLost, agree, lost_process, on_first
 from ssljax.typing import PyTree, TrainState
 
 CHECKSUMS = "checksums.json"
+METRICS = "metrics.json"
 CHANGES = "_CHECKPOINT_METADATA"
 """Orbax writes the time into this file as it gives a checkpoint its name."""
 
@@ -27,6 +30,10 @@ logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax warns of the options 
 
 class CheckpointError(Exception):
     """A checkpoint that cannot be read or written, in a sentence that says what to do."""
+
+
+class NotInTime(CheckpointError):
+    """A checkpoint was not written in time; there is nothing to change."""
 
 
 class Checkpoints:
@@ -43,10 +50,9 @@ class Checkpoints:
             raise ValueError(f"{keep} checkpoints cannot be kept: --config.checkpoint.keep must be at least 1.")
         self.directory = Path(directory).absolute()
         self._read_only = read_only
-        kept: list[policy.PreservationPolicy] = [policy.LatestN(keep)]
-        if best:
-            by_metric = policy.BestN(get_metric_fn=lambda m: m[best], n=1, keep_checkpoints_without_metrics=False)
-            kept.append(by_metric)
+        self._best = best
+        self._metrics: dict[int, dict[str, float]] = {}
+        kept: list[policy.PreservationPolicy] = [policy.LatestN(keep), _Best(self._value)]
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy.AnyPreservationPolicy(kept),
             cleanup_tmp_directories=not read_only,
@@ -61,8 +67,10 @@ class Checkpoints:
         """Begin to save; an earlier save that failed is raised here. Raises CheckpointError."""
         with self._one_sentence():
             on_first(lambda: self._check_room(sum(x.nbytes for x in jax.tree.leaves(state))))
-            if not self._manager.save(int(state.step), args=ocp.args.StandardSave(state), metrics=metrics or None):
-                raise FileExistsError(f"there is one of step {int(state.step)} already")
+            step = int(state.step)
+            self._metrics[step] = metrics or {}
+            if not self._manager.save(step, args=ocp.args.StandardSave(state)):
+                raise FileExistsError(f"there is one of step {step} already")
 
     def restore(self, abstract: PyTree, step: int | None = None) -> TrainState | None:
         """The newest state that can be read (or that of `step`), as `abstract` says; None if there is no checkpoint.
@@ -105,15 +113,18 @@ class Checkpoints:
             self._manager.check_for_errors()
 
     def close(self) -> None:
-        self._manager.close()
+        """Wait for what is being saved, and end. Raises CheckpointError if it could not be."""
+        with self._one_sentence():
+            self._manager.close()
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_) -> None:
-        """Wait for what is being saved, except for processes that are gone."""
+        """Wait for what is being saved, except for processes that are gone; an error that is under way goes first."""
         if jax.process_count() == 1 or kind is None or not issubclass(kind, (jax.errors.JaxRuntimeError, ProcessLost)):
-            self.close()
+            with suppress(CheckpointError) if kind else nullcontext():
+                self.close()
 
     @property
     def latest(self) -> int | None:
@@ -134,10 +145,20 @@ class Checkpoints:
             raise OSError(errno.ENOSPC, "No space left for the next checkpoint")
 
     def _seal(self) -> None:
-        """Write the checksums of a checkpoint that is complete but for its name; process 0 is asked to."""
+        """Write the metrics and the checksums of a checkpoint that is complete but for its name, on process 0."""
         for unnamed in self.directory.glob("*.orbax-checkpoint-tmp*"):
+            (unnamed / METRICS).write_text(json.dumps(self._metrics.get(int(unnamed.name.split(".")[0]), {})))
             checksums = {str(path.relative_to(unnamed)): _checksum(path) for path in _files(unnamed)}
             (unnamed / CHECKSUMS).write_text(json.dumps(checksums))
+
+    def _value(self, step: int) -> float:
+        """By which the best checkpoint is found, those of earlier processes included."""
+        if step not in self._metrics:
+            try:
+                self._metrics[step] = json.loads((self.directory / str(step) / METRICS).read_text())
+            except (OSError, ValueError):
+                self._metrics[step] = {}
+        return self._metrics[step].get(self._best, -math.inf)
 
     def _problem(self, step: int) -> str | None:
         """What is wrong with the files of a checkpoint; of several processes, each looks at a part of them."""
@@ -162,6 +183,11 @@ class Checkpoints:
         except Exception as error:  # raised by Orbax, TensorStore or the file system, in this thread or for another
             if isinstance(error, (jax.errors.JaxRuntimeError, TimeoutError)) and (lost := lost_process(error)):
                 raise lost from error
+            if isinstance(error, TimeoutError):  # Orbax measures by the clock of the wall
+                raise NotInTime(
+                    f"the checkpoint in {self.directory} was not written in time, or the clock was set meanwhile; run "
+                    "the same command again: it goes on from the last complete checkpoint."
+                ) from error
             text = " ".join(str(error).split())
             full = "No space left" in text or "RESOURCE_EXHAUSTED" in text
             reason = "the disk is full" if full else text[:300]
@@ -169,6 +195,19 @@ class Checkpoints:
                 f"the checkpoint in {self.directory} could not be written ({reason}); make room or choose another "
                 "--workdir, then run the same command again: it goes on from the last complete checkpoint."
             ) from error
+
+
+@dataclass(frozen=True)
+class _Best(policy.PreservationPolicy):
+    """Keeps the checkpoint of the highest value, of several the newest; none where no value is finite."""
+
+    value: Callable[[int], float]
+
+    def should_preserve(
+        self, checkpoints: Sequence[policy.PolicyCheckpointInfo], *, context: policy.PreservationContext
+    ) -> Sequence[bool]:
+        best = max(((self.value(c.step), c.step) for c in checkpoints), default=(-math.inf, 0))
+        return [math.isfinite(best[0]) and c.step == best[1] for c in checkpoints]
 
 
 def _files(folder: Path) -> list[Path]:

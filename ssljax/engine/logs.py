@@ -1,6 +1,8 @@
 """Where numbers go: a progress bar or lines, `metrics.jsonl`, TensorBoard, and Weights & Biases if asked."""
 
 import json
+import re
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,9 @@ from typing import Any
 import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import RecordWriter
 
 SHOWN = {
     "loss": "loss {:.4f}",
@@ -37,7 +41,7 @@ class Logs:
         self._wandb = _start_wandb(wandb, workdir, config) if wandb else None
         _truncate(workdir / "metrics.jsonl", start)
         self._file = (workdir / "metrics.jsonl").open("a")
-        self._tensorboard = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1)
+        self._tensorboard = _TensorBoard(workdir / "tensorboard", start)
         console = Console(stderr=True)
         self._progress: Progress | None = None
         if console.is_terminal:
@@ -53,8 +57,7 @@ class Logs:
             return
         self._file.write(json.dumps({"step": step, **metrics}) + "\n")
         self._file.flush()
-        for name, value in metrics.items():
-            self._tensorboard.add_scalar(name, value, step)
+        self._tensorboard.write(step, metrics)
         if self._wandb is not None:
             self._wandb.log(metrics, step=step)
         self._newest |= metrics
@@ -100,6 +103,33 @@ def _truncate(path: Path, start: int) -> None:
     part = path.with_suffix(".part")
     part.write_text("".join(json.dumps(row) + "\n" for row in rows))
     part.replace(path)
+
+
+class _TensorBoard:
+    """Event files, written at once and in this thread: what a step has logged is on disk when its checkpoint is.
+
+    TensorBoard reads them in the order of their names, and lets each one replace what those before it say of the steps
+    after its start. So their names are numbers that grow, for clocks can be set back and hosts have other names.
+    """
+
+    def __init__(self, folder: Path, start: int):
+        folder.mkdir(exist_ok=True)
+        found = (re.match(r"events\.out\.tfevents\.(\d+)", path.name) for path in folder.iterdir())
+        number = 1 + max((int(match[1]) for match in found if match), default=0)
+        self._records = RecordWriter(str(folder / f"events.out.tfevents.{number:010d}"))
+        self._add(file_version="brain.Event:2")
+        self._add(step=start + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
+        self._add(step=step, summary=Summary(value=values))
+
+    def close(self) -> None:
+        self._records.close()
+
+    def _add(self, **contents: Any) -> None:
+        self._records.write(Event(wall_time=time.time(), **contents).SerializeToString())
+        self._records.flush()
 
 
 def _start_wandb(project: str, workdir: Path, config: dict[str, Any] | None):

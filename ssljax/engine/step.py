@@ -1,21 +1,24 @@
 """One train step for every method on every mesh. The only file that spreads work over devices.
 
 `data` is a manual axis: each collective that a method makes is written in its file. `fsdp` is left to the compiler,
-which shards the parameters with no word of it in any method. With `data == 1` the same step runs under plain jit.
+which shards the parameters with no word of it in any method; it is only told that what modules give stays split by
+examples. With `data == 1` the same step runs under plain jit.
 """
 
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ssljax.chunks import map_chunks, merge, split
 from ssljax.collectives import example_keys
 from ssljax.collectives import mean as mean_over
+from ssljax.collectives import varying
 from ssljax.engine.mesh import data_axis, state_sharding
 from ssljax.engine.monitors import collapse_statistics
 from ssljax.typing import Batch, Method, PyTree, TrainState
@@ -55,7 +58,11 @@ def make_train(
 
     def gradients(state: TrainState, views: PyTree, key: jax.Array) -> tuple[Any, Any]:
         def objective(params):
-            loss, aux = method.loss(params, state, views, key, axis)
+            # Said here, each gradient is summed over shards once, when it is whole; left to where a parameter meets an
+            # example, it could be once for each example.
+            params = varying(params, axis)
+            with nn.intercept_methods(by_examples(mesh)):
+                loss, aux = method.loss(params, state, views, key, axis)
             # Differentiating the mean over shards is what makes gradients arrive averaged: never touch them afterwards.
             return mean_over(loss, axis), aux
 
@@ -112,3 +119,20 @@ def make_train(
         jax.jit(spread, donate_argnums=0, out_shardings=(shardings, None)),
         abstract,
     )
+
+
+def by_examples(mesh: Mesh) -> Callable:
+    """For `nn.intercept_methods`: what a module gives is split over `fsdp` by its first dimension, the examples.
+
+    The compiler then gathers a layer's parameters when it needs them, instead of splitting its activations by width and
+    adding them up over the devices.
+    """
+    n = mesh.shape["fsdp"]
+    spec = P("fsdp")
+    where = spec if data_axis(mesh) else NamedSharding(mesh, spec)
+
+    def constrain(x):
+        splits = n > 1 and isinstance(x, jax.Array) and x.ndim > 1 and x.shape[0] % n == 0
+        return jax.lax.with_sharding_constraint(x, where) if splits else x
+
+    return lambda function, args, kwargs, context: jax.tree.map(constrain, function(*args, **kwargs))

@@ -151,7 +151,8 @@ def _starving(numbers: dict[str, float]) -> str | None:
         return None
     return (
         f"the input is the bottleneck: a step takes {total:.3g} s, of which the device computes for {device:.3g} s. "
-        "Give the run more CPU cores or hosts, a smaller --config.data.canvas, or data that need no decoding (npz:PATH)."
+        "Give the run more CPU cores or hosts, a smaller --config.data.canvas, or data that need no decoding "
+        "(npz:PATH)."
     )
 
 

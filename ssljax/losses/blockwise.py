@@ -5,6 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from ssljax.collectives import varying_like
 from ssljax.typing import Array
 
 # Up to 2**24 similarities (64 MiB each time that they are held) the whole matrix is the simplest way. Tiles of 1024 x
@@ -40,7 +41,8 @@ def log_sum_exp(rows: Array, columns: Array, row_ids: Array, column_ids: Array, 
         if len(rows) * len(columns) <= LARGEST_WHOLE:
             return jax.nn.logsumexp(_similarities(rows, row_ids, columns, column_ids), axis=1)
         block = BLOCK
-    return _in_tiles(block, *_vary_alike(rows, columns, row_ids, column_ids))
+    rows = varying_like(rows, columns)  # inside shard_map, loops ask for it
+    return _in_tiles(block, rows, *varying_like((columns, row_ids, column_ids), rows))
 
 
 def _similarities(rows: Array, row_ids: Array, columns: Array, column_ids: Array) -> Array:
@@ -121,12 +123,3 @@ def _tiles(x: Array, block: int, fill: int = 0) -> Array:
 
 def _untile(x: Array, n: int) -> Array:
     return x.swapaxes(0, 1).reshape(-1, *x.shape[2:])[:n]
-
-
-def _vary_alike(*arrays: Array) -> list[Array]:
-    """The arrays, each varying over the mesh axes that any of them varies over: what loops inside shard_map ask for.
-
-    A zero carries the axes, for the attribute that lists them is not the same in all versions of JAX.
-    """
-    zeros = [jax.lax.full_like(x, 0, jnp.int32, ()) for x in arrays]
-    return [x + jnp.asarray(sum(zeros), x.dtype) for x in arrays]

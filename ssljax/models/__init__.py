@@ -8,7 +8,6 @@ import flax.linen as nn
 import jax
 
 from ssljax.chunks import merge, split
-from ssljax.collectives import varying_like
 from ssljax.models import resnet, vit
 from ssljax.typing import Array, PyTree
 
@@ -60,7 +59,6 @@ def run(module: nn.Module, params: PyTree, state: PyTree, *inputs, **options) ->
 
     if chunks == 1:
         return apply(params, inputs, arrays)
-    params = varying_like(params, inputs[0])
     outputs, states = jax.lax.map(lambda part: jax.checkpoint(apply)(params, *part), split((inputs, arrays), chunks))
     return merge(outputs), jax.tree.map(lambda x: x.mean(0), states)
 

@@ -78,8 +78,10 @@ class ResNet(nn.Module):
     @nn.compact
     def __call__(self, images, *, train: bool = False, axis: str | None = None, keys=None):
         """`keys` is accepted, as for every encoder, and not used: nothing here is random."""
-        norm = partial(BatchNorm, groups=self.bn_groups) if self.norm == "batch" else GroupNorm
-        norm = partial(norm, dtype=self.dtype)
+        if self.norm == "group":
+            norm: partial = partial(GroupNorm, dtype=self.dtype)
+        else:
+            norm = partial(BatchNorm, groups=self.bn_groups, dtype=self.dtype)
         channels = int(self.channels * self.width_multiplier)
         size, stride = {"imagenet": (7, 2), "cifar": (3, 1), "small": (3, 2)}[self.stem]
         x = Conv(channels, size, stride, dtype=self.dtype, name="stem")(images)

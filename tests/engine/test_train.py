@@ -295,3 +295,58 @@ def test_a_field_is_unset_on_the_command_line(tmp_path):
     command += [f"--config.{field}" for field in fields.split()] + [f"--workdir={tmp_path}"]
     subprocess.run(command, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
     assert json.loads((tmp_path / "config.json").read_text())["encoder"]["bn_groups"] is None
+
+
+@only_simclr
+def test_a_profile_of_chosen_steps(simclr, tmp_path):
+    """The trace holds the steps that were asked for, also where a resumed run begins among them, and none if it is past."""
+    simclr.profile = (3, 4)
+    launcher.train(simclr, tmp_path / "whole")
+    (trace,) = (tmp_path / "whole" / "profile").rglob("*.xplane.pb")
+    planes = [plane.name for plane in jax.profiler.ProfileData.from_file(str(trace)).planes]
+    assert any("CPU" in name for name in planes), planes
+    simclr.profile = (7, 9)
+    launcher.train(simclr, tmp_path / "past")
+    assert not (tmp_path / "past" / "profile").exists()
+
+
+@only_simclr
+def test_input_and_device_time_and_a_warning_where_the_input_is_slow(simclr, tmp_path, monkeypatch, capsys):
+    launcher.train(simclr, tmp_path / "fast")
+    row = read_metrics(tmp_path / "fast")[-1]
+    assert 0 < row["device_seconds"] and 0 <= row["input_seconds"] < row["seconds_per_step"]
+    assert "bottleneck" not in capsys.readouterr().out
+
+    batches = launcher.train_batches
+
+    def slow(*args, **options):
+        for batch in batches(*args, **options):
+            time.sleep(0.5)
+            yield batch
+
+    monkeypatch.setattr(launcher, "train_batches", slow)
+    launcher.train(simclr, tmp_path / "slow")
+    assert read_metrics(tmp_path / "slow")[-1]["input_seconds"] > 0.4
+    assert capsys.readouterr().out.count("the input is the bottleneck") == 1
+
+
+@only_simclr
+def test_microbatches_are_said_to_change_batch_norm(simclr, tmp_path, capsys):
+    simclr.train.microbatch = 8
+    launcher.train(simclr, tmp_path / "batch")
+    assert "BatchNorm's statistics are of each microbatch of 8 examples" in capsys.readouterr().out
+    simclr.encoder.norm = "group"
+    launcher.train(simclr, tmp_path / "group")
+    assert "each microbatch" not in capsys.readouterr().out
+
+
+def test_what_was_compiled_is_read_back(tmp_path):
+    """The second process compiles nothing that takes long."""
+    command = [sys.executable, "-m", "ssljax.train", f"--config={ROOT}/configs/images/mae.py:demo"]
+    command += [f"--config.{field}" for field in "steps=2 batch_size=8 evaluate.every=0 encoder.depth=1".split()]
+    environment = ENVIRONMENT | {"XDG_CACHE_HOME": str(tmp_path), "JAX_LOG_COMPILES": "1"}
+    kept = []
+    for name in ("first", "second"):
+        subprocess.run([*command, f"--workdir={tmp_path / name}"], env=environment, check=True, capture_output=True)
+        kept.append({path.name for path in (tmp_path / "ssljax").glob("*-cache")})
+    assert kept[0] and kept[0] == kept[1]

@@ -1,0 +1,140 @@
+"""What pretraining would need on pods that nobody has rented: a table of docs/scaling.md, compiled ahead of time.
+
+    python benchmarks/pods.py [--cache=FILE] [--write]
+
+Needs `pip install -r requirements-preflight.txt` and no TPU. Each row is one compilation of the real train step, which
+takes minutes on a small machine; rows that lie in FILE (JSON lines) are not compiled again. With --write the table
+goes into docs/scaling.md.
+"""
+
+import argparse
+import json
+import os
+import runpy
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+from sections import write_section
+
+from ssljax.build import build_run
+from ssljax.cost.bill import Cost
+from ssljax.cost.topologies import Slice, open_slice
+from ssljax.cost.units import GIB
+from ssljax.engine.mesh import make_mesh
+from ssljax.preflight import example_of, measure
+
+ROOT = Path(__file__).parents[1]
+SLICES = {"v5e:2x4": 8, "v5e:4x8": 32, "v5e:16x16": 256, "v5p:8x8x8": 512}
+GIANT = {"name": "vit_h", "width": 1408, "depth": 40, "heads": 16, "mlp_ratio": 48 / 11, "patch": 14}
+WORK: list[tuple[str, str, dict, int]] = [
+    *(("SimCLR ResNet-50", "simclr", {}, batch) for batch in (4096, 8192, 32768)),
+    *((f"MAE ViT-{size.upper()}", "mae", {"name": f"vit_{size}"}, 4096) for size in "blh"),
+    ("MAE ViT-g", "mae", GIANT, 4096),
+]
+STATE_SHARE = 0.25
+HEADER = (
+    "| what | batch | chips | data x fsdp | peak, GiB | sent, GiB | TFLOP | roofline, ms | MFU at that | compiling, s |"
+)
+
+
+def config_of(file: str, encoder: dict, batch: int):
+    config = runpy.run_path(str(ROOT / "configs" / "images" / f"{file}.py"))["get_config"]("imagenet")
+    config.batch_size = batch
+    config.encoder.update(encoder)
+    if file == "mae":
+        config.encoder.update(scan=True, remat=True)
+    return config
+
+
+def smallest_fsdp(config, example, where: Slice) -> int:
+    """The smallest power of two that leaves the train state on a chip no more than a quarter of its memory."""
+    mesh = make_mesh(-1, 1, devices=where.devices)
+    abstract = build_run(config, examples=1000 * config.batch_size, example=example, mesh=mesh).abstract
+    state = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(abstract))
+    fsdp = 1
+    while state / fsdp > STATE_SHARE * (where.limit or float("inf")):
+        fsdp *= 2
+    return fsdp
+
+
+def compiled(what: str, batch: int, where: Slice, cost: Cost) -> dict:
+    """What a row says, and all that a later look at the cache may want to know."""
+    numbers = {
+        "what": what,
+        "batch": batch,
+        "topology": where.name,
+        "data": cost.mesh.shape["data"],
+        "fsdp": cost.mesh.shape["fsdp"],
+        "peak": cost.memory.peak,
+        "limit": cost.memory.limit,
+        "fits": cost.memory.fits,
+        "flops": cost.work.flops / cost.mesh.devices.size,
+    }
+    if cost.traffic and cost.roof:
+        numbers |= {"sent": cost.traffic.sent, "roofline": cost.roof.seconds, "mfu": cost.roof.mfu}
+    return numbers
+
+
+def row(n: dict) -> str:
+    chip, chips = n["topology"].partition(":")[0], n["data"] * n["fsdp"]
+    cells = [n["what"], n["batch"], f"{chips} {chip}", f"{n['data']} x {n['fsdp']}", f"{n['peak'] / GIB:.2f}"]
+    if n["fits"]:
+        cells += [f"{sum(n['sent'].values()) / GIB:.3f}", f"{n['flops'] / 1e12:.3g}", f"{1000 * n['roofline']:.3g}"]
+        cells += [f"{n['mfu']:.0%}"]
+    else:
+        cells[-1] += f" of {n['limit'] / GIB:.2f}: does not fit"
+        cells += ["", f"{n['flops'] / 1e12:.3g}", "", ""]
+    return f"| {' | '.join(str(cell) for cell in [*cells, round(n['cpu_seconds'])])} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    jax.config.update("jax_enable_compilation_cache", False)
+    done: dict[str, dict] = {}
+    if options.cache and options.cache.exists():
+        done = dict(json.loads(line) for line in options.cache.read_text().splitlines())
+    rows = []
+    for what, file, encoder, batch in WORK:
+        for topology in SLICES:
+            key = f"{what} {batch} {topology}"
+            if key not in done:
+                where, config = open_slice(topology), config_of(file, encoder, batch)
+                example, _ = example_of(config)
+                fsdp = smallest_fsdp(config, example, where)
+                start = time.process_time()
+                cost = measure(config, example, where, make_mesh(-1, fsdp, devices=where.devices))
+                done[key] = compiled(what, batch, where, cost) | {"cpu_seconds": time.process_time() - start}
+                jax.clear_caches()
+                if options.cache:
+                    with options.cache.open("a") as cache:
+                        cache.write(json.dumps([key, done[key]]) + "\n")
+            rows.append(row(done[key]))
+            print(rows[-1], flush=True)
+    lines = [
+        "Made by `python benchmarks/pods.py --write`: the train steps of the `:imagenet` configs, compiled by the TPU",
+        "compiler for slices that are not there. All is of one chip and one step: the most memory that is alive at",
+        "once, what all collectives send, the operations of matrix products and convolutions, the time that no step",
+        "can beat (the longest of computing, moving memory and sending, each at its peak), and the utilisation that it",
+        "would mean; compiling is in seconds of one core, tracing included. Nothing here was run.",
+        "",
+        f"The mesh's `fsdp` is the smallest power of two that leaves the train state no more than {STATE_SHARE:.0%} of",
+        "a chip's memory. ViTs have `encoder.scan` and `encoder.remat`; ViT-g is of width 1408, with 40 blocks of 16",
+        "heads, MLPs of 6144 and patches of 14.",
+        "",
+        HEADER,
+        "|" + "---|" * (HEADER.count("|") - 1),
+        *rows,
+        "",
+        f"{os.cpu_count()} CPU cores, jax {jax.__version__}, libtpu {version('libtpu')}.",
+    ]
+    if options.write:
+        write_section("scaling.md", "Pods before they are rented", lines)
+
+
+if __name__ == "__main__":
+    main()
