@@ -98,7 +98,11 @@ def test_two_processes_are_one(method, run, tmp_path, final_state):
 
 
 def test_evaluation_in_two_processes(run, tmp_path):
-    run(1, 2, "mae", tmp_path / "one")
+    rng = np.random.RandomState(0)
+    images = rng.randint(0, 255, (120, 16, 16, 3), np.uint8)
+    labels = rng.randint(0, 3, 120)
+    np.savez(tmp_path / "few.npz", x_train=images[:75], y_train=labels[:75], x_test=images[75:], y_test=labels[75:])
+    run(1, 2, "mae", tmp_path / "one", f"data.source=npz:{tmp_path / 'few.npz'}", "evaluate.every=0")
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     results = []
     for processes, name in ((1, "one"), (2, "two")):

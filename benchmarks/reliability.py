@@ -1,0 +1,85 @@
+"""What happens to runs when something goes wrong: the faults of tests/engine/test_faults.py, as a table.
+
+    python benchmarks/reliability.py [--write]
+
+With --write the table goes into docs/reliability.md. Every row is one test, which really does what it says, and counts
+its trials and what was lost by them.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from xml.etree import ElementTree
+
+import jax
+
+ROOT = Path(__file__).parents[1]
+TESTS = "tests/engine/test_faults.py"
+ABOUT = """# When something goes wrong
+
+Made by `python benchmarks/reliability.py --write`, which runs `pytest tests/engine/test_faults.py` and writes down what
+the tests have done and counted. A trial is one fault, or one end of a run that faults have befallen. It counts as lost
+where the run does not end with the state of an undisturbed run, bit by bit, with its losses logged once each; where a
+checkpoint that had been written is gone; and where an error is not one sentence with the exit code that
+[launch/README.md](../launch/README.md) gives.
+"""
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder) / "results.xml"
+        command = [sys.executable, "-m", "pytest", "-q", TESTS, f"--junitxml={results}"]
+        code = subprocess.run(command, cwd=ROOT).returncode
+        cases = list(ElementTree.parse(results).iter("testcase"))
+    lines = [
+        ABOUT,
+        "| fault | what is done | what happens | trials | lost | seconds | test |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        row(name, [case for case in cases if name_of(case) == name]) for name in dict.fromkeys(map(name_of, cases))
+    ]
+    rows = [properties(case) for case in cases]
+    trials, lost = (sum(int(p.get(count, 0)) for p in rows) for count in ("trials", "lost"))
+    seconds = sum(float(case.get("time", 0)) for case in cases)
+    lines += [
+        "",
+        f"{trials} trials, {lost} lost, in {seconds:.0f} s on {os.cpu_count()} CPU cores, others at work on them too",
+    ]
+    lines[-1] += f" ({platform.system()}, Python {platform.python_version()}, jax {jax.__version__}).\n"
+    print("\n".join(lines))
+    if "--write" in sys.argv:
+        (ROOT / "docs" / "reliability.md").write_text("\n".join(lines))
+    return code
+
+
+def name_of(case: ElementTree.Element) -> str:
+    """Of the test, whatever its parameters."""
+    return case.get("name", "").partition("[")[0]
+
+
+def properties(case: ElementTree.Element) -> dict[str, str]:
+    return {p.get("name", ""): p.get("value", "") for p in case.iter("property")}
+
+
+def row(name: str, cases: list[ElementTree.Element]) -> str:
+    of_each = [properties(case) for case in cases]
+    first = of_each[0]
+    trials, lost = (sum(int(p.get(count, 0)) for p in of_each) for count in ("trials", "lost"))
+    for outcome in ("failure", "error", "skipped"):
+        found = [element for case in cases for element in case.iter(outcome)]
+        if found:
+            what = f"**{outcome}**: " + (found[0].get("message") or "").partition("\n")[0][:200]
+            break
+    else:
+        what = first["outcome"]
+    seconds = sum(float(case.get("time", 0)) for case in cases)
+    cells = (first.get("name") or name, first.get("done", ""), what, trials, lost, f"{seconds:.0f}", f"`{name}`")
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
