@@ -246,4 +246,5 @@ if __name__ == "__main__":
         "protocol", None, "knn, linear; by default all that the labels allow, else fail without."
     )
     STEP = flags.DEFINE_integer("step", None, "Evaluate the checkpoint of this step; by default the newest.")
+    jax.config.update("jax_enable_preemption_service", False)  # SIGTERM ends it: there is nothing to save
     launch(lambda: main(WORKDIR.value, PROTOCOL.value, STEP.value))

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -77,7 +78,7 @@ def fit(
     start = int(state.step)
     warned: set[str] = set()
     waited = 0.0
-    with _Interrupt() as interrupt, contextlib.ExitStack() as trace:
+    with _runtime_errors(), _Interrupt() as interrupt, contextlib.ExitStack() as trace:
         clock, clock_step = time.perf_counter(), start
         for i in range(start + 1, total + 1):
             asked = time.perf_counter()
@@ -154,6 +155,17 @@ def _starving(numbers: dict[str, float]) -> str | None:
         "Give the run more CPU cores or hosts, a smaller --config.data.canvas, or data that need no decoding "
         "(npz:PATH)."
     )
+
+
+@contextlib.contextmanager
+def _runtime_errors() -> Iterator[None]:
+    """What JAX's runtime reports comes as JaxRuntimeError, but from `block_until_ready` as ValueError: make it one."""
+    try:
+        yield
+    except ValueError as error:
+        if re.match(r"[A-Z_]+: ", str(error)):
+            raise jax.errors.JaxRuntimeError(str(error)) from error
+        raise
 
 
 class _Interrupt:

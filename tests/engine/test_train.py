@@ -1,10 +1,7 @@
 """The launcher from end to end: whole runs, broken runs, and runs that go on."""
 
 import json
-import logging
 import os
-import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -17,9 +14,7 @@ import pytest
 
 import ssljax.train as launcher
 from ssljax.engine import trainer
-from ssljax.engine.checkpoint import CheckpointError
 from ssljax.engine.logs import read_metrics
-from ssljax.engine.trainer import TrainingStopped
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
@@ -76,106 +71,6 @@ only_simclr = pytest.mark.parametrize("config", ["simclr"], indirect=True)
 
 
 @only_simclr
-def test_kill_minus_nine_loses_nothing_that_was_saved(simclr, tmp_path, final_state, assert_equal_to_the_bit):
-    """A real process, killed without warning while it trains; the same command ends where an undisturbed run ends."""
-    fields = "batch_size=16 steps=30 log.every=1 checkpoint.every=3 evaluate.every=0 views.size=16 encoder.channels=4"
-    command = [sys.executable, "-m", "ssljax.train", f"--config={ROOT}/configs/images/simclr.py:demo"]
-    command += [f"--config.{field}" for field in fields.split()]
-    broken, whole = tmp_path / "broken", tmp_path / "whole"
-
-    process = subprocess.Popen([*command, f"--workdir={broken}"], env=ENVIRONMENT, stdout=subprocess.DEVNULL)
-    deadline = time.time() + 120
-    while not (broken / "checkpoints" / "6").exists():
-        assert time.time() < deadline and process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    for workdir in (broken, whole):
-        subprocess.run([*command, f"--workdir={workdir}"], env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
-
-    assert_equal_to_the_bit(final_state(whole), final_state(broken))
-    assert losses(broken) == losses(whole)
-    assert [row["step"] for row in read_metrics(broken)] == list(range(1, 31))
-
-
-@only_simclr
-def test_sigterm_saves_and_says_that_the_run_is_not_complete(simclr, tmp_path, monkeypatch):
-    batches = launcher.train_batches
-
-    def interrupted(*args, **options):
-        for i, batch in enumerate(batches(*args, **options)):
-            if i == 2:
-                signal.raise_signal(signal.SIGTERM)
-            yield batch
-
-    monkeypatch.setattr(launcher, "train_batches", interrupted)
-    assert launcher.train(simclr, tmp_path) == launcher.AGAIN
-    assert (tmp_path / "checkpoints" / "3").exists()
-    monkeypatch.setattr(launcher, "train_batches", batches)
-    assert launcher.train(simclr, tmp_path) == 0
-
-
-@only_simclr
-@pytest.mark.parametrize("when", ["evaluate", "device_get"])
-def test_sigterm_at_any_moment_is_followed_by_a_save(when, simclr, tmp_path, monkeypatch):
-    """Also while metrics are fetched or k-NN is measured, at a step that has no checkpoint due."""
-    simclr.log.every, simclr.checkpoint.every, simclr.evaluate.every = 1, 1000, 4
-    if when == "evaluate":
-        measure = launcher.knn
-        monkeypatch.setattr(launcher, "knn", lambda *a, **k: (signal.raise_signal(signal.SIGTERM), measure(*a, **k))[1])
-    else:
-        fetch = jax.device_get
-        monkeypatch.setattr(trainer.jax, "device_get", lambda x: (signal.raise_signal(signal.SIGTERM), fetch(x))[1])
-    assert launcher.train(simclr, tmp_path) == launcher.AGAIN
-    assert (tmp_path / "checkpoints" / ("4" if when == "evaluate" else "1")).exists()
-
-
-def damage(checkpoint: Path) -> None:
-    """Cut every file of a checkpoint in half."""
-    for path in checkpoint.rglob("*"):
-        if path.is_file():
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
-
-@only_simclr
-def test_damaged_checkpoints(simclr, tmp_path, caplog, final_state, assert_equal_to_the_bit):
-    """The one before is used and the damaged one kept aside; only when none can be read does the run end."""
-    launcher.train(simclr, tmp_path)
-    before = final_state(tmp_path)
-    damage(tmp_path / "checkpoints" / "6")
-    with caplog.at_level(logging.WARNING):
-        launcher.train(simclr, tmp_path)
-    assert "checkpoints/6 is damaged" in caplog.text
-    assert (tmp_path / "checkpoints" / "damaged-6").exists()
-    assert_equal_to_the_bit(before, final_state(tmp_path))
-    damage(tmp_path / "checkpoints" / "6")  # once more: the first damaged one is still there
-    launcher.train(simclr, tmp_path)
-    assert (tmp_path / "checkpoints" / "damaged-6-1").exists()
-    assert_equal_to_the_bit(before, final_state(tmp_path))
-
-    for step in (4, 6):
-        damage(tmp_path / "checkpoints" / str(step))
-    with pytest.raises(CheckpointError, match="no checkpoint can be read"):
-        launcher.train(simclr, tmp_path)
-    assert {p.name for p in (tmp_path / "checkpoints").iterdir()} >= {"4", "6", "damaged-6"}
-
-
-@only_simclr
-def test_a_full_disk_ends_in_a_sentence_and_keeps_the_last_checkpoint(simclr, tmp_path, monkeypatch):
-    usage = shutil.disk_usage(tmp_path)
-
-    def full(path):
-        return usage._replace(free=usage.free if not (tmp_path / "checkpoints" / "2").exists() else 1000)
-
-    monkeypatch.setattr(shutil, "disk_usage", full)
-    simclr.log.every = simclr.checkpoint.every = 2
-    with pytest.raises(CheckpointError, match="the disk is full"):
-        launcher.train(simclr, tmp_path)
-    monkeypatch.undo()
-    assert launcher.train(simclr, tmp_path) == 0
-
-
-@only_simclr
 def test_a_workdir_of_another_config_is_left_alone(simclr, tmp_path, final_state, assert_equal_to_the_bit):
     launcher.train(shortened(simclr, steps=2), tmp_path)
     before = final_state(tmp_path)
@@ -186,14 +81,6 @@ def test_a_workdir_of_another_config_is_left_alone(simclr, tmp_path, final_state
     simclr.method.temperature = 0.5
     simclr.log.every = 1  # how it runs, not what it computes
     assert launcher.train(simclr, tmp_path) == 0
-
-
-@only_simclr
-def test_stops_at_a_metric_that_is_not_finite(simclr, tmp_path):
-    simclr.optimizer.learning_rate = 1e30
-    with pytest.raises(TrainingStopped, match="not finite at step 1.*post-mortem"):
-        launcher.train(simclr, tmp_path)
-    assert [p for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()] == []
 
 
 @only_simclr
