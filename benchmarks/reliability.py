@@ -31,7 +31,7 @@ checkpoint that had been written is gone; and where an error is not one sentence
 def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results.xml"
-        command = [sys.executable, "-m", "pytest", "-q", TESTS, f"--junitxml={results}"]
+        command = [sys.executable, "-m", "pytest", "-q", TESTS, "-o", "junit_family=xunit1", f"--junitxml={results}"]
         code = subprocess.run(command, cwd=ROOT).returncode
         cases = list(ElementTree.parse(results).iter("testcase"))
     lines = [

@@ -16,9 +16,8 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ssljax.chunks import map_chunks, merge, split
-from ssljax.collectives import example_keys
+from ssljax.collectives import example_keys, varying
 from ssljax.collectives import mean as mean_over
-from ssljax.collectives import varying
 from ssljax.engine.mesh import data_axis, state_sharding
 from ssljax.engine.monitors import collapse_statistics
 from ssljax.typing import Batch, Method, PyTree, TrainState

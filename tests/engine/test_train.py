@@ -186,7 +186,7 @@ def test_a_field_is_unset_on_the_command_line(tmp_path):
 
 @only_simclr
 def test_a_profile_of_chosen_steps(simclr, tmp_path):
-    """The trace holds the steps that were asked for, also where a resumed run begins among them, and none if it is past."""
+    """A trace that XProf reads, and none of steps that the run does not have."""
     simclr.profile = (3, 4)
     launcher.train(simclr, tmp_path / "whole")
     (trace,) = (tmp_path / "whole" / "profile").rglob("*.xplane.pb")
