@@ -76,10 +76,10 @@ def main() -> None:
         f"microbatches, {parts / whole:.2f} times as long.",
         "",
         "The loss sees the whole batch. BatchNorm does not: in microbatches its statistics are of each microbatch, "
-        "which is another network than the one at once (a run says so as it begins). `--config.encoder.norm=group`, or a "
-        "Vision Transformer, has no statistics of the batch and gives the step at once to rounding, as "
-        "`tests/methods/test_contract.py` holds for every method on every mesh. MAE's loss is a mean over examples, so "
-        "its gradients are averaged over microbatches, without a second forward pass.",
+        "which is another network than the one at once (a run says so as it begins). `--config.encoder.norm=group`, or "
+        "a Vision Transformer, has no statistics of the batch and gives the step at once to rounding, as "
+        "`tests/methods/test_contract.py` holds for every method on every mesh. MAE's loss is a mean over examples, "
+        "so its gradients are averaged over microbatches, without a second forward pass.",
         "",
         machine(),
     ]
