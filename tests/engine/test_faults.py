@@ -32,7 +32,7 @@ POISONED_STEP = 7
 
 
 KILLS = 36
-LONG = ("steps=240", "evaluate.every=7", "checkpoint.every=4")
+LONG = ("steps=90", "evaluate.every=4", "checkpoint.every=4")
 
 
 def test_kill_minus_nine_over_and_over(start, undisturbed, difference, fault, tmp_path):
@@ -47,7 +47,7 @@ def test_kill_minus_nine_over_and_over(start, undisturbed, difference, fault, tm
         else:
             run.until(run.step)
             startup = time.monotonic() - begun
-            first, more = run.step(), rng.randint(1, 8)
+            first, more = run.step(), rng.randint(1, 6)
             run.until(lambda run=run, first=first, more=more: run.step() >= first + more)
             run.until(lambda moment=moment: bool(unnamed(workdir)) == (moment == "writing"))
             time.sleep(rng.uniform(0, 0.03))
