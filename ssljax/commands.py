@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from ssljax.engine.checkpoint import CheckpointError, NotInTime
 from ssljax.engine.processes import ProcessLost, join, lost_process
 from ssljax.engine.trainer import TrainingStopped
-from ssljax.engine.watch import leave_at_once, watch_others
+from ssljax.engine.watch import leave_at_once, say_error, watch_others
 
 AGAIN = 75
 """Exit code of what only has to be started again, by a launcher or by hand: EX_TEMPFAIL."""
@@ -95,7 +95,7 @@ def one_sentence() -> Iterator[None]:
         code = AGAIN if lost or isinstance(error, (ProcessLost, NotInTime)) else 1
         if jax.distributed.is_initialized() or isinstance(error, CheckpointError):
             leave_at_once(text, code)  # the others wait for this process, or it for what was to be saved
-        print(f"error: {text}", file=sys.stderr)
+        say_error(text)
         sys.exit(code)
 
 
@@ -124,7 +124,10 @@ def _check_config(arguments: list[str]) -> None:
     path, _, variant = joined[1].partition(":")
     if not Path(path).is_file():
         raise ValueError(f"there is no config file '{path}'; those that come with ssljax are in configs/.")
-    contents = runpy.run_path(path)
+    try:
+        contents = runpy.run_path(path)
+    except Exception as error:  # it is a program of the user's: anything may be wrong with it
+        raise ValueError(f"{path} cannot be run ({type(error).__name__}: {error}); mend the config file.") from error
     if "get_config" not in contents:
         raise ValueError(f"{path} is no config file: it has no function get_config(variant).")
     config = contents["get_config"](variant or None)

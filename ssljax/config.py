@@ -13,8 +13,8 @@ from ssljax.methods import METHODS
 from ssljax.models import ENCODERS
 from ssljax.views.images import RECIPES, Augment
 
-HOW_NOT_WHAT = ("mesh", "log", "profile", "checkpoint", "evaluate")
-"""Sections that may change when a run is resumed: they say how it runs and what it reports, not what it computes."""
+HOW_NOT_WHAT = ("mesh", "log", "profile", "checkpoint", "evaluate", "encoder.remat")
+"""What may change when a run is resumed: it says how it runs and what it reports, not what it computes."""
 
 
 def base_config(method: str) -> ConfigDict:
@@ -77,14 +77,17 @@ def set_fields(section: ConfigDict) -> dict[str, Any]:
 def remember(config: ConfigDict, workdir: Path) -> None:
     """Write `config.json` into a new workdir; in one that has it, check that it is the same run.
 
-    Raises ValueError that names the fields that differ, and if the folder holds something else.
+    A run that has saved nothing yet can be begun again with any config. Raises ValueError that names the fields that
+    differ, and if the folder holds something else.
     """
     path = workdir / "config.json"
     mine = json.loads(config.to_json())
-    if path.exists():
+    saved = any((workdir / "checkpoints").glob("[0-9]*"))
+    if path.exists() and saved:
         theirs = json.loads(path.read_text())
         changed = sorted(set(_flat(mine).items()) ^ set(_flat(theirs).items()))
-        names = sorted({name for name, _ in changed if name.split(".")[0] not in HOW_NOT_WHAT})
+        how = (*HOW_NOT_WHAT, *(() if _has_batch_statistics(config) else ("train.microbatch",)))
+        names = sorted({name for name, _ in changed if not (name in how or name.split(".")[0] in how)})
         if names:
             a, b = _flat(theirs), _flat(mine)
             shown = ", ".join(f"{n} is {a.get(n, 'absent')} there and {b.get(n, 'absent')} here" for n in names[:3])
@@ -93,7 +96,7 @@ def remember(config: ConfigDict, workdir: Path) -> None:
                 f"{workdir} holds a run of another config: {shown}{more}; choose another --workdir, or give the old "
                 "values to go on."
             )
-    elif any((workdir / "checkpoints").glob("*")):
+    elif saved:
         raise ValueError(
             f"{workdir} has checkpoints but no config.json that would tell what they are; choose another --workdir."
         )
@@ -131,6 +134,11 @@ def _placeholders(table: Mapping[str, Callable], without: tuple[str, ...] = ()) 
                 kind = p.annotation if plain else float if p.default is None else type(p.default)
                 fields[name] = config_dict.placeholder(kind)
     return fields
+
+
+def _has_batch_statistics(config: ConfigDict) -> bool:
+    """Of the encoder: what it gives for an example then depends on the microbatch that the example is in."""
+    return config.encoder.name.startswith("resnet") and config.encoder.norm != "group"
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:

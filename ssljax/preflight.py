@@ -114,7 +114,7 @@ def measure(config: ConfigDict, example: PyTree, where: Slice, mesh: Mesh) -> Co
         model = count_work(_trace(plain, example, mesh)[1].jaxpr)
     state = sum(_bytes_of(x) for x in jax.tree.leaves(run.abstract))
     shape = " ".join(f"{axis}={size}" for axis, size in mesh.shape.items())
-    print(f"compiling for {where}, mesh {shape} …", file=sys.stderr, flush=True)
+    print(f"compiling for {where}, mesh {shape} (a large step takes minutes) …", file=sys.stderr, flush=True)
     start = time.perf_counter()
     traffic = None
     try:

@@ -73,7 +73,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
         logs = Logs(workdir, total=run.total, start=start, wandb=config.log.wandb, config=config.to_dict())
         stack.callback(logs.close)
         logs.say(_headline(config, run, source, start))
-        for note in _notes(config, run):
+        for note in _notes(config, run, start):
             logs.say(f"note: {note}")
         data = {
             "batch_size": config.batch_size,
@@ -123,11 +123,13 @@ def _headline(config: ConfigDict, run: Run, source: Source, start: int) -> str:
     )
 
 
-def _notes(config: ConfigDict, run: Run) -> list[str]:
+def _notes(config: ConfigDict, run: Run, start: int) -> list[str]:
     """What a reader should know of this run before it begins."""
     notes = []
     if run.total < FEW_STEPS:
         notes.append(f"{run.total} steps are few; small sets need more epochs, --config.epochs=…")
+    if config.profile and (config.profile[1] <= start or run.total < config.profile[0]):
+        notes.append(f"there will be no profile: this run goes from step {start + 1} to {run.total}.")
     encoder: Any = run.method.encoder  # type: ignore[attr-defined]
     if encoder.chunks > 1 and getattr(encoder, "norm", "") == "batch":
         notes.append(

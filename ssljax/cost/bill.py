@@ -49,6 +49,7 @@ def report(config: ConfigDict, cost: Cost, where: Slice) -> list[str]:
         "",
         *_row("memory", "arguments", _size(m.arguments), f"state {_size(cost.state)}, the rest is the batch"),
         *_row("", "temporaries", _size(m.temporaries), ""),
+        *(_row("", "program", _size(m.program), "and what alignment costs") if m.program else ()),
         *_row("", "peak", _size(m.peak), limit + refused),
         *_row("computed", "products", _flop(cost.work.flops / n), own if cost.work != cost.model else ""),
     ]
@@ -65,7 +66,7 @@ def report(config: ConfigDict, cost: Cost, where: Slice) -> list[str]:
     elif r := cost.roof:
         parts = f"compute {_ms(r.compute)}, memory {_ms(r.memory)}, network {_ms(r.network)}"
         lines += _row("roofline", "step", _ms(r.seconds), parts)
-        lines += _row("", "MFU", f"{r.mfu:.1%}", "of the bfloat16 peak, if the step were as fast as that")
+        lines += _row("", "MFU", f"{r.mfu:.1%}", "of the bfloat16 peak at most: if the step were as fast as that")
     lines += _row("compiled", "in", f"{cost.compile_seconds:.1f} s", "")
     notes = ["products: operations of matrix products and convolutions, counted in the program before it is compiled"]
     notes += ["memory time: each of their operands and results moves once, the state is read once and written once"]

@@ -19,9 +19,10 @@ REFUSALS = (
 class Memory:
     """Bytes on one device.
 
-    arguments: the state (which the step overwrites in place) and the batch. temporaries: all else that the step needs.
-    peak: the most that is alive at once. limit: what there is for it, None where nobody knows. compiled: False where
-    the compiler refused, and all numbers but `arguments` are what it said.
+    arguments: the state (which the step overwrites in place) and the batch. temporaries: intermediate arrays.
+    peak: the most that is alive at once, the program itself included where the compiler counts it. limit: what there is
+    for it, None where nobody knows. compiled: False where the compiler refused, and all numbers but `arguments` are
+    what it said.
     """
 
     arguments: float
@@ -29,6 +30,11 @@ class Memory:
     peak: float
     limit: float | None
     compiled: bool = True
+
+    @property
+    def program(self) -> float:
+        """What the peak holds besides: the compiled program, and what alignment costs."""
+        return max(0.0, self.peak - self.arguments - self.temporaries)
 
     @property
     def fits(self) -> bool:

@@ -29,7 +29,8 @@ def verdict(memory: Memory, state: float, setting: Setting, unit: str) -> str:
         return f"{each} needs {needed}; how much there is cannot be found out here."
     of = f"{needed} of {readable(memory.limit, 'B', 1024)}"
     if memory.fits:
-        return f"fits: {of} ({100 * memory.peak / memory.limit:.0f} %) on {each}."
+        share = memory.peak / memory.limit
+        return f"fits: {of} ({f'{100 * share:.0f} %' if share > 0.01 else 'less than 1 %'}) on {each}."
     ways = remedies(memory, state, setting)
     more = "devices" if unit == "device" else "chips"
     told = f"{', '.join(ways)}, or take more {more}" if ways else f"take more {more}, or some with more memory"

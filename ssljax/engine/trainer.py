@@ -23,6 +23,8 @@ from ssljax.typing import PyTree, TrainState
 
 STARVED = 1.25
 """Steps that take so many times what the device needs for them wait for the input."""
+WORTH_SAYING = 0.02
+"""Seconds a step: shorter waits are not the input's, but the price of a step so small."""
 
 
 class TrainingStopped(Exception):
@@ -40,7 +42,10 @@ class Every:
 
 @dataclass(frozen=True)
 class Profile:
-    """Which steps are traced, first and last, and the folder that TensorBoard and XProf read the trace from."""
+    """Which steps are traced, first and last, and the folder that TensorBoard and XProf read the trace from.
+
+    Of several processes the first is traced: they all do the same.
+    """
 
     first: int
     last: int
@@ -84,7 +89,7 @@ def fit(
             asked = time.perf_counter()
             batch = to_devices(next(batches), mesh)
             waited += time.perf_counter() - asked
-            if profile and i == max(profile.first, start + 1) <= profile.last:
+            if profile and i == max(profile.first, start + 1) <= profile.last and jax.process_index() == 0:
                 trace.enter_context(jax.profiler.trace(str(profile.folder)))
             due_now = i == total or any(n > 0 and i % n == 0 for n in vars(every).values())
             if due_now:
@@ -148,12 +153,13 @@ def fit(
 def _starving(numbers: dict[str, float]) -> str | None:
     """A sentence where the device waits for its input, or None."""
     total, device, waited = (numbers.get(name) for name in ("seconds_per_step", "device_seconds", "input_seconds"))
-    if total is None or device is None or waited is None or total < STARVED * device or waited < 0.5 * (total - device):
+    if total is None or device is None or waited is None or waited < WORTH_SAYING:
+        return None
+    if total < STARVED * device or waited < 0.5 * (total - device):
         return None
     return (
         f"the input is the bottleneck: a step takes {total:.3g} s, of which the device computes for {device:.3g} s. "
-        "Give the run more CPU cores or hosts, a smaller --config.data.canvas, or data that need no decoding "
-        "(npz:PATH)."
+        "More CPU cores or hosts, a smaller --config.data.canvas, or arrays (npz:PATH) instead of files would help."
     )
 
 

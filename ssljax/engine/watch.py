@@ -58,17 +58,19 @@ def watch_others(leave: Callable[[str], None]) -> Callable[[], None]:
 
     connections: list[socket.socket] = []
     if server:
-        server.settimeout(GRACE_SECONDS)
         names = []
-        try:
-            while len(connections) < others:
+        until = time.monotonic() + GRACE_SECONDS
+        while len(connections) < others and (left := until - time.monotonic()) > 0:
+            server.settimeout(left)
+            try:
                 connection, _ = server.accept()
-                told, _, index = connection.recv(64).decode().partition(" ")
-                if told == str(token):
-                    connections.append(connection)
-                    names.append(f"process {index}")
-        except OSError:  # they are behind a wall: the heartbeat watches them
-            pass
+                connection.settimeout(1.0)
+                told, _, index = connection.recv(64).partition(b" ")
+            except OSError:  # a stranger who says nothing, or nobody: what is behind a wall, the heartbeat watches
+                continue
+            if told == str(token).encode() and index.isdigit():
+                connections.append(connection)
+                names.append(f"process {int(index)}")
     else:
         names = ["process 0"]
         try:
@@ -91,9 +93,15 @@ def watch_others(leave: Callable[[str], None]) -> Callable[[], None]:
 
 def leave_at_once(sentence: str, code: int) -> None:
     """End this process without waiting for the others, which wait for it."""
-    print(f"error: {sentence}", file=sys.stderr, flush=True)
+    say_error(sentence)
     sys.stdout.flush()
     os._exit(code)
+
+
+def say_error(sentence: str) -> None:
+    """In one piece, so that the lines of several processes do not run into each other."""
+    sys.stderr.write(f"error: {sentence}\n")
+    sys.stderr.flush()
 
 
 def _address() -> str:

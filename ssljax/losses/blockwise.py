@@ -4,6 +4,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ssljax.collectives import varying_like
 from ssljax.typing import Array
@@ -35,14 +36,14 @@ def log_sum_exp(rows: Array, columns: Array, row_ids: Array, column_ids: Array, 
 
     Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018.
     """
-    if block is not None and (not isinstance(block, int) or block < 1):
+    if block is not None and (isinstance(block, bool) or not isinstance(block, int | np.integer) or block < 1):
         raise ValueError(f"block must be a positive integer or None, but is {block!r}.")
     if block is None:
         if len(rows) * len(columns) <= LARGEST_WHOLE:
             return jax.nn.logsumexp(_similarities(rows, row_ids, columns, column_ids), axis=1)
         block = BLOCK
     rows = varying_like(rows, columns)  # inside shard_map, loops ask for it
-    return _in_tiles(block, rows, *varying_like((columns, row_ids, column_ids), rows))
+    return _in_tiles(int(block), rows, *varying_like((columns, row_ids, column_ids), rows))
 
 
 def _similarities(rows: Array, row_ids: Array, columns: Array, column_ids: Array) -> Array:

@@ -43,6 +43,11 @@ def test_another_error_is_no_refusal():
     assert memory_of_refusal("INTERNAL: something else", 0.0) is None
 
 
+def test_what_the_peak_holds_besides_is_named():
+    assert Memory(4.0, 6.0, 13.0, None).program == 3.0
+    assert Memory(4.0, 6.0, 9.0, None).program == 0.0
+
+
 @pytest.mark.parametrize("limit, fits", [(10.0, True), (9.0, False), (None, True)])
 def test_what_fits(limit, fits):
     assert Memory(4.0, 6.0, 10.0, limit).fits is fits

@@ -110,12 +110,13 @@ def test_undecodable_files_are_replaced_counted_and_named_once(damaged_folder, c
     assert "9.png" in warnings[2] and "3 skipped" in warnings[2]
 
 
-def test_a_file_that_vanishes_is_skipped(write_images):
+def test_a_link_that_leads_nowhere_is_skipped(write_images):
+    """It was never there, other than a file that vanishes while a run reads it."""
     root = write_images("train/1.png", "train/2.png")
+    (root / "train/0.png").symlink_to(root / "nowhere.png")
     source = open_source(f"folder:{root}", "train")
-    (root / "train/1.png").unlink()
     assert int(source[0]["image"][0, 0, 0]) == 1
-    assert list(source.skipped)[0].endswith("1.png")
+    assert list(source.skipped)[0].endswith("0.png")
 
 
 def test_nothing_decodable_is_an_error(write_images):

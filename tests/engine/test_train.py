@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import jax
 import pytest
 
 import ssljax.train as launcher
+from ssljax.config import remember
 from ssljax.engine import trainer
 from ssljax.engine.logs import read_metrics
 
@@ -237,3 +239,32 @@ def test_what_was_compiled_is_read_back(tmp_path):
         subprocess.run([*command, f"--workdir={tmp_path / name}"], env=environment, check=True, capture_output=True)
         kept.append({path.name for path in (tmp_path / "ssljax").glob("*-cache")})
     assert kept[0] and kept[0] == kept[1]
+
+
+@only_simclr
+def test_what_may_change_when_a_run_goes_on(simclr, tmp_path):
+    """What says how it is computed; and everything as long as nothing was saved."""
+    remember(simclr, tmp_path)
+    simclr.optimizer.learning_rate = 0.1
+    remember(simclr, tmp_path)
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
+    simclr.mesh.fsdp, simclr.encoder.remat = 2, True
+    remember(simclr, tmp_path)
+    simclr.train.microbatch = 8  # BatchNorm's statistics would be of other examples
+    with pytest.raises(ValueError, match="train.microbatch is 0 there and 8 here"):
+        remember(simclr, tmp_path)
+    simclr.train.microbatch, simclr.encoder.norm = 0, "group"
+    shutil.rmtree(tmp_path / "checkpoints")
+    remember(simclr, tmp_path)
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
+    simclr.train.microbatch = 8
+    remember(simclr, tmp_path)
+
+
+@pytest.mark.parametrize("contents, wrong", [("import nosuch", "ModuleNotFoundError"), ("def f(:", "SyntaxError")])
+def test_a_config_file_that_cannot_be_run(contents, wrong, tmp_path):
+    (tmp_path / "mine.py").write_text(contents)
+    command = [sys.executable, "-m", "ssljax.train", "--config=mine.py", f"--workdir={tmp_path / 'run'}"]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert f"mine.py cannot be run ({wrong}: " in done.stderr
