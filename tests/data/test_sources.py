@@ -115,7 +115,7 @@ def test_a_link_that_leads_nowhere_is_skipped(write_images):
     root = write_images("train/1.png", "train/2.png")
     (root / "train/0.png").symlink_to(root / "nowhere.png")
     source = open_source(f"folder:{root}", "train")
-    assert int(source[0]["image"][0, 0, 0]) == 1
+    assert int(source[0]["image"][0, 0, 0]) == 0
     assert list(source.skipped)[0].endswith("0.png")
 
 
