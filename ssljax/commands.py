@@ -23,6 +23,7 @@ from ssljax.engine.watch import leave_at_once, say_error, watch_others
 AGAIN = 75
 """Exit code of what only has to be started again, by a launcher or by hand: EX_TEMPFAIL."""
 CACHE_BYTES = 4 << 30
+OUT_OF_MEMORY = "RESOURCE_EXHAUSTED"
 
 
 def launch(main: Callable[[], int | None], *, alone: bool = False) -> None:
@@ -76,27 +77,38 @@ def one_sentence() -> Iterator[None]:
     try:
         yield
     except (ValueError, CheckpointError, TrainingStopped, ProcessLost, OSError, jax.errors.JaxRuntimeError) as error:
-        lost = lost_process(error) if isinstance(error, jax.errors.JaxRuntimeError) else None
-        full = "RESOURCE_EXHAUSTED" in str(error)
-        if os.environ.get("SSLJAX_TRACEBACK") or isinstance(error, jax.errors.JaxRuntimeError) and not (lost or full):
+        text = _meaning(error)
+        if text is None or os.environ.get("SSLJAX_TRACEBACK"):
             raise
-        text = str(lost or error)
-        if isinstance(error, jax.errors.JaxRuntimeError) and full:
-            lost = None
-            text = (
-                "the memory of the device does not hold this run; `python -m ssljax.preflight` with the same --config "
-                "says what it needs and what to change (the mesh, the batch, --config.train.microbatch)."
-            )
-        elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            text = (
-                f"the disk is full ({error.filename or 'while writing'}); make room, then run the same command "
-                "again: it goes on from the last complete checkpoint."
-            )
-        code = AGAIN if lost or isinstance(error, (ProcessLost, NotInTime)) else 1
+        code = AGAIN if _is_lost(error) or isinstance(error, (ProcessLost, NotInTime)) else 1
         if jax.distributed.is_initialized() or isinstance(error, CheckpointError):
             leave_at_once(text, code)  # the others wait for this process, or it for what was to be saved
         say_error(text)
         sys.exit(code)
+
+
+def _meaning(error: Exception) -> str | None:
+    """The sentence for a user; None for an error of JAX's that no user can have caused."""
+    if _is_lost(error):
+        return str(lost_process(error))
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        full = (
+            "the memory of the device does not hold this run; `python -m ssljax.preflight` with the same --config "
+            "says what it needs and what to change (the mesh, the batch, --config.train.microbatch)."
+        )
+        return full if OUT_OF_MEMORY in str(error) else None
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return (
+            f"the disk is full ({error.filename or 'while writing'}); make room, then run the same command "
+            "again: it goes on from the last complete checkpoint."
+        )
+    return str(error)
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether JAX's runtime fails because another process is gone."""
+    ours = isinstance(error, jax.errors.JaxRuntimeError) and OUT_OF_MEMORY not in str(error)
+    return ours and lost_process(error) is not None
 
 
 def _parse(arguments: list[str]) -> list[str]:

@@ -112,11 +112,17 @@ def recall(workdir: Path) -> ConfigDict:
     if not path.exists():
         raise ValueError(f"{workdir} holds no run (no config.json); give the --workdir that a run was started with.")
     try:
-        return ConfigDict(json.loads(path.read_text()))
+        config = ConfigDict(json.loads(path.read_text()))
     except json.JSONDecodeError as error:
         raise ValueError(
             f"{path} is damaged ({error}); bring it back from a copy, or start again in another --workdir."
         ) from None
+    if missing := set(_flat(base_config(config.method.name).to_dict())) - set(_flat(config.to_dict())):
+        raise ValueError(
+            f"{path} was written by another version of ssljax, which had no {min(missing)}; use that version, or start "
+            "again in another --workdir."
+        )
+    return config
 
 
 def _defaults(function: Callable, without: tuple[str, ...] = ()) -> dict[str, Any]:
