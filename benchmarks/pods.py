@@ -26,7 +26,7 @@ from ssljax.engine.mesh import make_mesh
 from ssljax.preflight import example_of, measure
 
 ROOT = Path(__file__).parents[1]
-SLICES = "v5e:2x4", "v5e:16x16", "v5p:8x8x8"
+SLICES = "v5e:2x4", "v5e:8x8", "v5e:16x16", "v5p:8x8x8"
 GIANT = {"name": "vit_h", "width": 1408, "depth": 40, "heads": 16, "mlp_ratio": 48 / 11, "patch": 14}
 WORK: list[tuple[str, str, dict, int]] = [
     *(("SimCLR ResNet-50", "simclr", {}, batch) for batch in (4096, 8192, 32768)),

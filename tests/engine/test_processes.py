@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,39 +14,29 @@ import pytest
 
 from ssljax.engine.logs import read_metrics
 from ssljax.engine.processes import ProcessLost, join
-from ssljax.methods import METHODS
 
 ROOT = Path(__file__).parents[2]
 STEPS = 10
-FIELDS = {
-    "all": f"batch_size=16 steps={STEPS} log.every=2 checkpoint.every=4 evaluate.every=4 evaluate.train_examples=64 "
+FIELDS = (
+    f"batch_size=16 steps={STEPS} log.every=2 checkpoint.every=4 evaluate.every=4 evaluate.train_examples=64 "
     "evaluate.test_examples=32 evaluate.k=5 views.size=16 optimizer.name=sgd optimizer.learning_rate=0.01 "
-    "optimizer.momentum=0.0 optimizer.warmup_epochs=0.0",
-    "simclr": "encoder.channels=4 method.projector=(16,16) method.temperature=0.5",
-    "moco_v2": "encoder.channels=4 method.projector=(16,8) method.queue=64",
-    "mae": "encoder.width=16 encoder.depth=2 encoder.heads=2 method.decoder_width=16 method.decoder_heads=2",
-}
+    "optimizer.momentum=0.0 optimizer.warmup_epochs=0.0 encoder.channels=4 method.projector=(16,8) method.queue=64"
+).split()
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    """What was compiled for one test is not compiled for the next."""
-    compiled = str(tmp_path_factory.mktemp("compiled"))
-    return os.environ | {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "JAX_COMPILATION_CACHE_DIR": compiled}
+def start(compilations):
+    """`start(processes, devices, workdir, *fields)`: a run of MoCo v2 (whose queue is state that batches fill) in so
+    many processes with so many devices each."""
 
-
-@pytest.fixture(scope="module")
-def start(environment):
-    """`start(processes, devices, method, workdir, *fields)`: a run in so many processes with so many devices each."""
-
-    def begin(processes, devices, method, workdir, *fields, module="ssljax.train"):
+    def begin(processes, devices, workdir, *fields, module="ssljax.train"):
         command = [ROOT / "launch" / "processes", "-n", str(processes), "-d", str(devices), "--module", module, "--"]
         if module == "ssljax.train":
-            (config,) = ROOT.glob(f"configs/*/{method}.py")
-            chosen = [*FIELDS["all"].split(), *FIELDS[method].split(), *fields]
-            command += [f"--config={config}:demo", *(f"--config.{field}" for field in chosen)]
+            command += [f"--config={ROOT}/configs/images/moco_v2.py:demo"]
+            command += [f"--config.{field}" for field in [*FIELDS, *fields]]
         command += [f"--workdir={workdir}"]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        pipe, environment = subprocess.PIPE, os.environ | compilations
+        return subprocess.Popen(command, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True)
 
     return begin
 
@@ -81,48 +70,61 @@ def curves(workdir):
     return [{k: v for k, v in row.items() if not any(t in k for t in timed)} for row in read_metrics(workdir)]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_two_processes_are_one(method, run, tmp_path, final_state):
-    """State, metrics, online k-NN and evaluation of two processes with two devices each are those of one with four."""
-    mesh = ("mesh.data=2", "mesh.fsdp=2")
-    run(1, 4, method, tmp_path / "one", *mesh)
-    printed = run(2, 2, method, tmp_path / "two", *mesh)
-    assert_equal_to_rounding(final_state(tmp_path / "one"), final_state(tmp_path / "two"))
-    one, two = curves(tmp_path / "one"), curves(tmp_path / "two")
-    assert len(one) == STEPS // 2 and [sorted(row) for row in one] == [sorted(row) for row in two]
-    for a, b in zip(one, two, strict=True):
+MESH = "mesh.data=2", "mesh.fsdp=2"
+
+
+@pytest.fixture(scope="module")
+def few_images(tmp_path_factory):
+    """So many that neither batches nor devices divide them."""
+    rng, path = np.random.RandomState(0), tmp_path_factory.mktemp("data") / "few.npz"
+    images, labels = rng.randint(0, 255, (120, 20, 20, 3), np.uint8), rng.randint(0, 3, 120)
+    np.savez(path, x_train=images[:75], y_train=labels[:75], x_test=images[75:], y_test=labels[75:])
+    return f"data.source=npz:{path}"
+
+
+@pytest.fixture(scope="module")
+def one(run, few_images, tmp_path_factory):
+    """A run in one process with four devices; and a copy of it that was evaluated afterwards."""
+    workdir = tmp_path_factory.mktemp("one") / "run"
+    run(1, 4, workdir, few_images, *MESH)
+    evaluated = shutil.copytree(workdir, workdir.with_name("evaluated"))
+    run(1, 4, evaluated, module="ssljax.evaluate")
+    return workdir, evaluated
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_several_processes_are_one(processes, one, run, few_images, tmp_path, final_state):
+    """State, metrics, online k-NN and evaluation of several processes, which share four devices, are those of one."""
+    workdir, evaluated = one
+    several = tmp_path / "several"
+    printed = run(processes, 4 // processes, several, few_images, *MESH)
+    assert_equal_to_rounding(final_state(workdir), final_state(several))
+    ours, theirs = curves(workdir), curves(several)
+    assert len(ours) == STEPS // 2 and [sorted(row) for row in ours] == [sorted(row) for row in theirs]
+    assert sum("knn" in row for row in ours) == STEPS // 4 + 1
+    for a, b in zip(ours, theirs, strict=True):
         assert a.get("knn") == b.get("knn")
         np.testing.assert_allclose(list(a.values()), [b[name] for name in a], rtol=1e-4, atol=1e-5)
-    # Process 0 alone writes logs; both wrote the checkpoint.
+    # Process 0 alone writes logs; all wrote the checkpoints.
     assert printed.count("complete: ") == 1 and f"step {STEPS}/{STEPS}" in printed
-    assert not [line for line in printed.splitlines() if line.startswith("[1]") and "step" in line]
-    assert len(list((tmp_path / "two" / "tensorboard").glob("events*"))) == 1
-    assert len(list((tmp_path / "two" / "checkpoints").glob("*/default/ocdbt.process_*"))) == 2 * len(
-        list((tmp_path / "two" / "checkpoints").iterdir())
-    )
+    assert not [line for line in printed.splitlines() if line.startswith("[") and "step" in line]
+    assert len(list((several / "tensorboard").glob("events*"))) == 1
+    for checkpoint in (several / "checkpoints").iterdir():
+        assert len(list(checkpoint.glob("default/ocdbt.process_*"))) == processes
 
-
-def test_evaluation_in_two_processes(run, tmp_path):
-    rng = np.random.RandomState(0)
-    images = rng.randint(0, 255, (120, 16, 16, 3), np.uint8)
-    labels = rng.randint(0, 3, 120)
-    np.savez(tmp_path / "few.npz", x_train=images[:75], y_train=labels[:75], x_test=images[75:], y_test=labels[75:])
-    run(1, 2, "mae", tmp_path / "one", f"data.source=npz:{tmp_path / 'few.npz'}", "evaluate.every=0")
-    shutil.copytree(tmp_path / "one", tmp_path / "two")
-    results = []
-    for processes, name in ((1, "one"), (2, "two")):
-        printed = run(processes, 2 // processes, "mae", tmp_path / name, module="ssljax.evaluate")
-        assert printed.count("report: ") == 1
-        results.append(json.loads((tmp_path / name / "results.json").read_text()))
+    again = shutil.copytree(workdir, tmp_path / "again")
+    printed = run(processes, 4 // processes, again, module="ssljax.evaluate")
+    assert printed.count("report: ") == 1
+    results = [json.loads((folder / "results.json").read_text()) for folder in (evaluated, again)]
     assert results[0] == results[1]
 
 
 def test_elastic(start, run, tmp_path, final_state, assert_equal_to_the_bit):
     """Stopped with four processes, resumed with two on the same mesh, and with one on another: the same run."""
-    long = ("steps=60", "checkpoint.every=0", "evaluate.every=0")
-    run(2, 2, "moco_v2", tmp_path / "whole", *long)
+    long = ("steps=24", "checkpoint.every=0", "evaluate.every=0")
+    run(2, 2, tmp_path / "whole", *long)
 
-    process = start(4, 1, "moco_v2", tmp_path / "stopped", *long)
+    process = start(4, 1, tmp_path / "stopped", *long)
     deadline = time.time() + 200
     while not (tmp_path / "stopped" / "config.json").exists():  # compiling still, so that no machine is too fast
         assert time.time() < deadline and process.poll() is None
@@ -131,16 +133,16 @@ def test_elastic(start, run, tmp_path, final_state, assert_equal_to_the_bit):
     printed, _ = process.communicate(timeout=100)
     assert process.returncode == 75, printed
     (stopped_at,) = (int(path.name) for path in (tmp_path / "stopped" / "checkpoints").iterdir())
-    assert 0 < stopped_at < 60
+    assert 0 < stopped_at < 24
 
     shutil.copytree(tmp_path / "stopped", tmp_path / "other mesh")
-    assert f"going on from step {stopped_at}" in run(2, 2, "moco_v2", tmp_path / "stopped", *long)
+    assert f"going on from step {stopped_at}" in run(2, 2, tmp_path / "stopped", *long)
     assert_equal_to_the_bit(final_state(tmp_path / "whole"), final_state(tmp_path / "stopped"))
     assert curves(tmp_path / "whole") == [row for row in curves(tmp_path / "stopped") if row["step"] != stopped_at] or (
         stopped_at % 2 == 0 and curves(tmp_path / "whole") == curves(tmp_path / "stopped")
     )
 
-    run(1, 4, "moco_v2", tmp_path / "other mesh", *long, "mesh.data=2", "mesh.fsdp=2")
+    run(1, 4, tmp_path / "other mesh", *long, *MESH)
     assert_equal_to_rounding(final_state(tmp_path / "whole"), final_state(tmp_path / "other mesh"))
 
 
