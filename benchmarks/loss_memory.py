@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from sections import machine, write_section
+from sections import machine, publish
 
 from ssljax.losses import blockwise, nt_xent
 
@@ -116,9 +116,7 @@ def main() -> None:
         "",
         machine(),
     ]
-    print("\n".join(lines))
-    if "--write" in sys.argv:
-        write_section("scaling.md", "Contrastive losses", lines)
+    publish("scaling.md", "Contrastive losses", lines)
 
 
 if __name__ == "__main__":

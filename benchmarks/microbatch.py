@@ -8,14 +8,13 @@ temporaries; times are medians over alternating runs of both in one process.
 
 import runpy
 import statistics
-import sys
 import time
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sections import machine, write_section
+from sections import machine, publish
 
 from ssljax.build import Run, build_run
 from ssljax.engine.mesh import make_mesh, to_devices
@@ -83,9 +82,7 @@ def main() -> None:
         "",
         machine(),
     ]
-    print("\n".join(lines))
-    if "--write" in sys.argv:
-        write_section("scaling.md", "Microbatches", lines)
+    publish("scaling.md", "Microbatches", lines)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import jax
-from sections import write_section
+from sections import publish
 
 from ssljax.build import build_run
 from ssljax.cost.bill import Cost
@@ -92,7 +92,7 @@ def row(n: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cache", type=Path)
-    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/scaling.md")
     options = parser.parse_args()
     jax.config.update("jax_enable_compilation_cache", False)
     done: dict[str, dict] = {}
@@ -132,8 +132,7 @@ def main() -> None:
         "",
         f"{os.cpu_count()} CPU cores, jax {jax.__version__}, libtpu {version('libtpu')}.",
     ]
-    if options.write:
-        write_section("scaling.md", "Pods before they are rented", lines)
+    publish("scaling.md", "Pods before they are rented", lines)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import jax
@@ -9,8 +10,11 @@ import jax
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def write_section(document: str, title: str, lines: list[str]) -> None:
-    """Put `lines` under the heading `## title` of docs/`document`, in place of what was there, else at its end."""
+def publish(document: str, title: str, lines: list[str]) -> None:
+    """Print `lines`; with --write put them under `## title` of docs/`document`, for what was there or at its end."""
+    print("\n".join(lines))
+    if "--write" not in sys.argv:
+        return
     path = DOCS / document
     before = path.read_text()
     section = f"## {title}\n\n" + "\n".join(lines).strip() + "\n"

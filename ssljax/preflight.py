@@ -189,12 +189,12 @@ def say(config: ConfigDict, cost: Cost, where: Slice) -> str:
 
 
 def choose_mesh(config: ConfigDict, example: PyTree, where: Slice, assumed: list[str]) -> int:
-    """Try pure data parallelism, and `fsdp` of each power of four and of all devices; recommend the fastest that fits.
-
-    Ties go to the one that sends less.
+    """Try `fsdp` of 1, of all devices and of each power between (of two; of four from 16 devices on, for each takes a
+    compilation); recommend the fastest that fits. Ties go to the one that sends less.
     """
     n = len(where.devices)
-    sizes = sorted({1, n} | {4**k for k in range(1, n.bit_length()) if n % 4**k == 0})
+    base = 2 if n < 16 else 4
+    sizes = sorted({1, n} | {base**k for k in range(1, n.bit_length()) if n % base**k == 0})
     print(f"{'data,fsdp':>10} {'peak, GiB':>10} {'sent, GiB':>10} {'roofline, ms':>13} {'compiled, s':>12}")
     costs: list[Cost] = []
     wrong: ValueError | None = None

@@ -201,8 +201,8 @@ def test_the_choice_of_a_mesh(tiny, costs, instead, here, capsys):
     instead(here, change)
     assert preflight.main(tiny, "", "auto") == 0
     out = capsys.readouterr().out
-    assert [line.split()[0] for line in out.splitlines()[1:3]] == ["4,1", "1,4"]
-    assert "does not fit" in out.splitlines()[1]
+    assert [line.split()[0] for line in out.splitlines()[1:4]] == ["4,1", "2,2", "1,4"]
+    assert ["does not fit" in line for line in out.splitlines()[1:4]] == [True, False, False]
     assert "recommended: --config.mesh.data=1 --config.mesh.fsdp=4" in out
 
 
@@ -246,11 +246,21 @@ def test_shapes_without_the_data(tiny, source, canvas, shape, keys):
         assert example["image"].shape == shape and set(example) == keys and source in assumed[0]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
-def test_a_slice_that_is_not_there(tiny):
-    where = open_slice("v5e:2x2")
-    cost = measured(tiny, where, (4, 1))
-    assert cost.memory.fits and cost.roof.seconds > 0 and 0 < cost.roof.mfu < 1
-    assert cost.traffic.sent["all-reduce"] > 0
-    tiny.batch_size = 2**22
-    assert not measured(tiny, where, (4, 1)).memory.fits
+needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
+
+
+@needs_libtpu
+@pytest.mark.parametrize("topology", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2", "tpu7x:2x2x1"])
+def test_a_slice_that_is_not_there(topology, tiny):
+    where = open_slice(topology)
+    cost = measured(tiny, where, (-1, 2))
+    assert cost.mesh.devices.size == 4 * where.chip.devices
+    assert cost.memory.fits and cost.memory.limit <= where.chip.hbm / where.chip.devices
+    assert cost.roof.seconds > 0 and 0 < cost.roof.mfu < 1
+    assert cost.traffic.sent["all-reduce"] > 0 and cost.traffic.sent["all-gather"] > 0
+
+
+@needs_libtpu
+def test_what_a_slice_cannot_hold():
+    done = run("--topology=v5e:2x2", *TINY, f"--config.batch_size={2**22}")
+    assert done.returncode == 1 and done.stdout.splitlines()[-1].startswith("does not fit: each of 4 chips")

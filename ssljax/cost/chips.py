@@ -57,7 +57,10 @@ def parse_topology(name: str) -> tuple[Chip, tuple[int, ...]]:
     kind, _, shape = name.partition(":")
     if kind not in CHIPS:
         known = ", ".join(f"{c.name}:{c.shapes.split(', ')[2]}" for c in CHIPS.values())
-        raise ValueError(f"--topology={name} is unknown: write {known} and the like, or cpu:8.")
+        raise ValueError(
+            f"--topology={name} is unknown: write {known} and the like, cpu:8, or leave it out for the devices of this "
+            "machine (its GPUs, for instance)."
+        )
     chip = CHIPS[kind]
     sides = tuple(int(side) for side in shape.split("x")) if re.fullmatch(r"[1-9]\d*(x[1-9]\d*)+", shape) else ()
     chips = 1

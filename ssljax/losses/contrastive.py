@@ -37,8 +37,9 @@ def nt_xent(
       axis: mesh axis that the batch is split over. Anchors are this shard's, the embeddings they are compared with are
         everybody's; the mean of the returned values over the shards is the loss of the whole batch.
       block: side of the tiles of the similarity matrix, of which one at a time is held, so that memory grows with the
-        batch and not with its square; value and gradients are the same, but for rounding. None: the whole matrix while
-        it is small, tiles beyond (`ssljax.losses.blockwise`).
+        batch and not with its square; value and gradients are the same, but for rounding (but tiles have
+        no forward-mode derivative, `jax.jvp`). None: the whole matrix while it is small, tiles beyond
+        (`ssljax.losses.blockwise`).
 
     Returns: a float32 scalar.
 

@@ -14,13 +14,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Each argument is a statement, run in order; I is the number of the process.
+# Each argument is a statement, run in order; I is the number of the process. What `say` writes is one write, so that the
+# processes, whose output is not buffered, cannot cut each other's lines.
 TRAIN = """
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
 
 *statements, coordinator, count, number = sys.argv[1:]
 I = int(number.removeprefix("--process="))
+say = lambda *words: os.write(1, " ".join(map(str, words)).encode() + b"\n")
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
 signal.signal(signal.SIGINT, lambda *_: sys.exit(75))
 for statement in statements:
@@ -84,7 +86,7 @@ def alive(pid: int) -> bool:
 
 
 def test_each_knows_its_number_and_all_are_given_the_same_arguments(clone: Clone):
-    show = "print(json.dumps([I, number, count, coordinator, statements[1:], os.getcwd(), os.environ['PYTHONPATH']]))"
+    show = "say(json.dumps([I, number, count, coordinator, statements[1:], os.getcwd(), os.environ['PYTHONPATH']]))"
     arguments = ["'a \"b\" $c *'", "'-n 7'", ""]
     code, out, err = clone.run("-n", "3", "--", show, *arguments)
     assert (code, err) == (0, "")
@@ -106,7 +108,7 @@ def test_every_line_of_the_others_is_marked_and_those_of_process_0_are_not(clone
 
 def test_virtual_devices_and_gpus_of_each(clone: Clone):
     names = "XLA_FLAGS", "JAX_NUM_CPU_DEVICES", "JAX_PLATFORMS", "CUDA_VISIBLE_DEVICES"
-    show = f"print(I, *(os.environ.get(name, '-') for name in {names}), sep='|')"
+    show = f"say('|'.join([str(I), *(os.environ.get(name, '-') for name in {names})]))"
     flags = "--xla_force_host_platform_device_count=8 --xla_dump_to=x"
     _, out, _ = clone.run("-n", "2", "-d", "3", "--", show, XLA_FLAGS=flags)
     assert sorted(out.split("\n")) == ["", "0| --xla_dump_to=x|3|cpu|-", "[1] 1| --xla_dump_to=x|3|cpu|-"]
