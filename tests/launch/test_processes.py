@@ -14,15 +14,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Each argument is a statement, run in order; I is the number of the process. What `say` writes is one write, so that the
-# processes, whose output is not buffered, cannot cut each other's lines.
+# Each argument is a statement, run in order; I is the number of the process. `say` is one write, so that the processes,
+# whose output is not buffered, cannot cut each other's lines.
 TRAIN = """
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
 
 *statements, coordinator, count, number = sys.argv[1:]
 I = int(number.removeprefix("--process="))
-say = lambda *words: os.write(1, " ".join(map(str, words)).encode() + b"\n")
+say = lambda *words: os.write(1, " ".join(map(str, words)).encode() + b"\\n")
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
 signal.signal(signal.SIGINT, lambda *_: sys.exit(75))
 for statement in statements:
