@@ -255,7 +255,7 @@ def test_a_slice_that_is_not_there(topology, tiny):
     where = open_slice(topology)
     cost = measured(tiny, where, (-1, 2))
     assert cost.mesh.devices.size == 4 * where.chip.devices
-    assert cost.memory.fits and cost.memory.limit <= where.chip.hbm / where.chip.devices
+    assert cost.memory.fits and 0.95 < cost.memory.limit * where.chip.devices / where.chip.hbm < 1.01
     assert cost.roof.seconds > 0 and 0 < cost.roof.mfu < 1
     assert cost.traffic.sent["all-reduce"] > 0 and cost.traffic.sent["all-gather"] > 0
 
