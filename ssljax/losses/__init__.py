@@ -1,6 +1,34 @@
 """Losses of arrays alone: no mesh, no flags, no state. With `axis=` they see the batch of all shards."""
 
-from ssljax.losses.contrastive import info_nce, nt_xent
+from ssljax.losses.clustering import sinkhorn, swav
+from ssljax.losses.contrastive import info_nce, nce, nce_log_z, nt_xent
+from ssljax.losses.distillation import center_and_sharpen, dino, ema_center, ibot_patches, koleo, patch_weights
 from ssljax.losses.reconstruction import mae_loss, patchify, unpatchify
+from ssljax.losses.redundancy import barlow_twins, vicreg
+from ssljax.losses.regression import data2vec_target, layer_norm, smooth_l1
+from ssljax.losses.similarity import cosine_regression, negative_cosine
 
-__all__ = ["info_nce", "mae_loss", "nt_xent", "patchify", "unpatchify"]
+__all__ = [
+    "barlow_twins",
+    "center_and_sharpen",
+    "cosine_regression",
+    "data2vec_target",
+    "dino",
+    "ema_center",
+    "ibot_patches",
+    "info_nce",
+    "koleo",
+    "layer_norm",
+    "mae_loss",
+    "nce",
+    "nce_log_z",
+    "negative_cosine",
+    "nt_xent",
+    "patch_weights",
+    "patchify",
+    "sinkhorn",
+    "smooth_l1",
+    "swav",
+    "unpatchify",
+    "vicreg",
+]

@@ -36,23 +36,32 @@ def log_sum_exp(rows: Array, columns: Array, row_ids: Array, column_ids: Array, 
 
     Milakov and Gimelshein, "Online normalizer calculation for softmax", 2018.
     """
-    if block is not None and (isinstance(block, bool) or not isinstance(block, int | np.integer) or block < 1):
-        raise ValueError(f"block must be a positive integer or None, but is {block!r}.")
-    if block is None:
-        if len(rows) * len(columns) <= LARGEST_WHOLE:
-            return jax.nn.logsumexp(_similarities(rows, row_ids, columns, column_ids), axis=1)
-        block = BLOCK
+    side = tile_side(block, len(rows) * len(columns))
+    if side is None:
+        return jax.nn.logsumexp(_similarities(rows, row_ids, columns, column_ids), axis=1)
     rows = varying_like(rows, columns)  # inside shard_map, loops ask for it
-    return _in_tiles(int(block), rows, *varying_like((columns, row_ids, column_ids), rows))
+    return _in_tiles(side, rows, *varying_like((columns, row_ids, column_ids), rows))
+
+
+def tile_side(block: int | None, entries: int) -> int | None:
+    """Side of the tiles of a matrix of that many entries: `block` where it is given, else BLOCK; None: keep it whole.
+
+    Raises: ValueError if block is neither None nor a positive integer.
+    """
+    if block is None:
+        return None if entries <= LARGEST_WHOLE else BLOCK
+    if isinstance(block, bool) or not isinstance(block, int | np.integer) or block < 1:
+        raise ValueError(f"block must be a positive integer or None, but is {block!r}.")
+    return int(block)
 
 
 def _similarities(rows: Array, row_ids: Array, columns: Array, column_ids: Array) -> Array:
     """A tile of the matrix, -inf where a row meets a column of its own, or one of the padding."""
     hidden = (row_ids[:, None] == column_ids) | (column_ids < 0)
-    return jnp.where(hidden, -jnp.inf, _product(rows, columns.T))
+    return jnp.where(hidden, -jnp.inf, product(rows, columns.T))
 
 
-def _product(a: Array, b: Array) -> Array:
+def product(a: Array, b: Array) -> Array:
     """a b in full float32: on a TPU the default would multiply in bfloat16, and exp(x / 0.1) would show it."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
@@ -63,7 +72,7 @@ def _in_tiles(block: int, rows: Array, columns: Array, row_ids: Array, column_id
 
 
 def _forward(block, rows, columns, row_ids, column_ids):
-    tiles_of_columns = _tiles(columns, block), _tiles(column_ids, block, -1)
+    tiles_of_columns = as_tiles(columns, block), as_tiles(column_ids, block, -1)
 
     def row_of_tiles(row):
         def add(carry, column):
@@ -76,7 +85,7 @@ def _forward(block, rows, columns, row_ids, column_ids):
         nothing = jnp.full_like(row[0][:, 0], jnp.finfo(jnp.float32).min), jnp.zeros_like(row[0][:, 0])
         return jax.lax.scan(add, nothing, tiles_of_columns)[0]
 
-    sums = jax.lax.map(row_of_tiles, (_tiles(rows, block), _tiles(row_ids, block, -1)))
+    sums = jax.lax.map(row_of_tiles, (as_tiles(rows, block), as_tiles(row_ids, block, -1)))
     highest, total = (_untile(x, len(rows)) for x in sums)
     return highest + jnp.log(total), (rows, columns, row_ids, column_ids, highest, total)
 
@@ -84,7 +93,7 @@ def _forward(block, rows, columns, row_ids, column_ids):
 def _backward(block, residuals, gradient):
     """With p_ij = gradient_i * softmax_ij: d rows = p columns, d columns = pᵀ rows."""
     rows, columns, row_ids, column_ids, highest, total = residuals
-    tiles_of_columns = _tiles(columns, block), _tiles(column_ids, block, -1)
+    tiles_of_columns = as_tiles(columns, block), as_tiles(column_ids, block, -1)
     places = jnp.arange(len(tiles_of_columns[0]))
 
     def row_of_tiles(d_columns, row):
@@ -94,7 +103,7 @@ def _backward(block, residuals, gradient):
             d_row, d_columns = carry
             place, *column = column
             p = weight[:, None] * jnp.exp(_similarities(*row, *column) - highest[:, None])
-            return (d_row + _product(p, column[0]), d_columns.at[place].add(_product(p.T, row[0]))), None
+            return (d_row + product(p, column[0]), d_columns.at[place].add(product(p.T, row[0]))), None
 
         (d_row, d_columns), _ = jax.lax.scan(add, (jnp.zeros_like(row[0]), d_columns), (places, *tiles_of_columns))
         return d_columns, d_row
@@ -102,7 +111,12 @@ def _backward(block, residuals, gradient):
     # exp(x - highest) / total, and not exp(x - out): out rounds what makes a row of the softmax sum to one. Rows of
     # padding have weight 0, and so count for nothing.
     weights = gradient / total
-    tiles_of_rows = _tiles(rows, block), _tiles(row_ids, block, -1), _tiles(highest, block), _tiles(weights, block)
+    tiles_of_rows = (
+        as_tiles(rows, block),
+        as_tiles(row_ids, block, -1),
+        as_tiles(highest, block),
+        as_tiles(weights, block),
+    )
     d_columns, d_rows = jax.lax.scan(row_of_tiles, jnp.zeros_like(tiles_of_columns[0]), tiles_of_rows)
     return _untile(d_rows, len(rows)), _untile(d_columns, len(columns)), None, None
 
@@ -110,7 +124,7 @@ def _backward(block, residuals, gradient):
 _in_tiles.defvjp(_forward, _backward)
 
 
-def _tiles(x: Array, block: int, fill: int = 0) -> Array:
+def as_tiles(x: Array, block: int, fill: int = 0) -> Array:
     """(n, …) -> (tiles, side, …) with side ≤ block, padded with `fill`; tile t has the rows t, t + tiles, t + 2 tiles …
 
     They are dealt out, not cut into runs: where the compiler spreads the batch over devices by itself, each tile is

@@ -49,7 +49,7 @@ def nt_xent(
     Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", 2020, equation 1.
     """
     z1, z2 = jnp.asarray(z1), jnp.asarray(z2)
-    _check_pair("z1", z1, "z2", z2)
+    check_pair("z1", z1, "z2", z2)
     _check_temperature(temperature)
     if convention not in ("mean", "sum"):
         raise ValueError(f"convention '{convention}' is unknown; use 'mean' or 'sum'.")
@@ -101,7 +101,7 @@ def info_nce(
     "Momentum Contrast for Unsupervised Visual Representation Learning", 2020, equation 1.
     """
     query, key = jnp.asarray(query), jnp.asarray(key)
-    _check_pair("query", query, "key", key)
+    check_pair("query", query, "key", key)
     _check_temperature(temperature)
     q, k = normalize(query), normalize(jax.lax.stop_gradient(key))
     n = len(q)
@@ -119,6 +119,58 @@ def info_nce(
     return _cross_entropy(q, k, others, own, ids, temperature, block)
 
 
+def nce(positive: Array, noise: Array, log_z: Array, examples: int) -> Array:
+    """Noise-contrastive estimation with a constant Z (NPID): tell an example's own entry of a memory bank from noise.
+
+        l = -log( P(s⁺) / (P(s⁺) + K/N) ) - Σ_k log( (K/N) / (P(s_k) + K/N) ),   P(s) = exp(s) / Z,   mean over examples
+
+    where the K entries of noise are drawn uniformly, with replacement, from the bank of N. The authors' code adds 1e-7
+    to both denominators; in logarithms, as here, nothing needs it.
+
+    Args:
+      positive: s⁺ (batch,): each embedding's similarity to its own entry, f·v / T.
+      noise: s_k (batch, K): each embedding's similarities to its K entries of noise, over T too.
+      log_z: log Z, a scalar that stays as it is from the first batch on (`nce_log_z`); no gradient flows into it.
+      examples: N, the number of examples in the dataset.
+
+    The bank is no parameter: stop the gradient into its entries where the similarities are made.
+
+    Returns: a float32 scalar, the mean over this shard's examples; the mean over the shards is that of the whole batch.
+
+    Raises: ValueError if the shapes do not fit, or examples is not positive.
+
+    Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018, equations 4 to 7.
+    """
+    positive, noise = _check_similarities(positive, noise, examples)
+    log_z = jnp.asarray(log_z, jnp.float32)
+    if log_z.ndim:
+        raise ValueError(f"log_z {log_z.shape} must be a scalar: one constant serves all examples.")
+    # With s' = log( P(s) / (K/N) ), the two terms are softplus(-s⁺') and softplus(s_k'): nothing overflows.
+    zero = jax.lax.stop_gradient(log_z) + jnp.log(noise.shape[1] / examples)
+    return jnp.mean(jax.nn.softplus(zero - positive) + jax.nn.softplus(noise - zero).sum(axis=1))
+
+
+def nce_log_z(positive: Array, noise: Array, examples: int, *, axis: str | None = None) -> Array:
+    """What NPID takes for log Z, from the similarities of the first batch.
+
+        Z = N mean(exp(s)),   over all s of the global batch, the positives among them
+
+    Args:
+      positive, noise, examples: as in `nce`.
+      axis: mesh axis that the batch is split over.
+
+    Returns: a float32 scalar, the same on all shards and without a gradient: state that is kept with the bank.
+
+    Raises: ValueError if the shapes do not fit, or examples is not positive.
+
+    Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018, equation 8.
+    """
+    positive, noise = _check_similarities(positive, noise, examples)
+    similarities = jax.lax.stop_gradient(jnp.concatenate([positive[:, None], noise], axis=1))
+    sums = collectives.gather_replicated(jax.nn.logsumexp(similarities)[None], axis)
+    return jax.nn.logsumexp(sums) + jnp.log(examples / (similarities.size * len(sums)))
+
+
 def _cross_entropy(anchors, positives, others, own, ids, temperature, block) -> Array:
     """Mean over the anchors a with positives p of -log( exp(a·p / T) / (exp(a·p / T) + Σ exp(a·o / T)) ).
 
@@ -130,9 +182,19 @@ def _cross_entropy(anchors, positives, others, own, ids, temperature, block) -> 
     return jax.nn.softplus(log_sum_exp(anchors, others, own, ids, block=block) - positive).mean()
 
 
-def _check_pair(name_a: str, a: Array, name_b: str, b: Array) -> None:
+def check_pair(name_a: str, a: Array, name_b: str, b: Array) -> None:
     if a.ndim != 2 or a.shape != b.shape:
         raise ValueError(f"{name_a} {a.shape} and {name_b} {b.shape} must both be (batch, dim) and equal.")
+
+
+def _check_similarities(positive, noise, examples: int) -> tuple[Array, Array]:
+    """Both in float32."""
+    positive, noise = jnp.asarray(positive, jnp.float32), jnp.asarray(noise, jnp.float32)
+    if positive.ndim != 1 or noise.ndim != 2 or len(positive) != len(noise) or not noise.size:
+        raise ValueError(f"positive {positive.shape} must be (batch,) and noise {noise.shape} (batch, K), not empty.")
+    if not examples > 0:
+        raise ValueError(f"examples, the size of the dataset, must be positive, but is {examples}.")
+    return positive, noise
 
 
 def _check_negatives(n: int, axis: str | None) -> None:

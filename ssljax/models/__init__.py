@@ -22,6 +22,7 @@ ENCODERS: dict[str, partial] = {
     "vit_b": vit.vit_b,
     "vit_l": vit.vit_l,
     "vit_h": vit.vit_h,
+    "vit_g": vit.vit_g,
 }
 
 
@@ -36,9 +37,9 @@ def make_encoder(name: str, *, chunks: int = 1, **fields) -> Any:
 
 
 def initialise(module: nn.Module, key: Array, *inputs, **options) -> tuple[PyTree, PyTree]:
-    """(params, state) of a module; state is `{}` or holds its statistics."""
+    """(params, state) of a module; state is `{}` or holds its statistics, and params are where nothing is learnt."""
     state = dict(module.init(key, *inputs, **options))
-    return state.pop("params"), state
+    return state.pop("params", {}), state
 
 
 def run(module: nn.Module, params: PyTree, state: PyTree, *inputs, **options) -> tuple[Any, PyTree]:

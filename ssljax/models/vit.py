@@ -1,6 +1,8 @@
 """Vision Transformer: encoder of MAE and of every method that takes one, and the pieces that decoders share."""
 
+import math
 from functools import partial
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,6 +16,22 @@ from ssljax.typing import Array
 XAVIER = nn.initializers.xavier_uniform()
 # Xavier over the packed (dim -> 3 dim) projection, as timm and MAE have it: fan_in + fan_out = 4 dim, not 2 dim.
 XAVIER_QKV = nn.initializers.variance_scaling(0.5, "fan_avg", "uniform")
+TORCH_LINEAR = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # U(±1/√fan_in), PyTorch's default
+
+
+class Initializers(NamedTuple):
+    patch: nn.initializers.Initializer
+    qkv: nn.initializers.Initializer
+    dense: nn.initializers.Initializer
+    prefix: nn.initializers.Initializer
+
+
+NORMAL = nn.initializers.normal(0.02)  # timm's trunc_normal_ cuts at ±2, not at ±2 standard deviations
+INITIALIZERS = {
+    "mae": Initializers(XAVIER, XAVIER_QKV, XAVIER, NORMAL),
+    "moco_v3": Initializers(XAVIER, XAVIER, XAVIER, nn.initializers.normal(1e-6)),
+    "dino": Initializers(TORCH_LINEAR, NORMAL, NORMAL, NORMAL),
+}
 
 
 def sincos_positions(rows: int, columns: int, dim: int) -> np.ndarray:
@@ -27,6 +45,45 @@ def sincos_positions(rows: int, columns: int, dim: int) -> np.ndarray:
     y, x = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
     angles = [np.outer(place.ravel(), frequency) for place in (x, y)]
     return np.concatenate([f(a) for a in angles for f in (np.sin, np.cos)], axis=1).astype(np.float32)
+
+
+def bicubic(size: int, target: int, offset: float = 0.0, antialias: bool = False) -> np.ndarray:
+    """Matrix (target, size) that resizes as PyTorch's `interpolate` does in mode "bicubic", corners not aligned.
+
+    Output i lies at (i + 1/2) · size / (target + offset) - 1/2 of the input; an offset is what `scale_factor` =
+    (target + offset) / size does. The kernel is cubic convolution with a = -0.75, and the input goes on beyond its
+    border as its last value. antialias: a = -0.5, the kernel is wider by as much as the output is coarser, and has no
+    weight beyond the border.
+    """
+    step = size / (target + offset)
+    place = (np.arange(target) + 0.5) * step - 0.5
+    source = np.arange(size) if antialias else np.arange(-2, size + 2)
+    a, width = (-0.5, max(step, 1.0)) if antialias else (-0.75, 1.0)
+    d = np.abs(place[:, None] - source) / width
+    near, far = ((a + 2) * d - (a + 3)) * d**2 + 1, ((d - 5) * d + 8) * d * a - 4 * a
+    weights = np.where(d <= 1, near, np.where(d < 2, far, 0.0))
+    return weights / weights.sum(axis=1, keepdims=True) @ np.eye(size)[np.clip(source, 0, size - 1)]
+
+
+def resize_positions(positions: Array, grid: tuple[int, int], offset: float = 0.0, antialias: bool = False) -> Array:
+    """Positions (count, width) of one grid at another one: (rows * columns, width); see `bicubic`.
+
+    A square number of positions is a square grid; those that are as many as the grid has places are left as they are.
+    Raises ValueError for any others, of which nobody knows how they lie.
+    """
+    side = math.isqrt(len(positions))
+    square = side**2 == len(positions)
+    if grid == (side, side) or (not square and len(positions) == grid[0] * grid[1]):
+        return positions
+    if not square:
+        raise ValueError(
+            f"{len(positions)} learned positions are not a square grid and cannot be resized to {grid[0]}x{grid[1]}: "
+            "initialise the encoder with square images."
+        )
+    rows, columns = (bicubic(side, n, offset, antialias).astype(np.float32) for n in grid)
+    places = positions.reshape(side, side, -1)
+    resized = jnp.einsum("ir,jc,rcw->ijw", rows, columns, places, precision=jax.lax.Precision.HIGHEST)
+    return resized.reshape(grid[0] * grid[1], -1)
 
 
 @jax.custom_jvp
@@ -50,36 +107,47 @@ def _normal_cdf(x: Array) -> Array:
 
 
 class Block(nn.Module):
-    """Pre-norm Transformer block: x + attention(norm(x)), then x + mlp(norm(x)).
+    """Pre-norm Transformer block: x + attention(norm(x)), then x + ffn(norm(x)).
 
+    ffn: "mlp", W₂ gelu(W₁ x) with mlp_ratio · dim hidden units, or "swiglu", W₂ (silu(V x) · W₁ x) with two thirds of
+    them, rounded up to a multiple of 8 (Shazeer, "GLU Variants Improve Transformer", 2020; DINOv2).
     `layer_scale`: initial value of a learnt factor on both branches (None: no factor). `drop_path` in train mode drops
     both branches of an example with that probability; it needs one key an example.
     """
 
     heads: int
     mlp_ratio: float = 4.0
+    ffn: str = "mlp"
     layer_scale: float | None = None
     epsilon: float = 1e-6
+    initializer: str = "mae"
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x, drop_path: Array | float = 0.0, keys: Array | None = None):
-        """x (batch, tokens, dim), keys (batch,) or None -> the same shape."""
+    def __call__(self, x, drop_path: Array | float = 0.0, keys: Array | None = None, valid: Array | None = None):
+        """x (batch, tokens, dim), keys (batch,) or None -> the same shape; see `Blocks`."""
         dim = x.shape[-1]
+        init = INITIALIZERS[self.initializer]
         norm = partial(nn.LayerNorm, epsilon=self.epsilon, dtype=self.dtype)
-        dense = partial(nn.Dense, dtype=self.dtype, kernel_init=XAVIER)
+        dense = partial(nn.Dense, dtype=self.dtype, kernel_init=init.dense)
         y = nn.MultiHeadDotProductAttention(
             self.heads,
             dtype=self.dtype,
-            kernel_init=XAVIER_QKV,
-            out_kernel_init=XAVIER,
+            kernel_init=init.qkv,
+            out_kernel_init=init.dense,
             deterministic=True,
             force_fp32_for_softmax=True,
             name="attention",
-        )(norm(name="norm1")(x))
+        )(norm(name="norm1")(x), mask=None if valid is None else valid[:, None, None, :])
         x = x + self._branch("scale1", y, drop_path, keys, 0)
-        y = dense(int(dim * self.mlp_ratio), name="mlp1")(norm(name="norm2")(x))
-        y = dense(dim, name="mlp2")(gelu(y))
+        y = norm(name="norm2")(x)
+        hidden = int(dim * self.mlp_ratio)
+        if self.ffn == "swiglu":
+            hidden = math.ceil(int(hidden * 2 / 3) / 8) * 8
+            y = nn.silu(dense(hidden, name="gate")(y)) * dense(hidden, name="mlp1")(y)
+        else:
+            y = gelu(dense(hidden, name="mlp1")(y))
+        y = dense(dim, name="mlp2")(y)
         return x + self._branch("scale2", y, drop_path, keys, 1)
 
     def _branch(self, name: str, y, drop_path, keys, salt: int):
@@ -95,7 +163,7 @@ class Block(nn.Module):
 
 
 class Blocks(nn.Module):
-    """`depth` blocks with drop-path growing linearly from 0 to `drop_path`.
+    """`depth` blocks with drop-path growing linearly from 0 to `drop_path`, or as large in all (`drop_path_uniform`).
 
     `scan` compiles one block instead of `depth` (parameters get a leading layer axis); `remat` keeps only the blocks'
     inputs for the backward pass.
@@ -104,29 +172,55 @@ class Blocks(nn.Module):
     depth: int
     heads: int
     mlp_ratio: float = 4.0
+    ffn: str = "mlp"
     layer_scale: float | None = None
     drop_path: float = 0.0
+    drop_path_uniform: bool = False
     epsilon: float = 1e-6
+    initializer: str = "mae"
     scan: bool = False
     remat: bool = False
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x, keys: Array | None = None):
-        block = nn.remat(Block) if self.remat else Block
-        make = partial(block, self.heads, self.mlp_ratio, self.layer_scale, self.epsilon, self.dtype)
-        rates = np.linspace(0.0, self.drop_path, self.depth, dtype=np.float32)
-        if not self.scan:
-            for i, rate in enumerate(rates):
-                x = make(name=f"block{i}")(x, float(rate), _fold(keys, i))
-            return x
+    def __call__(self, x, keys: Array | None = None, last: int | None = None, valid: Array | None = None):
+        """x (batch, tokens, dim) -> the same shape; with `last`, a tuple of the outputs of so many last blocks.
 
-        def layer(module, x, index_and_rate):
+        valid (batch, tokens), bool: tokens that others attend to; what stands in the rest is padding (None: all count).
+        """
+        block = nn.remat(Block) if self.remat else Block
+        make = partial(
+            block,
+            self.heads,
+            self.mlp_ratio,
+            self.ffn,
+            self.layer_scale,
+            self.epsilon,
+            self.initializer,
+            self.dtype,
+        )
+        first_rate = self.drop_path if self.drop_path_uniform else 0.0
+        rates = np.linspace(first_rate, self.drop_path, self.depth, dtype=np.float32)
+        if not self.scan:
+            outputs = []
+            for i, rate in enumerate(rates):
+                x = make(name=f"block{i}")(x, float(rate), _fold(keys, i), valid)
+                outputs.append(x)
+            return x if last is None else tuple(outputs[-last:])
+
+        def layer(module, carry, index_and_rate):
+            x, kept = carry
             index, rate = index_and_rate
-            return module(x, rate, _fold(keys, index)), None
+            x = module(x, rate, _fold(keys, index), valid)
+            if last is not None:  # blocks before the last ones write where the first of these will
+                kept = jax.lax.dynamic_update_index_in_dim(kept, x, jnp.maximum(index - self.depth + last, 0), 0)
+            return (x, kept), None
 
         scanned = nn.scan(layer, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.depth)
-        return scanned(make(name="blocks"), x, (jnp.arange(self.depth), jnp.asarray(rates)))[0]
+        kept = None if last is None else jnp.broadcast_to(x, (last, *x.shape))
+        layers = jnp.arange(self.depth), jnp.asarray(rates)
+        x, kept = scanned(make(name="blocks"), (x, kept), layers)[0]
+        return x if last is None else tuple(kept)
 
 
 def _fold(keys: Array | None, layer) -> Array | None:
@@ -136,11 +230,23 @@ def _fold(keys: Array | None, layer) -> Array | None:
 class ViT(nn.Module):
     """Images (batch, height, width, channels) -> features (batch, width), float32.
 
-    positions: "learned" (one a patch, for one image size) or "sincos" (fixed; any size). pool: "cls" (the class
-    token's output) or "mean" (of the patches'; with `cls_token=False` there is no class token). Registers are learnt
-    tokens after the class token. Tokens are ordered [class, registers, patches]. chunks: see `ssljax.models.run`.
+    positions: "sincos" (fixed; any size), or "learned": one a patch of the images that it is initialised with. Learned
+      ones are resized to other images (local crops, evaluation) from a square grid, which a square number of them
+      always is, with PyTorch's bicubic kernel. DINO and DINOv2 without registers have position_offset=0.1, DINOv2 with
+      registers position_antialias=True; see `bicubic`.
+    pool: "cls" (the class token's output) or "mean" (of the patches'; with `cls_token=False` there is no class token).
+    registers: learnt tokens after the class token. Tokens are ordered [class, registers, patches]. What others learn
+      as a class token and its position is one parameter here, their sum, as both are the same in every image.
+    mask_token: whether there is one, to stand for the patches that are `masked`.
+    ffn, layer_scale, drop_path: see `Block` and `Blocks`.
+    freeze_patch_embed: no gradient reaches the patch projection, which stays as it was drawn (MoCo v3); the optimiser
+      must leave it alone too.
+    initializer: "mae" (Xavier-uniform, over the packed queries, keys and values), "moco_v3" (Xavier-uniform, over each
+      of them; the prefix is nearly zero) or "dino" (normal with standard deviation 0.02; patches as PyTorch's default).
+    chunks: see `ssljax.models.run`.
 
-    Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021; registers: Darcet et al., 2024.
+    Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021; registers: Darcet et al., "Vision Transformers Need
+    Registers", 2024.
     """
 
     patch: int
@@ -148,13 +254,20 @@ class ViT(nn.Module):
     depth: int
     heads: int
     mlp_ratio: float = 4.0
+    ffn: str = "mlp"
     positions: str = "sincos"
+    position_offset: float = 0.0
+    position_antialias: bool = False
     pool: str = "cls"
     cls_token: bool = True
     registers: int = 0
+    mask_token: bool = False
     layer_scale: float | None = None
     drop_path: float = 0.0
+    drop_path_uniform: bool = False
     epsilon: float = 1e-6
+    freeze_patch_embed: bool = False
+    initializer: str = "mae"
     scan: bool = False
     remat: bool = False
     chunks: int = 1
@@ -164,6 +277,10 @@ class ViT(nn.Module):
         super().__post_init__()
         if self.positions not in ("learned", "sincos"):
             raise ValueError(f"positions '{self.positions}' are unknown; use 'learned' or 'sincos'.")
+        if self.ffn not in ("mlp", "swiglu"):
+            raise ValueError(f"ffn '{self.ffn}' is unknown; use 'mlp' or 'swiglu'.")
+        if self.initializer not in INITIALIZERS:
+            raise ValueError(f"initializer '{self.initializer}' is unknown; use one of {', '.join(INITIALIZERS)}.")
         if self.pool not in ("cls", "mean") or (self.pool == "cls" and not self.cls_token):
             raise ValueError(
                 f"pool '{self.pool}' with cls_token={self.cls_token} is not possible; use 'cls' with a class token, "
@@ -187,11 +304,30 @@ class ViT(nn.Module):
         return tokens[:, 0] if self.pool == "cls" else tokens[:, self.num_prefix :].mean(axis=1)
 
     @nn.compact
-    def tokens(self, images, *, keep: Array | None = None, train: bool = False, keys: Array | None = None):
+    def tokens(
+        self,
+        images,
+        *,
+        keep: Array | None = None,
+        valid: Array | None = None,
+        masked: Array | None = None,
+        train: bool = False,
+        keys: Array | None = None,
+        last: int | None = None,
+        norm: bool = True,
+    ):
         """All tokens after the last norm: (batch, num_prefix + patches, width).
 
-        `keep` (batch, kept) holds the indexes of the patches that the encoder may see: the others cost nothing.
-        Positions are added before patches are dropped. Raises ValueError if the patch does not divide the image.
+        keep (batch, kept): indexes of the patches that the encoder may see: the others cost nothing. Positions are
+          added before patches are dropped.
+        valid (batch, kept), bool: which of `keep` count; no token attends to the others, which are padding.
+        masked (batch, patches), bool: which patches' embeddings are replaced by the mask token, before positions are
+          added (iBOT, DINOv2, data2vec).
+        last: a tuple of the outputs of so many last blocks instead, the last one's at the end; norm=False leaves them
+          as they are (data2vec's targets), else each goes through the last norm (DINO's probe of several blocks).
+
+        Raises ValueError if the patch does not divide the image, `masked` has another shape or there is no mask token,
+        there are not so many blocks, or keys for drop-path are missing.
         """
         batch, height, width, _ = images.shape
         if height % self.patch or width % self.patch:
@@ -200,32 +336,60 @@ class ViT(nn.Module):
             )
         if train and self.drop_path and keys is None:
             raise ValueError(f"drop_path={self.drop_path} in train mode needs `keys`, one random key for each example.")
+        if last is not None and not 0 < last <= self.depth:
+            raise ValueError(f"the last {last} blocks were asked for, but there are {self.depth}.")
         grid = height // self.patch, width // self.patch
+        patches = grid[0] * grid[1]
+        init = INITIALIZERS[self.initializer]
         x = rearrange(images, "b (h p) (w q) c -> b (h w) (p q c)", p=self.patch, q=self.patch)
-        x = nn.Dense(self.width, kernel_init=XAVIER, dtype=self.dtype, name="patch_embed")(x)
+        dense = nn.Dense
+        if self.freeze_patch_embed:
+            dense = nn.map_variables(dense, "params", jax.lax.stop_gradient, init=self.is_initializing())
+        x = dense(self.width, kernel_init=init.patch, dtype=self.dtype, name="patch_embed")(x)
+        if self.mask_token:
+            mask_token = self.param("mask_token", nn.initializers.zeros, (self.width,))
+        if masked is not None:
+            if not self.mask_token or masked.shape != (batch, patches):
+                raise ValueError(
+                    f"masked of shape {masked.shape} with mask_token={self.mask_token} is not possible; it must be "
+                    f"{(batch, patches)}, and the encoder must have mask_token=True."
+                )
+            x = jnp.where(masked[:, :, None], mask_token.astype(x.dtype), x)
         if self.positions == "sincos":
             positions = jnp.asarray(sincos_positions(*grid, self.width))
         else:
-            positions = self.param("positions", nn.initializers.normal(0.02), (grid[0] * grid[1], self.width))
+            # Positions that are stored keep their number, whatever the size of these images.
+            stored = self.get_variable("params", "positions") if self.has_variable("params", "positions") else None
+            shape = (patches if stored is None else stored.shape[0], self.width)
+            positions = self.param("positions", nn.initializers.normal(0.02), shape)
+            positions = resize_positions(positions, grid, self.position_offset, self.position_antialias)
         x = x + positions.astype(x.dtype)
         if keep is not None:
             x = jnp.take_along_axis(x, keep[:, :, None], axis=1)
         if self.num_prefix:
-            prefix = self.param("prefix", nn.initializers.normal(0.02), (self.num_prefix, self.width))
+            prefix = self.param("prefix", init.prefix, (self.num_prefix, self.width))
             x = jnp.concatenate([jnp.broadcast_to(prefix.astype(x.dtype), (batch, *prefix.shape)), x], axis=1)
+            if valid is not None:
+                valid = jnp.concatenate([jnp.ones((batch, self.num_prefix), bool), valid], axis=1)
         x = Blocks(
             self.depth,
             self.heads,
             self.mlp_ratio,
+            self.ffn,
             self.layer_scale,
             self.drop_path,
+            self.drop_path_uniform,
             self.epsilon,
+            self.initializer,
             self.scan,
             self.remat,
             self.dtype,
             name="encoder",
-        )(x, keys if train and self.drop_path else None)
-        return nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="norm")(x)
+        )(x, keys if train and self.drop_path else None, last, valid)
+        if not norm:
+            return x
+        final = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="norm")
+        return final(x) if last is None else tuple(final(y) for y in x)
 
 
 vit_ti = partial(ViT, patch=16, width=192, depth=12, heads=3)
@@ -233,4 +397,5 @@ vit_s = partial(ViT, patch=16, width=384, depth=12, heads=6)
 vit_b = partial(ViT, patch=16, width=768, depth=12, heads=12)
 vit_l = partial(ViT, patch=16, width=1024, depth=24, heads=16)
 vit_h = partial(ViT, patch=14, width=1280, depth=32, heads=16)
+vit_g = partial(ViT, patch=14, width=1536, depth=40, heads=24, ffn="swiglu")
 vit_micro = partial(ViT, patch=4, width=128, depth=4, heads=4)

@@ -234,7 +234,11 @@ class Augment:
 
     A call takes keys (batch,), or one key for all, and images (batch, height, width, 3), uint8 or floats in [0, 1]; or
     a dict with them as `image` and, where they were resized to a common canvas, their original `size`. It returns
-    float32 views (batch, size, size, 3), normalised by mean and std where these are set.
+    float32 views (batch, size, size, 3), normalised by mean and std where these are set. Grey images are images with
+    three equal channels, and stay so.
+
+    grey_first: grey before the jitter, not after. window: side of the blur's window in pixels, odd; 0 is a tenth of
+    `size`, as SimCLR has it.
     """
 
     size: int
@@ -247,8 +251,10 @@ class Augment:
     saturation: float = 0.4
     hue: float = 0.1
     grey: float = 0.0
+    grey_first: bool = False
     blur: float = 0.0
     sigma: tuple[float, float] = (0.1, 2.0)
+    window: int = 0
     solarize: float = 0.0
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
@@ -261,6 +267,8 @@ class Augment:
             raise ValueError(f"views.interpolation '{self.interpolation}' is unknown; use {' or '.join(KERNELS)}.")
         if self.size < 1:
             raise ValueError(f"views.size {self.size} must be a side in pixels.")
+        if self.window < 0:
+            raise ValueError(f"views.window {self.window} must be a side in pixels, or 0 for a tenth of the size.")
         if not 0 <= self.hue <= 0.5:
             raise ValueError(f"views.hue {self.hue} must be a share of the circle in [0, 0.5].")
         for name in ("flip", "jitter", "grey", "blur", "solarize"):
@@ -275,13 +283,15 @@ class Augment:
         boxes = on_canvas(random_crop_boxes(fold(keys, 0), sizes, self.scale), sizes, images)
         x = crop_and_resize(images, boxes, self.size, self.interpolation)
         x = sometimes(fold(keys, 1), self.flip, flip(x), x)
+        if self.grey and self.grey_first:
+            x = sometimes(fold(keys, 4), self.grey, greyscale(x), x)
         if self.jitter:
             strengths = self.brightness, self.contrast, self.saturation, self.hue
             x = sometimes(fold(keys, 2), self.jitter, color_jitter(fold(keys, 3), x, *strengths), x)
-        if self.grey:
+        if self.grey and not self.grey_first:
             x = sometimes(fold(keys, 4), self.grey, greyscale(x), x)
         if self.blur:
-            blurred = gaussian_blur(x, uniform(fold(keys, 6), *self.sigma), kernel=self.size // 10 | 1)
+            blurred = gaussian_blur(x, uniform(fold(keys, 6), *self.sigma), kernel=self.window or self.size // 10 | 1)
             x = sometimes(fold(keys, 5), self.blur, blurred, x)
         if self.solarize:
             x = sometimes(fold(keys, 7), self.solarize, solarize(x), x)
@@ -289,7 +299,9 @@ class Augment:
 
 
 def as_float(images: Array) -> Array:
-    """uint8 to float32 in [0, 1]; floats are taken as they are. Raises ValueError for other types."""
+    """uint8 to float32 in [0, 1]; floats are taken as they are. Raises ValueError for other types and channels."""
+    if images.shape[-1] != 3:
+        raise ValueError(f"images {images.shape} must have three channels last: repeat a grey image's one three times.")
     if images.dtype != jnp.uint8 and not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(f"images must be uint8, or floats in [0, 1], but are {images.dtype}.")
     return images.astype(jnp.float32) / 255.0 if images.dtype == jnp.uint8 else images.astype(jnp.float32)
@@ -323,17 +335,33 @@ def center_view(batch: Batch, size: int, fraction: float, mean: tuple[float, ...
 
 
 def draw_views(augmentations: tuple[Augment, ...], keys: Array, batch: Batch | Array) -> tuple[Array, ...]:
-    """One view by each of the augmentations, from independent draws; arguments as for `Augment`."""
+    """One view by each of the augmentations, from independent draws; arguments as for `Augment`.
+
+    What view i shows depends on i, on its augmentation and on the example's key alone. Equal augmentations are compiled
+    once and drawn one after the other, so that many local crops need the memory of one.
+    """
     keys = keys if keys.ndim else example_keys(keys, len(batch["image"] if isinstance(batch, dict) else batch))
-    return tuple(augment(fold(keys, i), batch) for i, augment in enumerate(augmentations))
+    views: dict[int, Array] = {}
+    for augment in augmentations:
+        places = [i for i, other in enumerate(augmentations) if other == augment]
+        if places[0] not in views:
+            drawn = jax.lax.map(lambda i, augment=augment: augment(fold(keys, i), batch), jnp.array(places))
+            views |= zip(places, drawn, strict=True)
+    return tuple(views[i] for i in range(len(augmentations)))
 
 
 def show_views(augmentations: tuple[Augment, ...], keys: Array, batch: Batch) -> Array:
-    """Each example's whole image and its views beside it, un-normalised: (batch, 1 + views, size, size, 3)."""
+    """Each example's whole image and its views beside it, un-normalised: (batch, 1 + views, size, size, 3).
+
+    All have the first view's size: smaller crops are shown enlarged.
+    """
     first = augmentations[0]
-    whole = center_view(batch, first.size, 1.0, first.mean, first.std)
-    views = draw_views(augmentations, keys, batch)
-    return jnp.stack([unnormalize(v, first.mean, first.std) for v in (whole, *views)], axis=1)
+    shown = [center_view(batch, first.size, 1.0, (0.0,) * 3, (1.0,) * 3)]
+    for augment, view in zip(augmentations, draw_views(augmentations, keys, batch), strict=True):
+        view = unnormalize(view, augment.mean, augment.std)
+        whole = jnp.tile(jnp.array([0, 0, augment.size, augment.size]), (len(view), 1))
+        shown.append(view if augment.size == first.size else crop_and_resize(view, whole, first.size))
+    return jnp.stack(shown, axis=1)
 
 
 # The papers' recipes --------------------------------------------------------------------------------------------------
@@ -357,6 +385,19 @@ def simclr_views(
     return view, view
 
 
+def npid_views(size: int = 224, *, scale=(0.2, 1.0), mean=IMAGENET_MEAN, std=IMAGENET_STD) -> tuple[Augment]:
+    """NPID: grey, then jitter of strength 0.4 in all four, always. On CIFAR it does not flip (flip=0)."""
+    return (Augment(size, scale, "bilinear", jitter=1.0, hue=0.4, grey=0.2, grey_first=True, mean=mean, std=std),)
+
+
+def moco_v1_views(
+    size: int = 224, *, scale=(0.2, 1.0), mean=IMAGENET_MEAN, std=IMAGENET_STD
+) -> tuple[Augment, Augment]:
+    """MoCo v1: two views as NPID's."""
+    (view,) = npid_views(size, scale=scale, mean=mean, std=std)
+    return view, view
+
+
 def moco_v2_views(
     size: int = 224, *, blur: float = 0.5, scale=(0.2, 1.0), mean=IMAGENET_MEAN, std=IMAGENET_STD
 ) -> tuple[Augment, Augment]:
@@ -371,16 +412,132 @@ def byol_views(size: int = 224, *, scale=(0.08, 1.0), mean=IMAGENET_MEAN, std=IM
     return first, replace(first, blur=0.1, solarize=0.2)
 
 
+def moco_v3_views(
+    size: int = 224, *, scale=(0.2, 1.0), mean=IMAGENET_MEAN, std=IMAGENET_STD
+) -> tuple[Augment, Augment]:
+    """MoCo v3: BYOL's pair, bilinear; scale (0.2, 1) for its ResNets, (0.08, 1) for its ViTs."""
+    first, second = byol_views(size, scale=scale, mean=mean, std=std)
+    return replace(first, interpolation="bilinear"), replace(second, interpolation="bilinear")
+
+
+def multi_crop(
+    views: tuple[Augment, ...], local_crops: int, local_size: int, local_scale: tuple[float, float], **fields
+) -> tuple[Augment, ...]:
+    """`views`, and behind them `local_crops` (0: none) crops of another size and scale, else as the first of `views`.
+
+    fields: what else is different in the local crops.
+    """
+    if local_crops < 0:
+        raise ValueError(f"views.local_crops {local_crops} must be a number of crops, 0 for none.")
+    return *views, *local_crops * (replace(views[0], size=local_size, scale=local_scale, **fields),)
+
+
+def swav_views(
+    size: int = 224,
+    *,
+    local_crops: int = 6,
+    local_size: int = 96,
+    local_scale=(0.05, 0.14),
+    scale=(0.14, 1.0),
+    mean=IMAGENET_MEAN,
+    std=IMAGENET_STD,
+) -> tuple[Augment, ...]:
+    """SwAV: two global views and six local, all with SimCLR's colours. Without local crops its scale is (0.08, 1).
+
+    Its code has a standard deviation of 0.228 for red.
+    """
+    view = replace(simclr_views(size, scale=scale)[0], interpolation="bilinear", window=13, mean=mean, std=std)
+    return multi_crop((view, view), local_crops, local_size, local_scale)
+
+
+def dino_views(
+    size: int = 224,
+    *,
+    local_crops: int = 8,
+    local_size: int = 96,
+    local_scale=(0.05, 0.4),
+    scale=(0.4, 1.0),
+    mean=IMAGENET_MEAN,
+    std=IMAGENET_STD,
+) -> tuple[Augment, ...]:
+    """DINO: BYOL's pair, and eight local crops that are blurred half of the time.
+
+    For ResNet-50 the scales are (0.14, 1) and (0.05, 0.14); without local crops (0.14, 1). The blur's window holds
+    three sigma to each side, for Pillow's blur, which the paper used, has none.
+    """
+    pair = tuple(replace(view, window=13) for view in byol_views(size, scale=scale, mean=mean, std=std))
+    return multi_crop(pair, local_crops, local_size, local_scale, blur=0.5)
+
+
+def ibot_views(
+    size: int = 224,
+    *,
+    local_crops: int = 10,
+    local_size: int = 96,
+    local_scale=(0.05, 0.25),
+    scale=(0.25, 1.0),
+    mean=IMAGENET_MEAN,
+    std=IMAGENET_STD,
+) -> tuple[Augment, ...]:
+    """iBOT, as in its published command: DINO's views at other scales, with ten local crops."""
+    shape = dict(local_crops=local_crops, local_size=local_size, local_scale=local_scale)
+    return dino_views(size, **shape, scale=scale, mean=mean, std=std)
+
+
+def dinov2_views(
+    size: int = 224,
+    *,
+    local_crops: int = 8,
+    local_size: int = 96,
+    local_scale=(0.05, 0.32),
+    scale=(0.32, 1.0),
+    mean=IMAGENET_MEAN,
+    std=IMAGENET_STD,
+    inverted_blur: bool = False,
+) -> tuple[Augment, ...]:
+    """DINOv2: DINO's views at other scales, with a blur of nine pixels; local_size is 98 for patches of 14.
+
+    inverted_blur: blur with one minus the meant probability, 0, 0.9 and 0.5 instead of 1, 0.1 and 0.5, as the official
+    code does by mistake; the published weights were trained with it.
+    """
+    shape = dict(local_crops=local_crops, local_size=local_size, local_scale=local_scale)
+    views = dino_views(size, **shape, scale=scale, mean=mean, std=std)
+    return tuple(replace(view, window=9, blur=1 - view.blur if inverted_blur else view.blur) for view in views)
+
+
 def mae_views(size: int = 224, *, scale=(0.2, 1.0), mean=IMAGENET_MEAN, std=IMAGENET_STD) -> tuple[Augment]:
     """MAE: crop and flip, no colour."""
     return (Augment(size, scale, mean=mean, std=std),)
 
 
+def data2vec_views(size: int = 224, *, scale=(0.08, 1.0), mean=IMAGENET_MEAN, std=IMAGENET_STD) -> tuple[Augment]:
+    """data2vec (and BEiT): crop, flip, and always a jitter of 0.4 without hue.
+
+    The originals jitter the image before they crop it, so that contrast turns about the mean of the whole image; here
+    it turns about the crop's.
+    """
+    return (Augment(size, scale, jitter=1.0, hue=0.0, mean=mean, std=std),)
+
+
+def ijepa_views(size: int = 224, *, scale=(0.3, 1.0), mean=IMAGENET_MEAN, std=IMAGENET_STD) -> tuple[Augment]:
+    """I-JEPA: the crop alone, bilinear; no flip, no colour."""
+    return (Augment(size, scale, "bilinear", flip=0.0, mean=mean, std=std),)
+
+
 RECIPES: dict[str, Callable[..., tuple[Augment, ...]]] = {
+    "npid": npid_views,
     "simclr": simclr_views,
+    "moco_v1": moco_v1_views,
     "moco_v2": moco_v2_views,
+    "moco_v3": moco_v3_views,
     "byol": byol_views,
+    "swav": swav_views,
+    "dino": dino_views,
+    "ibot": ibot_views,
+    "dinov2": dinov2_views,
     "mae": mae_views,
+    "data2vec": data2vec_views,
+    "ijepa": ijepa_views,
 }
 
 

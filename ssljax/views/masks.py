@@ -1,4 +1,8 @@
-"""Random masks of static size: the same number of tokens is hidden in every example."""
+"""Random masks of static shape, made on the device from one key for each example.
+
+MAE hides the same number of tokens in every example; where the number varies, a mask is (batch, tokens), true where a
+token is hidden, and `pad_masked` gives the hidden tokens a fixed number of slots.
+"""
 
 import jax.numpy as jnp
 from flax import struct
@@ -44,3 +48,28 @@ def unshuffle(visible: Array, filler: Array, restore: Array) -> Array:
     batch, kept, dim = visible.shape
     hidden = jnp.broadcast_to(filler.astype(visible.dtype), (batch, restore.shape[1] - kept, dim))
     return jnp.take_along_axis(jnp.concatenate([visible, hidden], axis=1), restore[:, :, None], axis=1)
+
+
+def random_mask(keys: Array, tokens: int, hidden: Array | float) -> Array:
+    """(batch, tokens) bool: `hidden` tokens, a number or one for each example, rounded down, chosen uniformly."""
+    order = jnp.argsort(uniform(keys, shape=(tokens,)), axis=1)
+    return jnp.argsort(order, axis=1) < jnp.floor(jnp.broadcast_to(hidden, keys.shape))[:, None]
+
+
+def pad_masked(mask: Array, slots: int, *, together: bool = False) -> tuple[Array, Array]:
+    """The hidden tokens of a mask (batch, tokens) in a fixed number of slots: their indexes, and weights.
+
+    A weight is 1 / (number of tokens hidden in this example), and 0 in slots that are left over, whose index is that of
+    a token that is not hidden: `(weight * loss[index]).sum() / batch` is DINOv2's mean over examples of means over
+    hidden tokens, whatever the number of slots. What does not fit is left out: the tokens that come last.
+
+    together: the batch shares its slots, and index and weight (slots,) are of the tokens laid out as (batch * tokens,);
+    else each example has its own, (batch, slots). Raises ValueError if there are more slots than tokens.
+    """
+    weight = mask / jnp.maximum(mask.sum(axis=1, keepdims=True), 1)
+    if together:
+        mask, weight = mask.reshape(-1), weight.reshape(-1)
+    if not 0 < slots <= mask.shape[-1]:
+        raise ValueError(f"{slots} slots cannot hold the hidden ones of {mask.shape[-1]} tokens: use 1 to that many.")
+    index = jnp.argsort(~mask.astype(bool), axis=-1)[..., :slots]
+    return index, jnp.take_along_axis(weight, index, axis=-1)

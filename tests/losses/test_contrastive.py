@@ -94,6 +94,25 @@ def test_info_nce_equals_the_loop(numbers, negatives):
     close(info_nce(z1, z2, queue, 0.2), info_nce_loop(z1, z2, queue, 0.2))
 
 
+@pytest.mark.parametrize("shards", [1, 2, 4])
+def test_info_nce_in_the_batch_gives_moco_v3(golden, value_and_gradients, shards):
+    """Times 2 T and summed over both directions, with the keys of all shards and no gradient into them."""
+    numbers = golden("nce")
+    temperature = float(numbers["temperature"])
+
+    def moco_v3(q1, q2, k1, k2):
+        directions = (info_nce(q, k, temperature=temperature, axis="data") for q, k in ((q1, k2), (q2, k1)))
+        return 2 * temperature * sum(directions)
+
+    value, gradients = value_and_gradients(moco_v3, shards, *(numbers[name] for name in ("q1", "q2", "k1", "k2")))
+    dq1, dq2, *dkeys = gradients
+    close(value, numbers["moco_v3"])
+    close(dq1, numbers["moco_v3_dq1"])
+    close(dq2, numbers["moco_v3_dq2"])
+    for dkey in dkeys:
+        np.testing.assert_array_equal(dkey, 0.0)
+
+
 def test_info_nce_gives_the_queue_no_gradient_and_uses_it_as_it_is(numbers):
     z1, z2, queue = numbers["z1"], numbers["z2"], 3.0 * numbers["queue"]
     value, gradient = jax.value_and_grad(lambda q: info_nce(z1, z2, q, 0.2))(queue)

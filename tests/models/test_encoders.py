@@ -54,6 +54,15 @@ def test_vits_have_as_many_parameters_and_the_epsilon_of_timms(name):
     assert count(shapes(learned, name)[1]) == theirs - learned.width
 
 
+def test_vit_g_has_as_many_parameters_as_hugging_faces_dinov2(golden):
+    """Theirs learns a position for the class token too, which is one with the token here."""
+    counts = golden("dinov2")
+    encoder = make_encoder("vit_g", layer_scale=1e-5, mask_token=True, positions="learned", scan=True)
+    patches = counts["giant.positions"] - encoder.width
+    assert patches == (224 // encoder.patch) ** 2 * encoder.width
+    assert count(shapes(encoder, "vit_g")[1]) == counts["giant.parameters"] - encoder.width
+
+
 def test_an_unknown_encoder_or_field_is_answered_with_what_there_is():
     with pytest.raises(ValueError, match="'resnet5' is unknown; use one of resnet8, resnet18, .*vit_h"):
         make_encoder("resnet5")
