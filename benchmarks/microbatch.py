@@ -23,12 +23,7 @@ ROOT = Path(__file__).parents[1]
 BATCH, MICROBATCH, REPEATS = 4096, 64, 3
 TIMED_BATCH = 512
 STEPS = [("simclr", "cifar10", {}), ("simclr", "cifar10", {"norm": "group"}), ("moco_v2", "cifar10", {"bn_groups": 1})]
-
-
-TIMED_ENCODERS = {
-    "ResNet-8": {},
-    "ViT 4 x 128": {"name": "vit_micro"},
-}
+TIMED_ENCODERS = {"ResNet-8": {}, "ViT 4 x 128": {"name": "vit_micro"}}
 
 
 def build(name: str, variant: str, encoder: dict, microbatch: int, size: int = BATCH) -> tuple[Run, dict]:
@@ -89,8 +84,8 @@ def main() -> None:
         print(lines[-1], flush=True)
     lines += [
         "",
-        "XLA's CPU backend has no fast kernels for convolutions inside a loop, which is what the ResNet shows; the "
-        "Transformer shows the price itself. Nothing here was measured on an accelerator.",
+        "On this CPU a loop of convolutions is slow; a Transformer is not slower for its second forward pass. Nothing "
+        "here was measured on an accelerator.",
         "",
         "The loss sees the whole batch. BatchNorm does not: in microbatches its statistics are of each microbatch, "
         "which is another network than the one at once (a run says so as it begins). `--config.encoder.norm=group`, or "

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from ssljax.losses.distillation import check_positive, check_weights, cross_entropy_between_views
+from ssljax.losses.checks import check_positive, check_weights
+from ssljax.losses.distillation import cross_entropy_between_views
 from ssljax.typing import Array
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from ssljax import collectives
 from ssljax.losses.blockwise import log_sum_exp
+from ssljax.losses.checks import check_pair, check_positive
 from ssljax.typing import Array
 
 
@@ -50,7 +51,7 @@ def nt_xent(
     """
     z1, z2 = jnp.asarray(z1), jnp.asarray(z2)
     check_pair("z1", z1, "z2", z2)
-    _check_temperature(temperature)
+    check_positive("temperature", temperature)
     if convention not in ("mean", "sum"):
         raise ValueError(f"convention '{convention}' is unknown; use 'mean' or 'sum'.")
     z1, z2 = normalize(z1), normalize(z2)
@@ -102,7 +103,7 @@ def info_nce(
     """
     query, key = jnp.asarray(query), jnp.asarray(key)
     check_pair("query", query, "key", key)
-    _check_temperature(temperature)
+    check_positive("temperature", temperature)
     q, k = normalize(query), normalize(jax.lax.stop_gradient(key))
     n = len(q)
     if queue is None:
@@ -182,11 +183,6 @@ def _cross_entropy(anchors, positives, others, own, ids, temperature, block) -> 
     return jax.nn.softplus(log_sum_exp(anchors, others, own, ids, block=block) - positive).mean()
 
 
-def check_pair(name_a: str, a: Array, name_b: str, b: Array) -> None:
-    if a.ndim != 2 or a.shape != b.shape:
-        raise ValueError(f"{name_a} {a.shape} and {name_b} {b.shape} must both be (batch, dim) and equal.")
-
-
 def _check_similarities(positive, noise, examples: int) -> tuple[Array, Array]:
     """Both in float32."""
     positive, noise = jnp.asarray(positive, jnp.float32), jnp.asarray(noise, jnp.float32)
@@ -200,8 +196,3 @@ def _check_similarities(positive, noise, examples: int) -> tuple[Array, Array]:
 def _check_negatives(n: int, axis: str | None) -> None:
     if n * (1 if axis is None else jax.lax.axis_size(axis)) < 2:
         raise ValueError("at least 2 examples are needed in the global batch: with one there are no negatives.")
-
-
-def _check_temperature(temperature) -> None:
-    if not isinstance(temperature, jax.core.Tracer) and not temperature > 0:
-        raise ValueError(f"temperature must be positive, but is {temperature}.")

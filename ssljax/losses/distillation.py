@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from ssljax import collectives
 from ssljax.losses.blockwise import product
+from ssljax.losses.checks import check_positive, check_weights
 from ssljax.typing import Array
 
 
@@ -214,16 +215,6 @@ def log_softmax(logits: Array, temperature) -> Array:
 
 def _cross_entropy(probabilities: Array, log_p: Array) -> Array:
     return -jnp.sum(jax.lax.stop_gradient(probabilities).astype(jnp.float32) * log_p, axis=-1)
-
-
-def check_positive(name: str, value) -> None:
-    if not isinstance(value, jax.core.Tracer) and not value > 0:
-        raise ValueError(f"{name} must be positive, but is {value}.")
-
-
-def check_weights(name: str, rows: Array, weights: Array) -> None:
-    if rows.ndim < 2 or weights.shape != rows.shape[:-1]:
-        raise ValueError(f"{name} {rows.shape} must be (…, K) and weights {weights.shape} one for each of its rows.")
 
 
 def _check_center(teacher_logits: Array, center: Array) -> None:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from ssljax import collectives
 from ssljax.losses.blockwise import as_tiles, product, tile_side
-from ssljax.losses.contrastive import check_pair
+from ssljax.losses.checks import check_pair
 from ssljax.typing import Array
 
 

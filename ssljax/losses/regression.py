@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax import collectives
-from ssljax.losses.distillation import check_weights
+from ssljax.losses.checks import check_weights
 from ssljax.typing import Array
 
 

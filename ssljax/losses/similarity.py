@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from ssljax.losses.contrastive import check_pair, normalize
+from ssljax.losses.checks import check_pair
+from ssljax.losses.contrastive import normalize
 from ssljax.typing import Array
 
 

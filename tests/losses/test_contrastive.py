@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssljax.losses import info_nce, nt_xent
+from ssljax.losses import barlow_twins, info_nce, nt_xent, vicreg
 
 close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
 
@@ -166,7 +166,7 @@ def test_gradient_is_finite_where_an_embedding_is_zero(numbers, name):
         assert np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize("loss", [nt_xent, info_nce])
+@pytest.mark.parametrize("loss", [nt_xent, info_nce, barlow_twins, vicreg])
 @pytest.mark.parametrize(
     "a, b", [((8, 16), (8, 4)), ((8, 16), (4, 16)), ((8, 16), (1, 16)), ((8,), (8,)), ((2, 8, 4), (2, 8, 4))]
 )
