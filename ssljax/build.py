@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from ssljax.config import set_fields
 from ssljax.data.sources import Source, open_source
 from ssljax.engine.mesh import check_batch_size, make_mesh
-from ssljax.engine.optim import make_optimizer, make_schedule
+from ssljax.engine.optim import make_optimizer, make_schedule, peak_rate
 from ssljax.engine.step import StepFunction, make_train
 from ssljax.methods import METHODS, make_method
 from ssljax.models import make_encoder
@@ -31,8 +31,11 @@ class Run:
     abstract: PyTree
 
 
-def build_method(config: ConfigDict, total_steps: int, chunks: int = 1) -> Method:
-    """The method; one whose own state follows a schedule is told how long the run is.
+def build_method(
+    config: ConfigDict, total_steps: int, chunks: int = 1, *, steps_per_epoch: float = 1.0, examples: int = 0
+) -> Method:
+    """The method; one whose own state follows a schedule is told how long the run and an epoch are, and one that keeps
+    something for each example, how many there are.
 
     chunks: in how many parts the batch goes through the encoder, unless the step itself can work in parts.
 
@@ -45,8 +48,15 @@ def build_method(config: ConfigDict, total_steps: int, chunks: int = 1) -> Metho
     dtype, method = jnp.dtype(config.dtype), METHODS.get(config.method.name)
     chunks = 1 if method is None or method.mean_over_examples else chunks
     encoder = make_encoder(**set_fields(config.encoder), dtype=dtype, chunks=chunks)
-    modules = {"encoder": encoder, "augmentations": make_views(**set_fields(config.views)), "total_steps": total_steps}
-    return make_method(**set_fields(config.method), **modules)
+    views = make_views(**set_fields(config.views))
+    return make_method(
+        **set_fields(config.method),
+        encoder=encoder,
+        augmentations=views,
+        total_steps=total_steps,
+        steps_per_epoch=steps_per_epoch,
+        examples=examples,
+    )
 
 
 def build_source(config: ConfigDict, split: str) -> Source:
@@ -68,12 +78,13 @@ def canvas_of(config: ConfigDict, source: Source) -> int | None:
 def example_batch(config: ConfigDict, source: Source) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of a batch with two examples."""
     canvas = canvas_of(config, source)
+    index = {"index": jax.ShapeDtypeStruct((2,), jnp.int32)}
     if canvas is None:
-        return {"image": jax.ShapeDtypeStruct((2, *(source.image_shape or ()), 3), jnp.uint8)}
+        return {"image": jax.ShapeDtypeStruct((2, *(source.image_shape or ()), 3), jnp.uint8)} | index
     return {
         "image": jax.ShapeDtypeStruct((2, canvas, canvas, 3), jnp.uint8),
         "size": jax.ShapeDtypeStruct((2, 2), jnp.int32),
-    }
+    } | index
 
 
 def build_run(
@@ -94,7 +105,7 @@ def build_run(
             f"{config.epochs} epochs of {examples} examples are less than one batch of {config.batch_size}: set "
             "--config.steps."
         )
-    method = build_method(config, total, chunks)
+    method = build_method(config, total, chunks, steps_per_epoch=steps_per_epoch, examples=examples)
     o = config.optimizer
     schedule = make_schedule(
         base=o.learning_rate,
@@ -103,19 +114,28 @@ def build_run(
         total=total,
         final=o.final,
         kind=o.schedule,
+        milestones=tuple(round(epoch * steps_per_epoch) for epoch in o.milestones),
         warmup=round(o.warmup_epochs * steps_per_epoch),
         steps_per_epoch=max(1, round(steps_per_epoch)) if o.per_epoch else 0,
     )
     optimizer = make_optimizer(
         o.name,
         schedule,
+        total=total,
+        constant_rate=peak_rate(o.learning_rate, o.scaling, config.batch_size),
+        freeze_steps=round(o.freeze_epochs * steps_per_epoch),
+        rates=o.rates.to_dict(),
         momentum=o.momentum,
         b2=o.b2,
         weight_decay=o.weight_decay,
+        weight_decay_final=o.weight_decay_final,
         exclude=tuple(o.exclude),
         trust=o.trust,
         layer_decay=o.layer_decay,
         clip_norm=o.clip_norm,
+        clip_each=o.clip_each,
+        freeze=tuple(o.freeze),
+        constant=tuple(o.constant),
     )
     init, step, abstract = make_train(
         method, optimizer, mesh, example, seed=config.seed, chunks=chunks, learning_rate=schedule

@@ -21,6 +21,18 @@ def gather_replicated(x: Array, axis: str | None) -> Array:
     return x if axis is None else jax.lax.all_gather(x, axis, tiled=True, to="invarying")
 
 
+def std(x: Array, axis: str | None, weights: Array | None = None) -> Array:
+    """Standard deviation over the rows (all axes but the last) of all shards, the mean over the last axis' dimensions.
+
+    weights (…,): 1 for rows that count and 0 for others; None: all count.
+    """
+    w = (jnp.ones(x.shape[:-1]) if weights is None else weights.astype(jnp.float32))[..., None]
+    rows = tuple(range(x.ndim - 1))
+    total = jnp.maximum(mean(w.sum(), axis), 1e-6)
+    average = mean((x * w).sum(rows), axis) / total
+    return jnp.sqrt(mean((jnp.square(x - average) * w).sum(rows), axis) / total).mean()
+
+
 def shard_offset(n: int, axis: str | None) -> Array | int:
     """Place in the global batch of the first of this shard's `n` examples."""
     return 0 if axis is None else jax.lax.axis_index(axis) * n

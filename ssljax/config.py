@@ -13,6 +13,8 @@ from ssljax.methods import METHODS
 from ssljax.models import ENCODERS
 from ssljax.views.images import RECIPES, Augment
 
+OF_THE_RUN = ("encoder", "augmentations", "total_steps", "steps_per_epoch", "examples")
+"""Fields of a method that are built or counted, and so are not in its config."""
 HOW_NOT_WHAT = ("mesh", "log", "profile", "checkpoint", "evaluate", "encoder.remat")
 """What may change when a run is resumed: it says how it runs and what it reports, not what it computes."""
 
@@ -26,7 +28,7 @@ def base_config(method: str) -> ConfigDict:
         raise ValueError(f"method '{method}' is unknown; use one of {', '.join(METHODS)}.")
     config = ConfigDict()
     config.seed = 0
-    config.method = {"name": method, **_defaults(METHODS[method], without=("encoder", "augmentations", "total_steps"))}
+    config.method = {"name": method, **_defaults(METHODS[method], without=OF_THE_RUN)}
     config.encoder = {
         "name": "",
         **_placeholders(ENCODERS, without=("stages", "bottleneck", "chunks", "dtype", "parent", "name")),
@@ -48,9 +50,12 @@ def base_config(method: str) -> ConfigDict:
         "scaling": "linear",
         "warmup_epochs": 0.0,
         "schedule": "cosine",
+        "milestones": (),  # epochs from which the rate is a tenth of what it was, with schedule "steps"
         "final": 0.0,  # the schedule's end, as a part of its peak
         "per_epoch": False,  # the rate changes once an epoch
-        **_defaults(make_optimizer, without=("name", "schedule")),
+        "freeze_epochs": 0.0,  # how long the parameters of `freeze` do not move; 0: the whole run
+        "rates": {},
+        **_defaults(make_optimizer, without=("name", "schedule", "total", "constant_rate", "freeze_steps", "rates")),
     }
     config.train = {"microbatch": 0}  # so many of the batch go through the networks at once; 0: all
     config.mesh = {"data": -1, "fsdp": 1}
@@ -58,6 +63,36 @@ def base_config(method: str) -> ConfigDict:
     config.profile = ()  # (first, last): these steps are traced into the workdir's profile/
     config.checkpoint = {"every": 1000, "keep": 2}
     config.evaluate = {"every": 1000, "train_examples": 4000, "test_examples": 1000, "k": 20, "temperature": 0.07}
+    return config
+
+
+def demo_config(method: str, epochs: float) -> ConfigDict:
+    """What the `:demo` variants for images share: ResNet-8 on the embedded images, AdamW, minutes on a CPU."""
+    config = base_config(method)
+    config.encoder.name = "resnet8"
+    config.epochs = epochs
+    config.optimizer.update(
+        name="adamw", learning_rate=2e-3, scaling="none", b2=0.999, weight_decay=1e-4, warmup_epochs=1.0
+    )
+    config.log.every = 10
+    config.evaluate.update(every=75, train_examples=2000, test_examples=1000)
+    config.checkpoint.every = 75
+    return config
+
+
+def cifar10_config(method: str) -> ConfigDict:
+    """What the `:cifar10` variants share whose numbers are held against lightly's: ResNet-18, SGD 0.06 · batch / 128
+    with a cosine once an epoch, batches of 512, 800 epochs."""
+    config = base_config(method)
+    config.encoder.update(name="resnet18", stem="cifar")
+    config.data.source = "tfds:cifar10"
+    config.batch_size = 512
+    config.epochs = 800.0
+    config.dtype = "bfloat16"
+    config.optimizer.update(name="sgd", learning_rate=0.12, weight_decay=5e-4, exclude=(), per_epoch=True)
+    config.log.every = 50
+    config.evaluate.update(every=1960, k=200, temperature=0.1)
+    config.checkpoint.every = 1960
     return config
 
 

@@ -8,7 +8,8 @@ from flax import struct
 Array = jax.Array
 PyTree = Any
 Batch = dict[str, Array]
-"""`image` (batch, height, width, 3) uint8, and `size` (batch, 2), the original ones, where images were resized."""
+"""`image` (batch, height, width, 3) uint8; `size` (batch, 2), the original ones, where images were resized; and while
+training `index` (batch,), which examples of the source these are."""
 
 
 class Variables(struct.PyTreeNode):

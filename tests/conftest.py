@@ -66,11 +66,47 @@ def value_and_gradients(spread) -> Callable:
 
 # A small version of every method, so that whatever all methods must hold is one parametrised test.
 
+EXAMPLES = 80
 CONFIGS = Path(__file__).parents[1] / "configs"
+SMALL_VIT = {"width": 16, "depth": 2, "heads": 2, "initializer": "mae"}
+# Sharp distributions make rounding large.
+SOFT = {"student_temperature": 0.5, "teacher_temperature": 0.5, "warmup_temperature": 0.5}
 SMALLER = {
     "simclr": {"method": {"projector": (16, 16), "temperature": 0.5}, "encoder": {"channels": 4}},
     "moco_v2": {"method": {"projector": (16, 8), "queue": 64}, "encoder": {"channels": 4}},
-    "mae": {"method": {"decoder_width": 16, "decoder_heads": 2}, "encoder": {"width": 16, "depth": 2, "heads": 2}},
+    "moco_v1": {"method": {"projector": (8,), "queue": 64}, "encoder": {"channels": 4}},
+    "moco_v3": {"method": {"projector": (16, 8), "predictor": (16, 8)}, "encoder": {"channels": 4}},
+    "byol": {"method": {"projector": (16, 8), "predictor": (16, 8)}, "encoder": {"channels": 4}},
+    "simsiam": {"method": {"projector": (16, 16), "predictor": (8, 16)}, "encoder": {"channels": 4}},
+    "barlow_twins": {"method": {"projector": (16, 16)}, "encoder": {"channels": 4}},
+    "vicreg": {"method": {"projector": (16, 16)}, "encoder": {"channels": 4}},
+    "swav": {
+        "method": {
+            "projector": (16, 8),
+            "prototypes": 12,
+            "queue": 32,
+            "queue_start": 1.0,
+            "temperature": 0.5,
+            "epsilon": 0.5,
+        },
+        "encoder": {"channels": 4},
+    },
+    "npid": {"method": {"projector": (8,), "noise": 16}, "encoder": {"channels": 4}},
+    "dino": {"method": {"count": 24, "hidden": 16, "bottleneck": 8, **SOFT}, "encoder": SMALL_VIT},
+    "ibot": {
+        "method": {"count": 24, "hidden": 16, "bottleneck": 8, "patch_temperature": 0.5, **SOFT},
+        "encoder": SMALL_VIT,
+    },
+    "dinov2": {
+        "method": {"count": 24, "hidden": 16, "bottleneck": 8, "patch_temperature": 0.5, **SOFT},
+        "encoder": SMALL_VIT,
+    },
+    "data2vec": {"method": {"layers": 2, "smallest_block": 4, "momentum": 0.9}, "encoder": SMALL_VIT},
+    "ijepa": {
+        "method": {"predictor_width": 16, "predictor_depth": 1, "predictor_heads": 2, "min_keep": 2},
+        "encoder": SMALL_VIT,
+    },
+    "mae": {"method": {"decoder_width": 16, "decoder_heads": 2}, "encoder": SMALL_VIT},
 }
 
 
@@ -80,27 +116,42 @@ def load_config() -> Callable:
     return lambda path, variant: runpy.run_path(str(path))["get_config"](variant)
 
 
+@pytest.fixture(scope="session")
+def load_small(load_config) -> Callable:
+    """`load_small(name)` is a method's demo with few channels, on views of 16 pixels without colours (which have tests
+    of their own, and compile for long), and batches of 16."""
+
+    def load(name: str):
+        (path,) = CONFIGS.glob(f"*/{name}.py")
+        config = load_config(path, "demo")
+        for section, fields in SMALLER[name].items():
+            config[section].update(fields)
+        config.views.update(size=16, jitter=0.0, grey=0.0)
+        if config.views.local_crops:
+            config.views.local_size = 8
+        config.batch_size = 16
+        config.optimizer.update(name="sgd", learning_rate=0.05, warmup_epochs=0.0)
+        return config
+
+    return load
+
+
 @pytest.fixture(params=list(METHODS))
-def config(request, load_config):
-    """The method's demo with few channels, on views of 16 pixels and batches of 16."""
-    (path,) = CONFIGS.glob(f"*/{request.param}.py")
-    config = load_config(path, "demo")
-    for section, fields in SMALLER[request.param].items():
-        config[section].update(fields)
-    config.views.size = 16
-    config.batch_size = 16
-    config.optimizer.update(name="sgd", learning_rate=0.05, warmup_epochs=0.0)
-    return config
+def config(request, load_small):
+    return load_small(request.param)
 
 
 @pytest.fixture
 def method(config):
-    return build_method(config, total_steps=5)
+    return build_method(config, total_steps=5, examples=EXAMPLES)
 
 
 @pytest.fixture(scope="session")
 def batches():
-    """Five batches of sixteen smooth random images of 20 x 20."""
+    """Five batches of sixteen smooth random images of 20 x 20; in each, two are said to be of one image."""
     rng = np.random.RandomState(0)
     coarse = rng.rand(5, 16, 5, 5, 3)
-    return [{"image": jnp.asarray(np.kron(images, np.ones((1, 4, 4, 1))) * 255, jnp.uint8)} for images in coarse]
+    index = np.arange(EXAMPLES, dtype=np.int32).reshape(5, 16)
+    index[:, 15] = index[:, 2]
+    images = [jnp.asarray(np.kron(images, np.ones((1, 4, 4, 1))) * 255, jnp.uint8) for images in coarse]
+    return [{"image": image, "index": jnp.asarray(i)} for image, i in zip(images, index, strict=True)]

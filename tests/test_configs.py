@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from ssljax.build import build_run
-from ssljax.config import base_config
+from ssljax.config import OF_THE_RUN, base_config
 from ssljax.methods import METHODS
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*/*.py"))
@@ -26,6 +26,7 @@ def test_every_variant_is_built_and_its_step_traced(path, variant, load_config):
     example = {"image": jax.ShapeDtypeStruct((2, side, side, 3), jnp.uint8)}
     if config.data.canvas:
         example["size"] = jax.ShapeDtypeStruct((2, 2), jnp.int32)
+    example["index"] = jax.ShapeDtypeStruct((2,), jnp.int32)
     run = build_run(config, examples=1_281_167, example=example)
     assert run.total > 0 and f":{variant}" in path.read_text()
 
@@ -37,7 +38,7 @@ def test_unknown_variants_list_what_there_is(load_config):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_base_config_has_every_field_of_the_method(name):
-    fields = set(METHODS[name].__dataclass_fields__) - {"encoder", "augmentations", "total_steps"}
+    fields = set(METHODS[name].__dataclass_fields__) - set(OF_THE_RUN)
     assert fields <= set(base_config(name).method)
 
 

@@ -3,6 +3,7 @@
 Training batches hold what a self-supervised method may see, and no labels:
 
     image: uint8 (n, height, width, 3)
+    index: int32 (n,), which examples of the source these are
     size:  int32 (n, 2), the height and width each image had in its file; only with a canvas
 
 A **canvas** is for images of varying size: the host resizes each whole image to canvas x canvas, without keeping its
@@ -146,7 +147,8 @@ def _train_batch(
     source: Source, canvas: int | None, batch_size: int, seed: int, rows: np.ndarray | None, step: int
 ) -> Batch:
     indices = batch_indices(len(source), batch_size, seed, step, rows)
-    return _stack([_pixels(source[int(index)], canvas) for index in indices])
+    pixels = _stack([_pixels(source[int(index)], canvas) for index in indices])
+    return pixels | {"index": indices.astype(np.int32)}
 
 
 def _eval_batch(source: Source, canvas: int | None, batch_size: int, rows: np.ndarray, batch: int) -> Batch:

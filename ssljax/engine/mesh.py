@@ -74,6 +74,19 @@ def state_sharding(mesh: Mesh, abstract: PyTree) -> PyTree:
     return jax.tree.map(of, abstract)
 
 
+def rows_sharding(mesh: Mesh, x: jax.ShapeDtypeStruct) -> NamedSharding:
+    """Of an array (rows, dim) that is split by hand over `data`, and over `fsdp` by dim where that divides it.
+
+    Raises ValueError if `data` does not divide the rows.
+    """
+    if x.shape[0] % mesh.shape["data"]:
+        raise ValueError(
+            f"{x.shape[0]} rows cannot be dealt to data={mesh.shape['data']} shards: choose a --config.mesh.data that "
+            "divides them, such as a power of two."
+        )
+    return NamedSharding(mesh, P("data", "fsdp" if x.shape[1] % mesh.shape["fsdp"] == 0 else None))
+
+
 def process_rows(batch_size: int, mesh: Mesh) -> np.ndarray:
     """Places in the global batch, ascending, of the examples that lie on this process's devices.
 

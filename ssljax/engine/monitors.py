@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax import collectives
+from ssljax.losses.contrastive import normalize
 from ssljax.typing import Array
 
 COLLAPSED_STD = 0.1
@@ -17,13 +18,14 @@ def collapse_statistics(aux: dict, axis: str | None) -> dict[str, Array]:
     feature_std: √dim · the mean over dimensions of the standard deviation of normalised features: 1 where they fill
       the sphere evenly, 0 where all are the same point.
     effective_rank: (Σλ)² / Σλ² over the eigenvalues λ of their covariance: between 1 and dim.
+    embedding_std: as feature_std, of the first of the pair.
     alignment: mean squared distance of the two normalised embeddings of an example (0: identical).
     uniformity: log of the mean of exp(-2 d²) over pairs of examples (0: collapsed; lower is more uniform), on the first
       256 examples of the batch.
 
-    Alignment and uniformity: Wang and Isola, 2020. They are absent where a method does not compare two views.
+    Alignment and uniformity: Wang and Isola, 2020. These three are absent where a method does not compare two views.
     """
-    x = _unit(jax.lax.stop_gradient(aux["features"]))
+    x = normalize(jax.lax.stop_gradient(aux["features"]))
     mean = collectives.mean(x.mean(0), axis)
     # The covariance's trace and squared norm are all that the effective rank needs: no eigenvalues.
     covariance = collectives.mean(x.T @ x / len(x), axis) - jnp.outer(mean, mean)
@@ -33,7 +35,8 @@ def collapse_statistics(aux: dict, axis: str | None) -> dict[str, Array]:
         "effective_rank": jnp.square(variance.sum()) / jnp.maximum(jnp.sum(jnp.square(covariance)), 1e-12),
     }
     if len(aux["embeddings"]) == 2:
-        first, second = (_unit(jax.lax.stop_gradient(z)) for z in aux["embeddings"])
+        first, second = (normalize(jax.lax.stop_gradient(z)) for z in aux["embeddings"])
+        statistics["embedding_std"] = collectives.std(first, axis) * jnp.sqrt(first.shape[1])
         statistics["alignment"] = collectives.mean(jnp.square(first - second).sum(-1).mean(), axis)
         z = collectives.gather_replicated(first, axis)[:UNIFORMITY_SAMPLE]
         potential = jnp.exp(-4.0 * (1.0 - jnp.matmul(z, z.T, precision=jax.lax.Precision.HIGHEST)))
@@ -55,8 +58,3 @@ def alarm(metrics: dict[str, float]) -> str | None:
             "learning rate, raise the batch size, or strengthen the augmentation."
         )
     return None
-
-
-def _unit(x: Array) -> Array:
-    x = x.astype(jnp.float32)
-    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, -1, keepdims=True), 1e-24))

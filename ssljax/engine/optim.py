@@ -1,9 +1,11 @@
 """Optimisers and learning rates, in the conventions of the papers."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -17,6 +19,13 @@ SCALING = {
 }
 
 
+def peak_rate(base: float, scaling: str, batch_size: int) -> float:
+    """The learning rate for a batch. Raises ValueError for an unknown scaling."""
+    if scaling not in SCALING:
+        raise ValueError(f"learning-rate scaling '{scaling}' is unknown; use one of {', '.join(SCALING)}.")
+    return SCALING[scaling](base, batch_size)
+
+
 def make_schedule(
     *,
     base: float,
@@ -26,26 +35,27 @@ def make_schedule(
     warmup: int = 0,
     final: float = 0.0,
     kind: str = "cosine",
+    milestones: tuple[int, ...] = (),
     steps_per_epoch: int = 0,
 ) -> optax.Schedule:
     """Learning rate as a function of the step.
 
     scaling: "linear" (base · batch / 256), "sqrt" (base · √batch; SimCLR's 0.075 √batch) or "none".
-    kind: "cosine" (linear warm-up from 0, then half a cosine to final · peak at `total`), or "constant" after warm-up.
+    kind: "cosine" (linear warm-up from 0, then half a cosine to final · peak at `total`), "constant" after warm-up, or
+      "steps": a tenth of what it was from each of the `milestones` on.
     steps_per_epoch: if not 0, the rate changes once an epoch (MoCo v2, SimSiam).
 
     Raises ValueError for an unknown scaling or kind.
     """
-    if scaling not in SCALING:
-        raise ValueError(f"learning-rate scaling '{scaling}' is unknown; use one of {', '.join(SCALING)}.")
-    if kind not in ("cosine", "constant"):
-        raise ValueError(f"learning-rate schedule '{kind}' is unknown; use 'cosine' or 'constant'.")
-    peak = SCALING[scaling](base, batch_size)
-    end = peak if kind == "constant" else peak * final
+    if kind not in ("cosine", "constant", "steps"):
+        raise ValueError(f"learning-rate schedule '{kind}' is unknown; use 'cosine', 'constant' or 'steps'.")
+    peak = peak_rate(base, scaling, batch_size)
+    end = peak * final if kind == "cosine" else peak
 
     def schedule(step):
         step = step // steps_per_epoch * steps_per_epoch if steps_per_epoch else step
-        return warmup_cosine(step, peak=peak, total=total, warmup=warmup, final=end)
+        falls = sum(jnp.asarray(step >= milestone, jnp.float32) for milestone in milestones)
+        return warmup_cosine(step, peak=peak, total=total, warmup=warmup, final=end) * 0.1**falls
 
     return schedule
 
@@ -54,13 +64,21 @@ def make_optimizer(
     name: str,
     schedule: optax.Schedule,
     *,
+    total: int = 1,
+    constant_rate: float = 0.0,
+    freeze_steps: int = 0,
+    rates: Mapping[str, float] | None = None,
     momentum: float = 0.9,
     b2: float = 0.95,
     weight_decay: float = 0.0,
+    weight_decay_final: float = -1.0,
     exclude: tuple[str, ...] = ("bias", "scale", "layer_scale1", "layer_scale2"),
     trust: float = 0.001,
     layer_decay: float = 1.0,
     clip_norm: float = 0.0,
+    clip_each: float = 0.0,
+    freeze: tuple[str, ...] = (),
+    constant: tuple[str, ...] = (),
 ) -> optax.GradientTransformation:
     """An optimiser by name.
 
@@ -69,32 +87,100 @@ def make_optimizer(
     lars: g + wd·w, times trust·|w| / |g + wd·w|, then momentum, then the learning rate (BYOL, MoCo v3, Barlow Twins).
     lars_simclr: the same, but the learning rate enters before the momentum, which differs whenever the rate changes
       (SimCLR's code, and `optax.lars`).
+    larc: g + wd·w, times trust·|w| / (|g| + wd·|w|), then as lars (SwAV).
 
+    weight_decay_final: where a cosine takes the weight decay over `total` steps (DINO); negative: it does not change.
     exclude: parameters with one of these names, the last part of their path, have neither weight decay nor LARS
     adaptation ("prefix" would be class token and registers); `()` decays everything, as MoCo and SimSiam do.
     layer_decay: updates of the encoder's layer l of L are multiplied by layer_decay^(L + 1 - l); 1 is off.
-    clip_norm: clip the gradient's global norm first; 0 is off.
+    clip_norm: clip the gradient's global norm first; clip_each: the norm of each parameter's (DINO); 0 is off.
 
-    Raises ValueError for an unknown name.
+    The following choose parameters by names, any part of their path:
+
+    freeze: these do not move in the first `freeze_steps` steps, or ever if there are none: no update, no weight decay,
+      and their moments stay as they are (DINO's last layer, SwAV's prototypes, MoCo v3's patch projection).
+    constant: these have `constant_rate` instead of the schedule (SimSiam's predictor).
+    rates: factors on the learning rate (Barlow Twins' biases, DINOv2's patch projection).
+
+    Raises ValueError for an unknown name, and if `init` is given parameters among which a chosen name does not occur.
     """
 
     def included(params: PyTree) -> PyTree:
         return jax.tree_util.tree_map_with_path(lambda path, _: _names(path)[-1] not in exclude, params)
 
     decay = optax.add_decayed_weights(weight_decay, included)
+    if weight_decay_final >= 0:
+        changing = optax.inject_hyperparams(optax.add_decayed_weights, static_args="mask")
+        decay = changing(
+            lambda step: warmup_cosine(step, peak=weight_decay, total=total, final=weight_decay_final), included
+        )
     adapt = optax.masked(optax.scale_by_trust_ratio(trust_coefficient=trust), included)
     rate = optax.scale_by_learning_rate(schedule)
-    parts: dict[str, tuple[optax.GradientTransformation, ...]] = {
-        "sgd": (decay, optax.trace(momentum), rate),
-        "adamw": (optax.scale_by_adam(b1=momentum, b2=b2), decay, rate),
-        "lars": (decay, adapt, optax.trace(momentum), rate),
-        "lars_simclr": (decay, adapt, rate, optax.trace(momentum)),
+    if constant:
+        always = optax.scale_by_learning_rate(constant_rate)
+        rate = optax.partition({False: rate, True: always}, lambda params: _chosen(params, constant, "constant"))
+    larc = scale_by_larc(trust, weight_decay)
+    parts: dict[str, tuple[tuple[optax.GradientTransformation, ...], tuple[optax.GradientTransformation, ...]]] = {
+        "sgd": ((decay, optax.trace(momentum)), (rate,)),
+        "adamw": ((optax.scale_by_adam(b1=momentum, b2=b2), decay), (rate,)),
+        "lars": ((decay, adapt, optax.trace(momentum)), (rate,)),
+        "lars_simclr": ((decay, adapt, rate, optax.trace(momentum)), ()),
+        "larc": ((optax.masked(larc, included), optax.trace(momentum)), (rate,)),
     }
     if name not in parts:
         raise ValueError(f"optimiser '{name}' is unknown; use one of {', '.join(parts)}.")
-    before = (optax.clip_by_global_norm(clip_norm),) if clip_norm else ()
-    after = (scale_by_layer(layer_decay),) if layer_decay != 1.0 else ()
-    return optax.chain(*before, *parts[name], *after)
+    moved, scaled = optax.chain(*parts[name][0]), parts[name][1]
+    if freeze:
+        held = optax.set_to_zero()
+        if freeze_steps:
+            held = optax.transforms.conditionally_mask(moved, lambda step: step >= freeze_steps)
+        # Only what has a state is held: the learning rate goes on.
+        moved = optax.partition({False: moved, True: held}, lambda params: _chosen(params, freeze, "freeze"))
+    before = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
+    before += [clip_each_norm(clip_each)] if clip_each else []
+    after = [scale_by_layer(layer_decay)] if layer_decay != 1.0 else []
+    after += [_scale_by_name(rates)] if rates else []
+    return optax.chain(*before, moved, *scaled, *after)
+
+
+def clip_each_norm(largest: float) -> optax.GradientTransformation:
+    """Scale down each array whose norm is above `largest`, by itself: g · min(1, largest / (|g| + 1e-6)) (DINO)."""
+
+    def clipped(updates: PyTree, _: PyTree) -> PyTree:
+        return jax.tree.map(lambda g: g * jnp.minimum(1.0, largest / (optax.tree.norm(g) + 1e-6)), updates)
+
+    return optax.stateless(clipped)
+
+
+def scale_by_larc(trust: float, weight_decay: float) -> optax.GradientTransformation:
+    """(g + wd·w) · trust · |w| / (|g| + wd·|w| + 1e-8), and g where a norm is zero (You et al., 2017; apex)."""
+
+    def scaled(g: jax.Array, w: jax.Array) -> jax.Array:
+        of_g, of_w = optax.tree.norm(g), optax.tree.norm(w)
+        factor = trust * of_w / (of_g + weight_decay * of_w + 1e-8)
+        return jnp.where((of_g > 0) & (of_w > 0), (g + weight_decay * w) * factor, g)
+
+    return optax.stateless(lambda updates, params: jax.tree.map(scaled, updates, params))
+
+
+def _scale_by_name(rates: Mapping[str, float]) -> optax.GradientTransformation:
+    def scaled(updates: PyTree, _: PyTree) -> PyTree:
+        for name, factor in rates.items():
+            chosen = _chosen(updates, (name,), "rates")
+            updates = jax.tree.map(lambda x, c, factor=factor: x * factor if c else x, updates, chosen)
+        return updates
+
+    return optax.stateless(scaled)
+
+
+def _chosen(tree: PyTree, names: tuple[str, ...], field: str) -> PyTree:
+    """True for what has one of the names in its path. Raises ValueError if one of them occurs nowhere."""
+    paths = [_names(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    for name in names:
+        if not any(name in path for path in paths):
+            known = sorted({part for path in paths for part in path})
+            raise ValueError(f"optimizer.{field}: no parameter has '{name}' in its path; there are {', '.join(known)}.")
+    return jax.tree_util.tree_map_with_path(lambda path, _: bool(set(names) & set(_names(path))), tree)
 
 
 def scale_by_layer(decay: float) -> optax.GradientTransformation:
@@ -118,7 +204,7 @@ def _layer(names: list[str], ndim: int, length: int) -> np.ndarray:
     """Number of the encoder's layer that a parameter is in, -1 for above them all; an array if layers are stacked."""
     if names[0] != "encoder":
         return np.array(-1)
-    if names[1].startswith(("stem", "patch_embed", "prefix", "positions")):
+    if names[1].startswith(("stem", "patch_embed", "prefix", "positions", "mask_token")):
         return np.array(0)
     if "blocks" in names:  # scanned: the leading axis counts the layers
         return 1 + np.arange(length).reshape(-1, *(1,) * (ndim - 1))

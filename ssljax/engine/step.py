@@ -18,7 +18,7 @@ from jax.sharding import PartitionSpec as P
 from ssljax.chunks import map_chunks, merge, split
 from ssljax.collectives import example_keys, varying
 from ssljax.collectives import mean as mean_over
-from ssljax.engine.mesh import data_axis, state_sharding
+from ssljax.engine.mesh import data_axis, rows_sharding, state_sharding
 from ssljax.engine.monitors import collapse_statistics
 from ssljax.typing import Batch, Method, PyTree, TrainState
 
@@ -108,11 +108,14 @@ def make_train(
         return new.replace(step=metrics["step"]), metrics
 
     abstract = jax.eval_shape(init)
-    shardings = state_sharding(mesh, abstract)
+    shardings, specs = state_sharding(mesh, abstract), jax.tree.map(lambda _: P(), abstract)
+    for name in getattr(method, "split_over_data", ()):
+        shardings.extra[name] = rows_sharding(mesh, abstract.extra[name])
+        specs.extra[name] = P(axis)
     abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
     spread = step
     if axis is not None:
-        spread = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(axis)), out_specs=(P(), P()), axis_names={axis})
+        spread = jax.shard_map(step, mesh=mesh, in_specs=(specs, P(axis)), out_specs=(specs, P()), axis_names={axis})
     return (
         jax.jit(init, out_shardings=shardings),
         jax.jit(spread, donate_argnums=0, out_shardings=(shardings, None)),

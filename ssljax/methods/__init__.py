@@ -2,14 +2,40 @@
 
 from typing import Any
 
+from ssljax.methods.images.barlow_twins import BarlowTwins
+from ssljax.methods.images.byol import BYOL
+from ssljax.methods.images.data2vec import Data2Vec
+from ssljax.methods.images.dino import DINO
+from ssljax.methods.images.dinov2 import DINOv2
+from ssljax.methods.images.ibot import IBOT
+from ssljax.methods.images.ijepa import IJEPA
 from ssljax.methods.images.mae import MAE
+from ssljax.methods.images.moco_v1 import MoCoV1
 from ssljax.methods.images.moco_v2 import MoCoV2
+from ssljax.methods.images.moco_v3 import MoCoV3
+from ssljax.methods.images.npid import NPID
 from ssljax.methods.images.simclr import SimCLR
+from ssljax.methods.images.simsiam import SimSiam
+from ssljax.methods.images.swav import SwAV
+from ssljax.methods.images.vicreg import VICReg
 from ssljax.typing import Method
 
 METHODS: dict[str, Any] = {
     "simclr": SimCLR,
+    "moco_v1": MoCoV1,
     "moco_v2": MoCoV2,
+    "moco_v3": MoCoV3,
+    "byol": BYOL,
+    "simsiam": SimSiam,
+    "barlow_twins": BarlowTwins,
+    "vicreg": VICReg,
+    "swav": SwAV,
+    "npid": NPID,
+    "dino": DINO,
+    "ibot": IBOT,
+    "dinov2": DINOv2,
+    "data2vec": Data2Vec,
+    "ijepa": IJEPA,
     "mae": MAE,
 }
 
@@ -19,8 +45,9 @@ def make_method(name: str, **fields) -> Method:
     if name not in METHODS:
         raise ValueError(f"method '{name}' is unknown; use one of {', '.join(METHODS)}.")
     known = METHODS[name].__dataclass_fields__
-    if "total_steps" not in known:  # most methods do not ask how long the run is
-        fields.pop("total_steps", None)
+    for field in ("total_steps", "steps_per_epoch", "examples"):  # most methods do not ask how long the run is
+        if field not in known:
+            fields.pop(field, None)
     for field in fields:
         if field not in known:
             raise ValueError(f"method '{name}' has no field '{field}'; it has {', '.join(known)}.")

@@ -93,3 +93,103 @@ def test_layer_decay_of_a_resnet():
 def test_unknown_names_list_what_there_is(call):
     with pytest.raises(ValueError, match="is unknown; use"):
         call()
+
+
+PARAMS = {"encoder": {"kernel": jnp.array([[1.0, -2.0], [3.0, 0.5]])}, "last_layer": {"kernel": jnp.array([2.0, -1.0])}}
+
+
+def descend(optimizer, gradients, params=PARAMS):
+    """Parameters after each of the gradients."""
+    state, seen = optimizer.init(params), [params]
+    for gradient in gradients:
+        updates, state = optimizer.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        seen.append(params)
+    return seen, state
+
+
+@pytest.fixture
+def gradients():
+    rng = np.random.RandomState(0)
+    return [jax.tree.map(lambda x: jnp.asarray(rng.standard_normal(x.shape), jnp.float32), PARAMS) for _ in range(5)]
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars", "larc"])
+def test_what_is_frozen_has_no_step_at_all(name, gradients):
+    """Once free it moves as one that begins then: moments, weight decay and Adam's count did not go on without it."""
+    options = {"weight_decay": 0.1, "exclude": ()}
+    frozen, _ = descend(
+        make_optimizer(name, lambda step: 0.1 + step, freeze=("last_layer",), freeze_steps=2, **options), gradients
+    )
+    free, _ = descend(make_optimizer(name, lambda step: 0.1 + step, **options), gradients)
+    later, _ = descend(make_optimizer(name, lambda step: 2.1 + step, **options), gradients[2:])
+    for step in range(6):
+        np.testing.assert_allclose(frozen[step]["encoder"]["kernel"], free[step]["encoder"]["kernel"], rtol=1e-6)
+        expected = later[max(0, step - 2)]["last_layer"]["kernel"]
+        np.testing.assert_allclose(frozen[step]["last_layer"]["kernel"], expected, rtol=1e-6)
+
+
+def test_what_is_frozen_for_ever_has_no_state(gradients):
+    options = {"weight_decay": 0.1, "exclude": ()}
+    seen, state = descend(make_optimizer("adamw", lambda step: 0.1, freeze=("encoder",), **options), gradients)
+    np.testing.assert_array_equal(seen[-1]["encoder"]["kernel"], PARAMS["encoder"]["kernel"])
+    assert max(x.size for x in jax.tree.leaves(state)) == PARAMS["last_layer"]["kernel"].size
+
+
+def test_a_constant_rate_and_factors(gradients):
+    plain, _ = descend(make_optimizer("sgd", lambda step: 0.1, momentum=0.0), gradients)
+    mixed, _ = descend(
+        make_optimizer(
+            "sgd",
+            lambda step: 0.1 * (step < 2),
+            momentum=0.0,
+            constant=("last_layer",),
+            constant_rate=0.1,
+            rates={"encoder": 0.5},
+        ),
+        gradients,
+    )
+    for step in range(6):
+        np.testing.assert_allclose(mixed[step]["last_layer"]["kernel"], plain[step]["last_layer"]["kernel"], rtol=1e-6)
+    half = [(p["encoder"]["kernel"] + PARAMS["encoder"]["kernel"]) / 2 for p in plain]
+    np.testing.assert_allclose(mixed[2]["encoder"]["kernel"], half[2], rtol=1e-6)
+    np.testing.assert_array_equal(mixed[5]["encoder"]["kernel"], mixed[2]["encoder"]["kernel"])
+
+
+def test_weight_decay_follows_a_cosine():
+    """Without gradients only the decay moves: w <- w (1 - rate · decay(step)), from 0.04 to 0.4 over 5 steps."""
+    zeros = [jax.tree.map(jnp.zeros_like, PARAMS)] * 5
+    optimizer = make_optimizer(
+        "adamw", lambda step: 0.1, weight_decay=0.04, weight_decay_final=0.4, total=5, exclude=()
+    )
+    seen, _ = descend(optimizer, zeros)
+    expected = PARAMS["last_layer"]["kernel"]
+    for step in range(5):
+        decay = 0.4 + (0.04 - 0.4) * (1 + np.cos(np.pi * step / 5)) / 2
+        expected = expected * (1 - 0.1 * decay)
+        np.testing.assert_allclose(seen[step + 1]["last_layer"]["kernel"], expected, rtol=1e-6)
+
+
+def test_each_array_is_clipped_by_its_own_norm(gradients):
+    seen, _ = descend(make_optimizer("sgd", lambda step: 1.0, momentum=0.0, clip_each=0.5), gradients[:1])
+    for part in PARAMS:
+        gradient, before = np.asarray(gradients[0][part]["kernel"], np.float64), PARAMS[part]["kernel"]
+        clipped = gradient * min(1.0, 0.5 / (np.linalg.norm(gradient) + 1e-6))
+        np.testing.assert_allclose(before - seen[1][part]["kernel"], clipped, rtol=1e-5)
+
+
+def test_larc_adds_the_norms(gradients):
+    optimizer = make_optimizer("larc", lambda step: 1.0, momentum=0.0, weight_decay=0.1, trust=0.02, exclude=())
+    seen, _ = descend(optimizer, gradients[:1])
+    for part in PARAMS:
+        g, w = (np.asarray(x[part]["kernel"], np.float64) for x in (gradients[0], PARAMS))
+        factor = 0.02 * np.linalg.norm(w) / (np.linalg.norm(g) + 0.1 * np.linalg.norm(w))
+        np.testing.assert_allclose(w - seen[1][part]["kernel"], (g + 0.1 * w) * factor, rtol=1e-4)
+
+
+@pytest.mark.parametrize("field", ["freeze", "constant", "rates"])
+def test_a_name_that_no_parameter_has(field):
+    chosen = {"nothing": 0.5} if field == "rates" else ("nothing",)
+    optimizer = make_optimizer("sgd", lambda step: 0.1, **{field: chosen})
+    with pytest.raises(ValueError, match=f"optimizer.{field}: no parameter has 'nothing'.*last_layer"):
+        descend(optimizer, [PARAMS])

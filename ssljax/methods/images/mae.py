@@ -12,10 +12,11 @@ from jax.typing import DTypeLike
 
 from ssljax.collectives import example_keys
 from ssljax.losses.reconstruction import mae_loss, patch_statistics, patchify, unpatchify
+from ssljax.methods.images.image_method import ImageMethod
 from ssljax.models import infer, initialise
 from ssljax.models.vit import XAVIER, Blocks, ViT, sincos_positions
 from ssljax.typing import Array, Batch, TrainState, Variables
-from ssljax.views.images import Augment, center_view, draw_views, fold, unnormalize
+from ssljax.views.images import Augment, draw_views, fold, unnormalize
 from ssljax.views.masks import Mask, mae_mask, unshuffle
 
 
@@ -53,20 +54,17 @@ class Decoder(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class MAE:
+class MAE(ImageMethod):
     """mask_ratio of the patches are hidden; the encoder works on the others only; loss on the hidden ones (`mae_loss`).
 
     norm_pix: targets are each patch's pixels, normalised by the patch. decoder_*: the paper's decoder by default.
     """
 
-    encoder: ViT
-    augmentations: tuple[Augment, ...]
     mask_ratio: float = 0.75
     norm_pix: bool = True
     decoder_width: int = 512
     decoder_depth: int = 8
     decoder_heads: int = 16
-    eval_crop: float = 1.0
 
     mean_over_examples = True
 
@@ -117,7 +115,8 @@ class MAE:
         encoder, _ = initialise(self.encoder, encoder_key, images)
         tokens = jnp.zeros((len(images), self.encoder.num_prefix + mask.keep.shape[1], self.encoder.width))
         decoder, _ = initialise(self.decoder, decoder_key, tokens, mask.restore, self.grid)
-        return Variables(params={"encoder": encoder, "decoder": decoder}, model_state={}, target={}, extra={})
+        params = {"encoder": encoder, "decoder": decoder}
+        return Variables(params=params, model_state={"encoder": {}}, target={}, extra={})
 
     def views(self, keys: Array, batch: Batch) -> tuple[Array, Mask, Array]:
         """The view, its mask, and a key for drop-path, which so belongs to the example in whatever microbatch it is."""
@@ -137,12 +136,8 @@ class MAE:
     def update(self, state: TrainState, aux: dict, axis: str | None) -> TrainState:
         return state
 
-    def features(self, state: Variables, batch: Batch) -> Array:
-        images = center_view(batch, self.view.size, self.eval_crop, self.view.mean, self.view.std)
-        return infer(self.encoder, state.params["encoder"], {}, images)
-
     def show(self, state: Variables, batch: Batch, keys: Array) -> Array:
-        images = center_view(batch, self.view.size, self.eval_crop, self.view.mean, self.view.std)
+        images = self.eval_view(batch)
         mask = mae_mask(keys, self.grid[0] * self.grid[1], self.mask_ratio)
         _, prediction = self._reconstruct(state.params, images, mask)
         patches, hidden = patchify(images, self.encoder.patch), mask.hidden[:, :, None]

@@ -6,7 +6,6 @@ Chen et al., "Improved Baselines with Momentum Contrastive Learning", 2020.
 
 from dataclasses import dataclass
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -14,15 +13,14 @@ import optax
 from ssljax import collectives
 from ssljax.losses import info_nce
 from ssljax.losses.contrastive import normalize
-from ssljax.models import infer, initialise, run
+from ssljax.methods.images.image_method import JointEmbedding
 from ssljax.models.heads import MLP
 from ssljax.schedules import ema_decay
 from ssljax.typing import Array, Batch, TrainState, Variables
-from ssljax.views.images import Augment, center_view, draw_views, show_views
 
 
 @dataclass(frozen=True, eq=False)
-class MoCoV2:
+class MoCoV2(JointEmbedding):
     """query q = g(f(view 1)); key k = g'(f'(view 2)) with the momentum network f', g'; loss InfoNCE with a queue.
 
     projector: widths of g, ReLU between, no BatchNorm. queue: number of keys that are remembered; the batch must divide
@@ -33,61 +31,49 @@ class MoCoV2:
     with its key: the paper's ShuffleBN with any number of devices.
     """
 
-    encoder: nn.Module
-    augmentations: tuple[Augment, ...]
     projector: tuple[int, ...] = (2048, 128)
     temperature: float = 0.2
     queue: int = 65536
     momentum: float = 0.999
     momentum_schedule: str = "constant"
-    eval_crop: float = 1.0
     total_steps: int = 1
 
-    mean_over_examples = False
     caption = "the image, the query's view and the key's view"
 
     def __post_init__(self):
-        if len(self.augmentations) != 2:
-            raise ValueError(
-                f"MoCo v2 compares two views, but the recipe draws {len(self.augmentations)}: choose views "
-                "'moco_v2', 'simclr' or 'byol'."
-            )
+        self._expect_two_views("'moco_v2', 'simclr' or 'byol'")
 
     @property
     def head(self) -> MLP:
         return MLP(self.projector, norm=False, dtype=self.encoder.dtype)
 
     def init(self, key: Array, batch: Batch) -> Variables:
-        encoder_key, projector_key, queue_key = jax.random.split(key, 3)
-        view = self.views(collectives.example_keys(key, len(batch["image"])), batch)[0]
-        encoder, state = initialise(self.encoder, encoder_key, view)
-        projector, _ = initialise(self.head, projector_key, jnp.zeros((1, self.encoder.num_features)), train=False)
-        params = {"encoder": encoder, "projector": projector}
+        network_key, queue_key = jax.random.split(key)
+        params, model_state = self.network(network_key, batch)
         return Variables(
             params=params,
-            model_state=state,
+            model_state=model_state,
             # A copy, for donated buffers may not be shared.
-            target=jax.tree.map(jnp.copy, {"params": params, "model_state": state}),
+            target=jax.tree.map(jnp.copy, {"params": params, "model_state": model_state}),
             extra={
                 "queue": normalize(jax.random.normal(queue_key, (self.queue, self.projector[-1]))),
                 "pointer": jnp.int32(0),
             },
         )
 
-    def views(self, keys: Array, batch: Batch) -> tuple[Array, ...]:
-        return draw_views(self.augmentations, keys, batch)
-
     def loss(self, params, state: TrainState, views, key: Array, axis: str | None) -> tuple[Array, dict]:
         query_key, key_key, shuffle_key = jax.random.split(key, 3)
         for_query, for_key = views
         # 1) Queries, from the network that learns.
-        h, q, model_state = self._embed(params, state.model_state, for_query, query_key, axis)
+        keys = collectives.example_keys(query_key, len(for_query), axis)
+        h, q, model_state = self.embed(params, state.model_state, for_query, keys, axis)
         # 2) The momentum network takes its step towards the weights before this step's update.
         momentum = ema_decay(state.step, self.total_steps, start=self.momentum, kind=self.momentum_schedule)
         momentum_params = optax.incremental_update(state.params, state.target["params"], 1 - momentum)
         # 3) Keys, in train mode with statistics of their own, among other neighbours than the queries had.
         images, unshuffle = self._shuffle(for_key, shuffle_key, axis)
-        _, k, target_state = self._embed(momentum_params, state.target["model_state"], images, key_key, axis)
+        keys = collectives.example_keys(key_key, len(images), axis)
+        _, k, target_state = self.embed(momentum_params, state.target["model_state"], images, keys, axis)
         keys = unshuffle(normalize(jax.lax.stop_gradient(k)))
         # 4) Each query must tell its own key from the queue, in which this batch's keys are not yet.
         own = jax.lax.dynamic_slice_in_dim(keys, collectives.shard_offset(len(q), axis), len(q))
@@ -110,20 +96,6 @@ class MoCoV2:
         queue = jax.lax.dynamic_update_slice_in_dim(queue, keys, pointer, axis=0)
         extra = {"queue": queue, "pointer": (pointer + len(keys)) % self.queue}
         return state.replace(model_state=aux["model_state"], target=aux["target"], extra=extra)
-
-    def features(self, state: Variables, batch: Batch) -> Array:
-        view = self.augmentations[0]
-        images = center_view(batch, view.size, self.eval_crop, view.mean, view.std)
-        return infer(self.encoder, state.params["encoder"], state.model_state, images)
-
-    def show(self, state: Variables, batch: Batch, keys: Array) -> Array:
-        return show_views(self.augmentations, keys, batch)
-
-    def _embed(self, params, state, images, key, axis):
-        """(representation, projection, state after the batch)"""
-        keys = collectives.example_keys(key, len(images), axis)
-        h, state = run(self.encoder, params["encoder"], state, images, axis=axis, keys=keys)
-        return h, infer(self.head, params["projector"], {}, h, train=True), state
 
     def _shuffle(self, images, key, axis):
         """This shard's part of the shuffled global batch, and what gathers its embeddings in the old order."""

@@ -1,0 +1,85 @@
+"""data2vec for images, Baevski et al., 2022.
+
+    python -m ssljax.train --config=configs/images/data2vec.py:demo --workdir=runs/data2vec
+
+| variant     | data              | encoder        | hardware        | expected                  | status   |
+|-------------|-------------------|----------------|-----------------|---------------------------|----------|
+| `:demo`     | embedded images   | ViT 4 x 128    | 2 CPU cores     | docs/results.md           | measured |
+| `:cifar10`  | tfds:cifar10      | ViT-S, patch 4 | 1 accelerator   | nothing published         | not run  |
+| `:imagenet` | tfds:imagenet2012 | ViT-B/16       | 16 accelerators | 84.2 % fine-tuned (paper) | not run  |
+"""
+
+from ssljax.config import base_config, demo_config, variant_of
+from ssljax.views.images import CIFAR10_MEAN, CIFAR10_STD
+
+
+def demo():
+    config = demo_config("data2vec", epochs=20.0)
+    config.method.update(layers=3, momentum=0.99, smallest_block=4)
+    config.encoder.update(name="vit_micro", pool="mean", positions="learned", initializer="dino", mask_token=True)
+    config.views.update(name="data2vec", size=32, scale=(0.4, 1.0), mean=CIFAR10_MEAN, std=CIFAR10_STD)
+    config.batch_size = 128
+    return config
+
+
+def cifar10():
+    config = base_config("data2vec")
+    config.method.update(momentum=0.999, smallest_block=4)
+    config.encoder.update(
+        name="vit_s",
+        patch=4,
+        pool="mean",
+        positions="learned",
+        initializer="dino",
+        mask_token=True,
+        layer_scale=1e-4,
+        drop_path=0.1,
+    )
+    config.views.update(name="data2vec", size=32, mean=CIFAR10_MEAN, std=CIFAR10_STD)
+    config.data.source = "tfds:cifar10"
+    config.epochs = 800.0
+    config.dtype = "bfloat16"
+    config.optimizer.update(
+        name="adamw", learning_rate=5e-4, b2=0.999, weight_decay=0.05, warmup_epochs=10.0, clip_norm=3.0
+    )
+    config.log.every = 50
+    config.evaluate.every = config.checkpoint.every = 2000
+    return config
+
+
+def imagenet():
+    """The authors' ViT-B of 800 epochs, with learned positions instead of relative ones."""
+    config = base_config("data2vec")
+    config.method.eval_crop = 0.875
+    config.encoder.update(
+        name="vit_b",
+        pool="mean",
+        positions="learned",
+        initializer="dino",
+        mask_token=True,
+        layer_scale=1e-4,
+        drop_path=0.25,
+    )
+    config.views.name = "data2vec"
+    config.epochs = 800.0
+    config.optimizer.update(
+        name="adamw",
+        learning_rate=2e-3,
+        scaling="none",
+        b2=0.999,
+        weight_decay=0.05,
+        exclude=("bias", "scale", "layer_scale1", "layer_scale2", "positions", "prefix", "mask_token"),
+        warmup_epochs=10.0,
+        clip_norm=3.0,
+    )
+    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
+    config.batch_size = 2048
+    config.dtype = "bfloat16"
+    config.log.every = 50
+    config.evaluate.update(every=6250, train_examples=50_000, test_examples=10_000)
+    config.checkpoint.every = 6250
+    return config
+
+
+def get_config(variant=None):
+    return variant_of({"demo": demo, "cifar10": cifar10, "imagenet": imagenet}, variant)

@@ -1,0 +1,140 @@
+"""DINOv2, Oquab et al., 2024.
+
+    python -m ssljax.train --config=configs/images/dinov2.py:demo --workdir=runs/dinov2
+
+| variant     | data              | encoder        | hardware        | expected                   | status   |
+|-------------|-------------------|----------------|-----------------|----------------------------|----------|
+| `:demo`     | embedded images   | ViT 4 x 128    | 2 CPU cores     | docs/results.md            | measured |
+| `:cifar10`  | tfds:cifar10      | ViT-S, patch 4 | 1 accelerator   | nothing published          | not run  |
+| `:imagenet` | tfds:imagenet2012 | ViT-L/16       | 32 accelerators | 82.9 % linear, 81.6 % k-NN | not run  |
+| `:full`     | tfds:imagenet21k  | ViT-L/14       | 96 accelerators | 84.5 % linear, 82.0 % k-NN | not run  |
+| `:small`    | your own, few     | ViT-S/16       | 1 accelerator   | nothing published          | not run  |
+"""
+
+from ssljax.config import base_config, demo_config, variant_of
+from ssljax.views.images import CIFAR10_MEAN, CIFAR10_STD
+
+
+def demo():
+    config = demo_config("dinov2", epochs=8.0)
+    config.method.update(count=512, hidden=256, bottleneck=64, momentum=0.98)
+    config.encoder.update(name="vit_micro", positions="learned", initializer="dino", mask_token=True)
+    config.views.update(
+        name="dinov2",
+        size=32,
+        local_crops=2,
+        local_size=16,
+        local_scale=(0.1, 0.4),
+        blur=0.0,
+        solarize=0.0,
+        mean=CIFAR10_MEAN,
+        std=CIFAR10_STD,
+    )
+    config.optimizer.update(clip_norm=3.0, freeze=("last_layer",), freeze_epochs=1.0)
+    return config
+
+
+def cifar10():
+    config = base_config("dinov2")
+    config.method.update(count=4096, momentum=0.99)
+    config.encoder.update(
+        name="vit_s", patch=4, positions="learned", initializer="dino", mask_token=True, layer_scale=1e-5, drop_path=0.1
+    )
+    config.views.update(
+        name="dinov2", size=32, local_crops=6, local_size=16, blur=0.0, solarize=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD
+    )
+    config.data.source = "tfds:cifar10"
+    config.epochs = 800.0
+    config.dtype = "bfloat16"
+    config.optimizer.update(
+        name="adamw",
+        learning_rate=5e-4,
+        b2=0.999,
+        weight_decay=0.04,
+        weight_decay_final=0.4,
+        warmup_epochs=10.0,
+        clip_norm=3.0,
+        freeze=("last_layer",),
+        freeze_epochs=1.0,
+    )
+    config.log.every = 50
+    config.evaluate.every = config.checkpoint.every = 2000
+    return config
+
+
+def imagenet():
+    """The authors' short recipe, of 100 epochs of 1250 steps: a shared head with centring, layer-wise decay 0.9."""
+    config = base_config("dinov2")
+    config.method.update(
+        momentum=0.992, teacher_temperature=0.07, warmup_temperature_epochs=30, patch_temperature=0.07, eval_crop=0.875
+    )
+    config.encoder.update(
+        name="vit_l",
+        positions="learned",
+        initializer="dino",
+        mask_token=True,
+        layer_scale=1e-5,
+        drop_path=0.3,
+        drop_path_uniform=True,
+    )
+    config.views.name = "dinov2"
+    config.steps = 100 * 1250
+    config.optimizer.update(
+        name="adamw",
+        learning_rate=4e-3 / 32,  # times the root of the batch: 0.004 at 1024
+        scaling="sqrt",
+        b2=0.999,
+        weight_decay=0.04,
+        weight_decay_final=0.4,
+        warmup_epochs=20.0,  # 12,500 steps
+        final=1e-6 / (4e-3 * 2**0.5),
+        layer_decay=0.9,
+        clip_norm=3.0,
+        freeze=("last_layer",),
+        freeze_epochs=2.0,
+    )
+    config.optimizer.rates = {"patch_embed": 0.2}
+    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
+    config.batch_size = 2048
+    config.dtype = "bfloat16"
+    config.log.every = 50
+    config.evaluate.update(every=6250, train_examples=50_000, test_examples=10_000)
+    config.checkpoint.every = 6250
+    return config
+
+
+def full():
+    """The authors' full recipe, of 500 epochs of 1250 steps: two heads with Sinkhorn's centring, patches of 14."""
+    config = imagenet()
+    config.method.update(
+        count=131072, bottleneck=384, patch_count=131072, patch_bottleneck=256, centering="sinkhorn", momentum=0.994
+    )
+    config.encoder.update(patch=14, ffn="swiglu", position_offset=0.1, drop_path=0.4)
+    config.views.local_size = 98
+    config.data.update(source="tfds:imagenet21k", test_split="test")
+    config.batch_size = 3072
+    config.steps = 500 * 1250
+    config.optimizer.update(learning_rate=2e-4 / 32, weight_decay_final=0.2, layer_decay=1.0)
+    return config
+
+
+def small():
+    """For few images or small batches: fewer outputs, a faster teacher, a smaller encoder.
+
+    Expect a loss that leaves ln 8192 = 9.0 within some epochs, and `prototypes_used` far from 0.
+    """
+    config = imagenet()
+    config.method.update(count=8192, momentum=0.99, teacher_temperature=0.04, warmup_temperature_epochs=0)
+    config.encoder.update(name="vit_s", drop_path=0.1)
+    config.data.update(source="folder:PATH", test_split="test")
+    config.batch_size = 256
+    config.steps = 0
+    config.epochs = 300.0
+    config.optimizer.update(learning_rate=5e-4, scaling="linear", layer_decay=1.0, warmup_epochs=10.0)
+    config.evaluate.update(every=1000, train_examples=4000, test_examples=1000)
+    config.checkpoint.every = 1000
+    return config
+
+
+def get_config(variant=None):
+    return variant_of({"demo": demo, "cifar10": cifar10, "imagenet": imagenet, "full": full, "small": small}, variant)

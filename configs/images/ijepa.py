@@ -1,0 +1,72 @@
+"""I-JEPA, Assran et al., 2023.
+
+    python -m ssljax.train --config=configs/images/ijepa.py:demo --workdir=runs/ijepa
+
+| variant     | data              | encoder        | hardware        | expected              | status   |
+|-------------|-------------------|----------------|-----------------|-----------------------|----------|
+| `:demo`     | embedded images   | ViT 4 x 128    | 2 CPU cores     | docs/results.md       | measured |
+| `:cifar10`  | tfds:cifar10      | ViT-S, patch 4 | 1 accelerator   | nothing published     | not run  |
+| `:imagenet` | tfds:imagenet2012 | ViT-H/14       | 16 accelerators | 79.3 % linear (paper) | not run  |
+"""
+
+from ssljax.config import base_config, demo_config, variant_of
+from ssljax.views.images import CIFAR10_MEAN, CIFAR10_STD
+
+
+def demo():
+    config = demo_config("ijepa", epochs=20.0)
+    config.method.update(predictor_width=64, predictor_depth=2, predictor_heads=4, momentum=0.99, min_keep=4)
+    config.encoder.update(name="vit_micro", cls_token=False, pool="mean", initializer="dino")
+    config.views.update(name="ijepa", size=32, mean=CIFAR10_MEAN, std=CIFAR10_STD)
+    config.batch_size = 128
+    return config
+
+
+def cifar10():
+    config = base_config("ijepa")
+    config.method.update(predictor_width=192, predictor_depth=6, predictor_heads=6)
+    config.encoder.update(name="vit_s", patch=4, cls_token=False, pool="mean", initializer="dino")
+    config.views.update(name="ijepa", size=32, mean=CIFAR10_MEAN, std=CIFAR10_STD)
+    config.data.source = "tfds:cifar10"
+    config.epochs = 800.0
+    config.dtype = "bfloat16"
+    config.optimizer.update(
+        name="adamw", learning_rate=1e-3, b2=0.999, weight_decay=0.04, weight_decay_final=0.4, warmup_epochs=10.0
+    )
+    config.log.every = 50
+    config.evaluate.every = config.checkpoint.every = 2000
+    return config
+
+
+def imagenet():
+    """The authors' ViT-H/14 of 300 epochs: 1e-3 at a batch of 2048, weight decay 0.04 to 0.4.
+
+    `--config.method.mask=reference` draws masks as the authors' code does.
+    """
+    config = base_config("ijepa")
+    config.method.eval_crop = 0.875
+    config.encoder.update(name="vit_h", cls_token=False, pool="mean", initializer="dino")
+    config.views.name = "ijepa"
+    config.epochs = 300.0
+    config.optimizer.update(
+        name="adamw",
+        learning_rate=1e-3,
+        scaling="none",
+        b2=0.999,
+        weight_decay=0.04,
+        weight_decay_final=0.4,
+        exclude=("bias", "scale"),
+        warmup_epochs=40.0,
+        final=1e-3,
+    )
+    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
+    config.batch_size = 2048
+    config.dtype = "bfloat16"
+    config.log.every = 50
+    config.evaluate.update(every=6250, train_examples=50_000, test_examples=10_000)
+    config.checkpoint.every = 6250
+    return config
+
+
+def get_config(variant=None):
+    return variant_of({"demo": demo, "cifar10": cifar10, "imagenet": imagenet}, variant)

@@ -1,0 +1,61 @@
+"""NPID (instance discrimination), Wu et al., 2018.
+
+    python -m ssljax.train --config=configs/images/npid.py:demo --workdir=runs/npid
+
+| variant     | data              | encoder   | hardware       | expected                           | status   |
+|-------------|-------------------|-----------|----------------|------------------------------------|----------|
+| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores    | beats both floors, docs/results.md | measured |
+| `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator  | nothing that was checked           | not run  |
+| `:imagenet` | tfds:imagenet2012 | ResNet-50 | 8 accelerators | 46.8 % k-NN (authors)              | not run  |
+"""
+
+from ssljax.config import base_config, demo_config, variant_of
+from ssljax.views.images import CIFAR10_MEAN, CIFAR10_STD
+
+
+def demo():
+    config = demo_config("npid", epochs=12.0)
+    config.method.update(projector=(128,), temperature=0.1, noise=1024)
+    config.views.update(name="npid", size=32, mean=CIFAR10_MEAN, std=CIFAR10_STD)
+    return config
+
+
+def cifar10():
+    """The authors': all images instead of noise, temperature 0.1, no flips; a tenth of the rate every 40 epochs."""
+    config = base_config("npid")
+    config.method.update(projector=(128,), temperature=0.1, noise=0)
+    config.encoder.update(name="resnet18", stem="cifar")
+    config.views.update(name="npid", size=32, flip=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD)
+    config.batch_size = 128
+    config.epochs = 200.0
+    config.optimizer.update(
+        name="sgd", learning_rate=0.03, scaling="none", weight_decay=5e-4, exclude=(), schedule="steps"
+    )
+    config.optimizer.milestones = (80.0, 120.0, 160.0)
+    config.data.source = "tfds:cifar10"
+    config.dtype = "bfloat16"
+    config.log.every = 50
+    config.evaluate.every = config.checkpoint.every = 2000
+    return config
+
+
+def imagenet():
+    """The authors': 4096 images of noise, temperature 0.07, a tenth of the rate after 120 and 160 epochs."""
+    config = base_config("npid")
+    config.method.eval_crop = 0.875
+    config.encoder.name = "resnet50"
+    config.views.name = "npid"
+    config.epochs = 200.0
+    config.optimizer.update(name="sgd", learning_rate=0.03, weight_decay=1e-4, exclude=(), schedule="steps")
+    config.optimizer.milestones = (120.0, 160.0)
+    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
+    config.batch_size = 256
+    config.dtype = "bfloat16"
+    config.log.every = 50
+    config.evaluate.update(every=5000, train_examples=50_000, test_examples=10_000)
+    config.checkpoint.every = 5000
+    return config
+
+
+def get_config(variant=None):
+    return variant_of({"demo": demo, "cifar10": cifar10, "imagenet": imagenet}, variant)

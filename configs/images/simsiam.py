@@ -1,0 +1,53 @@
+"""SimSiam, Chen and He, 2021.
+
+    python -m ssljax.train --config=configs/images/simsiam.py:demo --workdir=runs/simsiam
+
+| variant     | data              | encoder   | hardware       | expected                           | status   |
+|-------------|-------------------|-----------|----------------|------------------------------------|----------|
+| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores    | beats both floors, docs/results.md | measured |
+| `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator  | 90.4 % k-NN (lightly)              | not run  |
+| `:imagenet` | tfds:imagenet2012 | ResNet-50 | 8 accelerators | 68.1 % linear (paper)              | not run  |
+"""
+
+from ssljax.config import base_config, cifar10_config, demo_config, variant_of
+from ssljax.views.images import CIFAR10_MEAN, CIFAR10_STD
+
+
+def demo():
+    config = demo_config("simsiam", epochs=10.0)
+    config.method.update(projector=(128, 128), predictor=(32, 128))
+    config.views.update(name="moco_v2", size=32, blur=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD)
+    config.optimizer.constant = ("predictor",)
+    return config
+
+
+def cifar10():
+    """lightly's: a rate of 0.06 whatever the batch."""
+    config = cifar10_config("simsiam")
+    config.method.update(projector=(2048, 2048, 2048), predictor=(512, 2048))
+    config.views.update(name="moco_v2", size=32, blur=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD)
+    config.optimizer.update(learning_rate=0.06, scaling="none", constant=("predictor",))
+    return config
+
+
+def imagenet():
+    """The paper's, 100 epochs: SGD 0.05 · batch / 256 once an epoch, the predictor's constant, decay on everything."""
+    config = base_config("simsiam")
+    config.method.eval_crop = 0.875
+    config.encoder.update(name="resnet50", zero_init_residual=True)
+    config.views.update(name="moco_v2", size=224)
+    config.batch_size = 512
+    config.epochs = 100.0
+    config.optimizer.update(
+        name="sgd", learning_rate=0.05, weight_decay=1e-4, exclude=(), per_epoch=True, constant=("predictor",)
+    )
+    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
+    config.dtype = "bfloat16"
+    config.log.every = 50
+    config.evaluate.update(every=5000, train_examples=50_000, test_examples=10_000)
+    config.checkpoint.every = 5000
+    return config
+
+
+def get_config(variant=None):
+    return variant_of({"demo": demo, "cifar10": cifar10, "imagenet": imagenet}, variant)

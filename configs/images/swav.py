@@ -1,0 +1,86 @@
+"""SwAV, Caron et al., 2020.
+
+    python -m ssljax.train --config=configs/images/swav.py:demo --workdir=runs/swav
+
+| variant         | data              | encoder   | hardware        | expected                            | status   |
+|-----------------|-------------------|-----------|-----------------|-------------------------------------|----------|
+| `:demo`         | embedded images   | ResNet-8  | 2 CPU cores     | beats both floors, docs/results.md  | measured |
+| `:cifar10`      | tfds:cifar10      | ResNet-18 | 1 accelerator   | 88.4 % k-NN (lightly)               | not run  |
+| `:imagenet`     | tfds:imagenet2012 | ResNet-50 | 64 accelerators | 75.3 % linear, 800 epochs (authors) | not run  |
+| `:imagenet_256` | tfds:imagenet2012 | ResNet-50 | 4 accelerators  | 74.3 % linear, 400 epochs (authors) | not run  |
+"""
+
+from ssljax.config import base_config, cifar10_config, demo_config, variant_of
+from ssljax.views.images import CIFAR10_MEAN, CIFAR10_STD
+
+
+def demo():
+    config = demo_config("swav", epochs=8.0)
+    config.method.update(projector=(128, 64), prototypes=64, queue_start=2.0)
+    config.views.update(
+        name="swav",
+        size=32,
+        local_crops=2,
+        local_size=16,
+        local_scale=(0.1, 0.3),
+        scale=(0.3, 1.0),
+        blur=0.0,
+        mean=CIFAR10_MEAN,
+        std=CIFAR10_STD,
+    )
+    config.optimizer.update(freeze=("prototypes",), freeze_epochs=0.3)
+    return config
+
+
+def cifar10():
+    """lightly's optimiser, Adam 1e-3 · batch / 128; two crops, prototypes frozen for an epoch."""
+    config = cifar10_config("swav")
+    config.method.update(projector=(2048, 128), prototypes=512)
+    config.views.update(
+        name="swav", size=32, local_crops=0, scale=(0.08, 1.0), blur=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD
+    )
+    config.optimizer.update(
+        name="adamw", learning_rate=2e-3, b2=0.999, weight_decay=1e-6, freeze=("prototypes",), freeze_epochs=1.0
+    )
+    return config
+
+
+def imagenet():
+    """The authors', 800 epochs: LARC on everything, 4.8 at a batch of 4096, warmed up from 0 in 10 epochs."""
+    config = base_config("swav")
+    config.method.eval_crop = 0.875
+    config.encoder.name = "resnet50"
+    config.views.name = "swav"
+    config.epochs = 800.0
+    config.optimizer.update(
+        name="larc",
+        learning_rate=4.8,
+        scaling="none",
+        weight_decay=1e-6,
+        exclude=(),
+        warmup_epochs=10.0,
+        final=0.001,
+        freeze=("prototypes",),
+        freeze_epochs=1.0,
+    )
+    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
+    config.batch_size = 4096
+    config.dtype = "bfloat16"
+    config.log.every = 50
+    config.evaluate.update(every=3130, train_examples=50_000, test_examples=10_000)
+    config.checkpoint.every = 3130
+    return config
+
+
+def imagenet_256():
+    """The authors' for small batches: a queue of 3840 from epoch 15 on."""
+    config = imagenet()
+    config.method.update(queue=3840, queue_start=15.0)
+    config.batch_size = 256
+    config.epochs = 400.0
+    config.optimizer.update(learning_rate=0.6, warmup_epochs=0.0)
+    return config
+
+
+def get_config(variant=None):
+    return variant_of({"demo": demo, "cifar10": cifar10, "imagenet": imagenet, "imagenet_256": imagenet_256}, variant)

@@ -1,0 +1,119 @@
+"""DINOv2: iBOT's two losses at scale, with a regulariser that spreads representations.
+
+Oquab et al., "DINOv2: Learning Robust Visual Features without Supervision", 2024.
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from ssljax.losses import center_and_sharpen, dino, ema_center, ibot_patches, koleo, sinkhorn
+from ssljax.methods.images.dino import prototypes_used
+from ssljax.methods.images.ibot import MaskedDistillation
+from ssljax.models import infer, initialise
+from ssljax.models.heads import DINOHead
+from ssljax.typing import Array, Batch, PyTree, TrainState
+from ssljax.views.blocks import dinov2_mask, dinov2_slots
+from ssljax.views.masks import pad_masked
+
+
+@dataclass(frozen=True, eq=False)
+class DINOv2(MaskedDistillation):
+    """The sum of DINO's loss between class tokens, iBOT's for hidden patches, and `koleo` of the student's class tokens
+    of each global view.
+
+    There are two published recipes, and their parts do not mix: a shared head with centring ("ema"), and a head of
+    patch_count outputs for patches with centring by Sinkhorn's algorithm ("sinkhorn").
+
+    patch_count, patch_bottleneck: of the head for patches; 0: patches share the class token's. centering: how the
+    teacher is kept from collapse, "ema" (`ema_center`, of the hidden patches for patches) or "sinkhorn". koleo_weight:
+    of the regulariser, which sees the global batch. Of all global views of the batch the share mask_probability has
+    hidden patches, and each batch has every share in mask_ratio (`dinov2_mask`).
+    """
+
+    norm_last_layer: bool = False
+    patch_count: int = 0
+    patch_bottleneck: int = 256
+    centering: str = "ema"
+    koleo_weight: float = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.centering not in ("ema", "sinkhorn"):
+            raise ValueError(f"centering '{self.centering}' is unknown; use 'ema' or 'sinkhorn'.")
+
+    @property
+    def patch_head(self) -> DINOHead:
+        return self.head.clone(count=self.patch_count, bottleneck=self.patch_bottleneck)
+
+    def network(self, key: Array, batch: Batch) -> tuple[PyTree, PyTree]:
+        network_key, patch_key = jax.random.split(key)
+        params, model_state = super().network(network_key, batch)
+        if self.patch_count:
+            token = jnp.zeros((1, self.encoder.num_features))
+            params["patch_projector"], _ = initialise(self.patch_head, patch_key, token, train=False)
+        return params, model_state
+
+    def centers(self) -> dict[str, Array]:
+        if self.centering == "sinkhorn":
+            return {}
+        return {"center": jnp.zeros(self.count), "patch_center": jnp.zeros(self.patch_count or self.count)}
+
+    def loss(self, params, state: TrainState, crops, key: Array, axis: str | None) -> tuple[Array, dict]:
+        student_key, teacher_key, mask_key = jax.random.split(key, 3)
+        n = len(crops[0])
+        shards = 1 if axis is None else jax.lax.axis_size(axis)
+        # 1) Hidden patches, in a fixed number of slots, of which some stay empty.
+        ratio, probability = self.mask_ratio, self.mask_probability
+        masks = dinov2_mask(mask_key, n, self.grid, ratio=ratio, probability=probability, axis=axis)
+        masks = masks.reshape(2 * n, -1)
+        slots = dinov2_slots(n, self.grid, shards=shards, ratio=ratio, probability=probability)
+        places, weights = pad_masked(masks, slots, together=True)
+        filled = (weights > 0).astype(jnp.float32)
+
+        def logits(params, classes, patches):
+            slots = patches.reshape(-1, patches.shape[-1])[places]
+            head, name = (self.patch_head, "patch_projector") if self.patch_count else (self.head, "projector")
+            return (
+                infer(self.head, params["projector"], {}, classes, train=True),
+                infer(head, params[name], {}, slots, train=True),
+            )
+
+        # 2) The teacher sees all of the global views.
+        teacher = state.target["params"]
+        t_class, t_patch = logits(teacher, *self.teacher.tokens(teacher, crops[:2], teacher_key, axis))
+        temperature = self.temperature(state.step, self.teacher_temperature)
+        if self.centering == "sinkhorn":
+            targets = sinkhorn(t_class, epsilon=temperature, axis=axis)
+            patch_targets = sinkhorn(t_patch, epsilon=temperature, weights=filled, axis=axis)
+            extra = {}
+        else:
+            center, patch_center = state.extra["center"], state.extra["patch_center"]
+            targets = center_and_sharpen(t_class, center, temperature)
+            patch_targets = center_and_sharpen(t_patch, patch_center, temperature)
+            extra = {
+                "center": ema_center(center, t_class, self.center_momentum, axis=axis),
+                "patch_center": ema_center(patch_center, t_patch, self.center_momentum, weights=filled, axis=axis),
+            }
+        # 3) The student sees what is not hidden of them, and the local crops.
+        seen, classes, patches = self.student(params, crops, masks, student_key, axis)
+        s_class, s_patch = logits(params, classes, patches)
+        # 4) Every crop must foretell the global views that it is not, every hidden patch itself, and all keep apart.
+        student = jnp.split(s_class, len(crops))
+        between = dino(student, jnp.split(targets, 2), temperature=self.student_temperature)
+        within = ibot_patches(s_patch, patch_targets, weights / (2 * n), temperature=self.student_temperature)
+        apart = sum(koleo(view, axis=axis) for view in jnp.split(classes[: 2 * n], 2))
+        return between + self.patch_weight * within + self.koleo_weight * apart, {
+            "model_state": state.model_state,
+            "target_state": state.target["model_state"],
+            "extra": extra,
+            "metrics": {
+                "class_loss": between,
+                "patch_loss": within,
+                "koleo": apart,
+                "prototypes_used": prototypes_used(targets, axis),
+            },
+            "features": seen,
+            "embeddings": (student[0], student[1]),
+        }

@@ -1,0 +1,142 @@
+"""What the methods for images have in common: an encoder, crops of each image, and how the encoder is judged."""
+
+from dataclasses import dataclass
+from itertools import groupby
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ssljax.collectives import example_keys
+from ssljax.models import infer, initialise, run
+from ssljax.typing import Array, Batch, PyTree, TrainState, Variables
+from ssljax.views.images import Augment, center_view, draw_views, show_views
+
+
+@dataclass(frozen=True, eq=False)
+class ImageMethod:
+    """encoder: what is pretrained. augmentations: how each view of an image is drawn. eval_crop: share of the short
+    side that evaluation sees.
+
+    The parameters and statistics of the encoder lie under "encoder" in `params` and `model_state`.
+    """
+
+    encoder: nn.Module
+    augmentations: tuple[Augment, ...]
+    eval_crop: float = 1.0
+
+    mean_over_examples = False
+
+    def views(self, keys: Array, batch: Batch) -> PyTree:
+        return draw_views(self.augmentations, keys, batch)
+
+    def features(self, state: Variables, batch: Batch) -> Array:
+        return infer(self.encoder, state.params["encoder"], state.model_state["encoder"], self.eval_view(batch))
+
+    def eval_view(self, batch: Batch) -> Array:
+        view = self.augmentations[0]
+        return center_view(batch, view.size, self.eval_crop, view.mean, view.std)
+
+    def show(self, state: Variables, batch: Batch, keys: Array) -> Array:
+        return show_views(self.augmentations, keys, batch)
+
+    def _expect_two_views(self, names: str) -> None:
+        """For `__post_init__`; names: recipes that would do. Raises ValueError."""
+        if len(self.augmentations) != 2:
+            raise ValueError(
+                f"{type(self).__name__} compares two views, but the recipe draws {len(self.augmentations)}: choose "
+                f"views {names}."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class JointEmbedding(ImageMethod):
+    """Methods that compare embeddings of views: z = g(f(view)) with the encoder f and a projector g, the `head`."""
+
+    @property
+    def head(self) -> nn.Module:
+        raise NotImplementedError
+
+    def init(self, key: Array, batch: Batch) -> Variables:
+        params, model_state = self.network(key, batch)
+        return Variables(params=params, model_state=model_state, target={}, extra={})
+
+    def update(self, state: TrainState, aux: dict, axis: str | None) -> TrainState:
+        return state.replace(model_state=aux["model_state"])
+
+    def network(self, key: Array, batch: Batch) -> tuple[PyTree, PyTree]:
+        """(params, state) of encoder and projector, each {"encoder": …, "projector": …}."""
+        encoder_key, projector_key, view_key = jax.random.split(key, 3)
+        view = jax.tree.leaves(self.views(example_keys(view_key, len(batch["image"])), batch))[0]
+        encoder, encoder_state = initialise(self.encoder, encoder_key, view)
+        features = jnp.zeros((1, self.encoder.num_features))
+        projector, projector_state = initialise(self.head, projector_key, features, train=False)
+        return (
+            {"encoder": encoder, "projector": projector},
+            {"encoder": encoder_state, "projector": projector_state},
+        )
+
+    def embed(self, params, state, images: Array, keys: Array, axis: str | None) -> tuple[Array, Array, PyTree]:
+        """(representation, embedding, state after the batch) of one network in train mode; one key for each image."""
+        encoder, projector = state["encoder"], state["projector"]
+        h, encoder = run(self.encoder, params["encoder"], encoder, images, axis=axis, keys=keys)
+        z, projector = run(self.head, params["projector"], projector, h, axis=axis)
+        return h, z, {**state, "encoder": encoder, "projector": projector}
+
+    def embed_each(self, params, state, views, key: Array, axis: str | None) -> tuple[list[Array], list[Array], PyTree]:
+        """As `embed`, of one view after the other, each with batch statistics of its own: (representations, embeddings,
+        state)."""
+        seen: list[Array] = []
+        embedded: list[Array] = []
+        for view, view_key in zip(views, jax.random.split(key, len(views)), strict=True):
+            h, z, state = self.embed(params, state, view, example_keys(view_key, len(view), axis), axis)
+            seen, embedded = [*seen, h], [*embedded, z]
+        return seen, embedded, state
+
+    def embed_by_size(self, params, state, views, key: Array, axis: str | None) -> tuple[list[Array], Array, PyTree]:
+        """(representations, embeddings (views, batch, dim), state) of crops of several sizes.
+
+        All crops of one size go through the encoder as one batch, and all together through the projector, so that they
+        share batch statistics (SwAV, DINO).
+        """
+        seen: list[Array] = []
+        encoder, keys = state["encoder"], jax.random.split(key, len(views))
+        for _, group in groupby(range(len(views)), key=lambda i: views[i].shape):
+            crops = list(group)
+            images = jnp.concatenate([views[i] for i in crops])
+            of_each = jnp.concatenate([example_keys(keys[i], len(views[i]), axis) for i in crops])
+            h, encoder = run(self.encoder, params["encoder"], encoder, images, axis=axis, keys=of_each)
+            seen += jnp.split(h, len(crops))
+        z, projector = run(self.head, params["projector"], state["projector"], jnp.concatenate(seen), axis=axis)
+        embedded = z.reshape(len(views), -1, z.shape[-1])
+        return seen, embedded, {**state, "encoder": encoder, "projector": projector}
+
+
+@dataclass(frozen=True, eq=False)
+class Predictive(JointEmbedding):
+    """Methods that predict the embedding of one view from that of another: p = q(z) with a predictor q."""
+
+    @property
+    def predictor_head(self) -> nn.Module:
+        raise NotImplementedError
+
+    def init(self, key: Array, batch: Batch) -> Variables:
+        params, model_state = self.online(key, batch)
+        return Variables(params=params, model_state=model_state, target={}, extra={})
+
+    def online(self, key: Array, batch: Batch) -> tuple[PyTree, PyTree]:
+        """(params, state) of encoder, projector and predictor."""
+        network_key, predictor_key = jax.random.split(key)
+        params, state = self.network(network_key, batch)
+        embedding = jnp.zeros((1, self.head.widths[-1]))
+        predictor, predictor_state = initialise(self.predictor_head, predictor_key, embedding, train=False)
+        return params | {"predictor": predictor}, state | {"predictor": predictor_state}
+
+    def predict_each(self, params, state, views, key: Array, axis: str | None):
+        """(representations, embeddings, predictions, state) of one view after the other, as `embed_each`."""
+        seen, embedded, state = self.embed_each(params, state, views, key, axis)
+        predicted: list[Array] = []
+        for z in embedded:
+            p, predictor = run(self.predictor_head, params["predictor"], state["predictor"], z, axis=axis)
+            predicted, state = [*predicted, p], state | {"predictor": predictor}
+        return seen, embedded, predicted, state
