@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 
 from ssljax import collectives
-from ssljax.losses.contrastive import normalize
 from ssljax.typing import Array
 
 COLLAPSED_STD = 0.1
@@ -25,7 +24,7 @@ def collapse_statistics(aux: dict, axis: str | None) -> dict[str, Array]:
 
     Alignment and uniformity: Wang and Isola, 2020. These three are absent where a method does not compare two views.
     """
-    x = normalize(jax.lax.stop_gradient(aux["features"]))
+    x = _unit(jax.lax.stop_gradient(aux["features"]))
     mean = collectives.mean(x.mean(0), axis)
     # The covariance's trace and squared norm are all that the effective rank needs: no eigenvalues.
     covariance = collectives.mean(x.T @ x / len(x), axis) - jnp.outer(mean, mean)
@@ -35,7 +34,7 @@ def collapse_statistics(aux: dict, axis: str | None) -> dict[str, Array]:
         "effective_rank": jnp.square(variance.sum()) / jnp.maximum(jnp.sum(jnp.square(covariance)), 1e-12),
     }
     if len(aux["embeddings"]) == 2:
-        first, second = (normalize(jax.lax.stop_gradient(z)) for z in aux["embeddings"])
+        first, second = (_unit(jax.lax.stop_gradient(z)) for z in aux["embeddings"])
         statistics["embedding_std"] = collectives.std(first, axis) * jnp.sqrt(first.shape[1])
         statistics["alignment"] = collectives.mean(jnp.square(first - second).sum(-1).mean(), axis)
         z = collectives.gather_replicated(first, axis)[:UNIFORMITY_SAMPLE]
@@ -58,3 +57,8 @@ def alarm(metrics: dict[str, float]) -> str | None:
             "learning rate, raise the batch size, or strengthen the augmentation."
         )
     return None
+
+
+def _unit(x: Array) -> Array:
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, -1, keepdims=True), 1e-24))
