@@ -103,7 +103,7 @@ SMALLER = {
     },
     "data2vec": {"method": {"layers": 2, "smallest_block": 4, "momentum": 0.9}, "encoder": SMALL_VIT},
     "ijepa": {
-        "method": {"predictor_width": 16, "predictor_depth": 1, "predictor_heads": 2, "min_keep": 2},
+        "method": {"predictor_width": 16, "predictor_depth": 1, "predictor_heads": 2, "min_keep": 2, "momentum": 0.9},
         "encoder": SMALL_VIT,
     },
     "mae": {"method": {"decoder_width": 16, "decoder_heads": 2}, "encoder": SMALL_VIT},

@@ -17,7 +17,7 @@ from ssljax.collectives import example_keys
 from ssljax.losses import layer_norm, smooth_l1
 from ssljax.methods.images.image_method import ImageMethod
 from ssljax.models import infer, initialise, run
-from ssljax.models.vit import NORMAL, Blocks, ViT, sincos_positions
+from ssljax.models.vit import INITIALIZERS, NORMAL, Blocks, ViT, sincos_positions
 from ssljax.schedules import ema_decay
 from ssljax.typing import Array, Batch, TrainState, Variables
 from ssljax.views.blocks import MultiBlock, multi_block, multi_block_reference
@@ -36,6 +36,7 @@ class Predictor(nn.Module):
     out: int
     grid: tuple[int, int]
     epsilon: float = 1e-6
+    initializer: str = "dino"
     scan: bool = False
     remat: bool = False
     dtype: DTypeLike = jnp.float32
@@ -43,7 +44,8 @@ class Predictor(nn.Module):
     @nn.compact
     def __call__(self, context: Array, context_places: Array, context_valid: Array, places: Array, places_valid: Array):
         positions = jnp.asarray(sincos_positions(*self.grid, self.width), self.dtype)
-        x = nn.Dense(self.width, kernel_init=NORMAL, dtype=self.dtype, name="embed")(context)
+        init = INITIALIZERS[self.initializer]
+        x = nn.Dense(self.width, kernel_init=init.dense, dtype=self.dtype, name="embed")(context)
         x = x + positions[context_places]
         asked = self.param("mask_token", NORMAL, (self.width,)).astype(self.dtype) + positions[places]
         valid = jnp.concatenate([context_valid, places_valid], axis=1)
@@ -51,14 +53,14 @@ class Predictor(nn.Module):
             self.depth,
             self.heads,
             epsilon=self.epsilon,
-            initializer="dino",
+            initializer=self.initializer,
             scan=self.scan,
             remat=self.remat,
             dtype=self.dtype,
             name="predictor",
         )(jnp.concatenate([x, asked], axis=1), valid=valid)
         x = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="norm")(x[:, context.shape[1] :])
-        return nn.Dense(self.out, kernel_init=NORMAL, name="project")(x.astype(jnp.float32))
+        return nn.Dense(self.out, kernel_init=init.dense, name="project")(x.astype(jnp.float32))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +119,7 @@ class IJEPA(ImageMethod):
             e.width,
             self.grid,
             e.epsilon,
+            e.initializer,
             e.scan,
             e.remat,
             e.dtype,
