@@ -97,6 +97,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
             replay=lambda step: train_dataset(source, **data)[step],
             post_mortem=partial(post_mortem, config, source, workdir),
             profile=profile,
+            stop=getattr(run.method, "stop", None),
         )
     if jax.process_index() == 0:
         print(f"{'complete' if complete else 'stopped and saved; the same command goes on'}: {workdir}")

@@ -39,6 +39,9 @@ class Method(Protocol):
     global batch gathers over it. `key` is the step's, the same on all shards; `keys` holds one key for each example,
     made from its place in the global batch (`ssljax.collectives.example_keys`), so that no draw depends on how many
     devices there are.
+
+    A method may have besides: `split_over_data`, names in `extra` of arrays whose rows are dealt to the shards (NPID's
+    bank); `stop(step, metrics)`, a sentence where a run is beyond help, from its logged metrics, or None (data2vec).
     """
 
     @property

@@ -1,14 +1,65 @@
 """Is the representation alive? Statistics of a batch's features, cheap enough to be computed in every step."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from ssljax import collectives
 from ssljax.typing import Array
 
-COLLAPSED_STD = 0.1
-COLLAPSED_RANK = 1.2
 UNIFORMITY_SAMPLE = 256
+
+
+class Sign(NamedTuple):
+    """Of collapse: a metric below `limit`, or above it. advice: what it means and what to try."""
+
+    limit: float
+    advice: str
+    above: bool = False
+
+    def shows(self, value: float) -> bool:
+        return value > self.limit if self.above else value < self.limit
+
+
+SIGNS = {
+    "feature_std": Sign(
+        0.1,
+        "all images get nearly the same representation. Lower the learning rate, lengthen the warm-up, or check that "
+        "the views are neither identical nor blank.",
+    ),
+    "effective_rank": Sign(
+        1.2,
+        "the representation lives on a line. Lower the learning rate, raise the batch size, or strengthen the "
+        "augmentation.",
+    ),
+    "embedding_std": Sign(
+        0.1,
+        "what the loss compares is nearly the same for all images, so that it learns nothing more. Lower the learning "
+        "rate, and give more weight to what keeps images apart: negatives, the variance term, a predictor whose "
+        "learning rate stays, a slower target.",
+    ),
+    "prototypes_used": Sign(
+        0.1,
+        "the targets of nearly all images are the same prototype. Let the centre follow faster (a lower "
+        "method.center_momentum), or raise the teacher's temperature.",
+    ),
+    "target_entropy": Sign(
+        0.99,
+        "the targets are the same for every prototype, and there is nothing to learn from them. Lower the teacher's "
+        "temperature (SwAV: epsilon), take fewer prototypes, or a faster teacher (a momentum of 0.99).",
+        above=True,
+    ),
+    "target_std": Sign(
+        0.01,
+        "the targets of all patches are nearly the same. Lower the learning rate, or move the target faster.",
+    ),
+    "prediction_std": Sign(
+        0.01,
+        "the predictions for all patches are nearly the same. Lower the learning rate, or lengthen the warm-up.",
+    ),
+}
+"""What the logs warn of, wherever a method has the metric."""
 
 
 def collapse_statistics(aux: dict, axis: str | None) -> dict[str, Array]:
@@ -46,16 +97,9 @@ def collapse_statistics(aux: dict, axis: str | None) -> dict[str, Array]:
 
 def alarm(metrics: dict[str, float]) -> str | None:
     """A sentence that says what looks wrong and what to try, or None."""
-    if metrics["feature_std"] < COLLAPSED_STD:
-        return (
-            f"feature_std is {metrics['feature_std']:.3f}: all images get nearly the same representation. Lower the "
-            "learning rate, lengthen the warm-up, or check that the views are neither identical nor blank."
-        )
-    if metrics["effective_rank"] < COLLAPSED_RANK:
-        return (
-            f"effective_rank is {metrics['effective_rank']:.2f}: the representation lives on a line. Lower the "
-            "learning rate, raise the batch size, or strengthen the augmentation."
-        )
+    for name, sign in SIGNS.items():
+        if name in metrics and sign.shows(metrics[name]):
+            return f"{name} is {metrics[name]:.3g}: {sign.advice}"
     return None
 
 

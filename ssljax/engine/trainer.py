@@ -67,6 +67,7 @@ def fit(
     replay: Callable[[int], PyTree],
     post_mortem: Callable[[int, dict[str, float]], str],
     profile: Profile | None = None,
+    stop: Callable[[int, dict[str, float]], str | None] | None = None,
 ) -> tuple[TrainState, bool]:
     """Train from `state.step` to `total`; `batches` begins with the batch of that step.
 
@@ -76,9 +77,9 @@ def fit(
     returns. Returns the state, and whether the run is complete.
 
     replay: the batch of a step, counted from 0; post_mortem: writes down the step that was not finite with its metrics,
-    and says where.
+    and says where. stop: the method's own word on the logged metrics (`Method`).
 
-    Raises TrainingStopped when a metric is no longer finite: nothing of that is saved.
+    Raises TrainingStopped when a metric is no longer finite, or `stop` says so: nothing of that is saved.
     """
     start = int(state.step)
     warned: set[str] = set()
@@ -134,6 +135,9 @@ def fit(
             if due["evaluate"] and every.evaluate and not stopping:
                 numbers |= evaluate(state)
             logs.write(i, numbers)
+            if stop and (reason := stop(i, numbers)):
+                where = f" The last checkpoint is of step {checkpoints.latest}." if checkpoints.latest else ""
+                raise TrainingStopped(f"stopped at step {i}: {reason}{where}")
             found = {"collapse": alarm(numbers), "input": _starving(numbers)}
             for kind, text in found.items():
                 if text and kind not in warned:

@@ -33,7 +33,7 @@ class Curve:
     reading: what tells the reader how to read it.
     form, scale, unit: how a value is written, after multiplication by `scale`.
     level: a value worth a dashed line.
-    alarm_below: values under it are shaded.
+    alarm_below, alarm_above: values beyond it are shaded.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Curve:
     unit: str = ""
     level: float | None = None
     alarm_below: float | None = None
+    alarm_above: float | None = None
 
     def points(self, metrics: Sequence[dict[str, float]]) -> tuple[np.ndarray, np.ndarray]:
         """Steps and scaled values of the rows that have this metric."""
@@ -110,6 +111,37 @@ COLLAPSE = (
         "Uniformity",
         "How evenly different images spread. 0: all at one point; about −4: as even as can be. Lower is better.",
     ),
+    Curve(
+        "embedding_std",
+        "Embedding standard deviation",
+        "As of features, but of what the loss compares. In the shaded zone it is the same for all images.",
+        level=1.0,
+        alarm_below=0.1,
+    ),
+    Curve(
+        "prototypes_used",
+        "Prototypes in use",
+        "1: the batch spreads over all prototypes. In the shaded zone nearly all images have the same one.",
+        alarm_below=0.1,
+    ),
+    Curve(
+        "target_entropy",
+        "Entropy of targets",
+        "0: each image has one prototype. In the shaded zone no image prefers any.",
+        alarm_above=0.99,
+    ),
+    Curve(
+        "target_std",
+        "Standard deviation of targets",
+        "Between patches. In the shaded zone all patches have the same target.",
+        alarm_below=0.01,
+    ),
+    Curve(
+        "prediction_std",
+        "Standard deviation of predictions",
+        "Between hidden patches. In the shaded zone the same is predicted for all of them.",
+        alarm_below=0.01,
+    ),
 )
 
 
@@ -126,10 +158,15 @@ def draw_curve(curve: Curve, metrics: Sequence[dict[str, float]]) -> Image.Image
     axes.plot(steps[-1:], line[-1:], "o", color=BLUE, markersize=4.5, clip_on=False)
     if curve.level is not None:
         axes.axhline(curve.level, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    alarmed = False
     if curve.alarm_below is not None:
+        alarmed = line[-1] < curve.alarm_below
         axes.axhspan(0, curve.alarm_below, color=WRONG, alpha=0.15, linewidth=0)
         axes.set_ylim(bottom=0)
-    alarmed = curve.alarm_below is not None and line[-1] < curve.alarm_below
+    if curve.alarm_above is not None:
+        alarmed = line[-1] > curve.alarm_above
+        axes.axhspan(curve.alarm_above, 1.0, color=WRONG, alpha=0.15, linewidth=0)
+        axes.set_ylim(bottom=0)
     axes.set_title(curve.title, loc="left", fontsize=10, fontweight="bold", color=INK)
     axes.set_title(curve.text(line[-1]), loc="right", fontsize=10, color=WRONG if alarmed else BLUE)
     _scale(axes, last_step=max(row["step"] for row in metrics))

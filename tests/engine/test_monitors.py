@@ -6,6 +6,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from ssljax.engine.monitors import alarm, collapse_statistics
+from ssljax.methods.images.image_method import target_statistics
 
 
 def unit(x):
@@ -26,6 +27,7 @@ def test_values(aux):
     np.testing.assert_allclose(found["feature_std"], x.std(0).mean() * np.sqrt(8), rtol=1e-4)
     np.testing.assert_allclose(found["effective_rank"], eigenvalues.sum() ** 2 / (eigenvalues**2).sum(), rtol=1e-4)
     a, b = map(unit, aux["embeddings"])
+    np.testing.assert_allclose(found["embedding_std"], a.std(0).mean() * np.sqrt(8), rtol=1e-4)
     np.testing.assert_allclose(found["alignment"], ((a - b) ** 2).sum(1).mean(), rtol=1e-4)
     pairs = [np.exp(-2 * ((a[i] - a[j]) ** 2).sum()) for i in range(64) for j in range(64) if i != j]
     np.testing.assert_allclose(found["uniformity"], np.log(np.mean(pairs)), rtol=1e-4)
@@ -57,5 +59,21 @@ def test_alarms():
     for features, words in ((point, "the same representation"), (line, "on a line")):
         numbers = collapse_statistics({"features": jnp.asarray(features), "embeddings": ()}, None)
         assert words in alarm({k: float(v) for k, v in numbers.items()})
-    healthy = collapse_statistics({"features": jnp.asarray(rng.randn(64, 8)), "embeddings": ()}, None)
+    spread = jnp.asarray(rng.randn(64, 8))
+    healthy = collapse_statistics({"features": spread, "embeddings": (spread, spread)}, None)
     assert alarm({k: float(v) for k, v in healthy.items()}) is None
+    collapsed = collapse_statistics({"features": spread, "embeddings": (jnp.asarray(point),) * 2}, None)
+    assert alarm({k: float(v) for k, v in collapsed.items()}).startswith("embedding_std is 0.00")
+
+
+def test_targets_that_are_all_one_prototype_or_none():
+    rng = np.random.RandomState(0)
+    one = np.tile(np.eye(16)[3], (2, 32, 1))
+    spread = np.eye(16)[rng.randint(16, size=(2, 32))]
+    for targets, words in ((one, "the same prototype"), (np.full((2, 32, 16), 1 / 16), "every prototype")):
+        assert words in alarm({k: float(v) for k, v in target_statistics(jnp.asarray(targets), None).items()})
+    numbers = target_statistics(jnp.asarray(spread), None)
+    share = np.bincount(spread.reshape(-1, 16).argmax(1), minlength=16) / 64
+    np.testing.assert_allclose(numbers["prototypes_used"], -(share * np.log(share)).sum() / np.log(16), rtol=1e-5)
+    np.testing.assert_allclose(numbers["target_entropy"], 0.0, atol=1e-5)
+    assert alarm({k: float(v) for k, v in numbers.items()}) is None

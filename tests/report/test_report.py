@@ -268,9 +268,10 @@ def test_smoothing_keeps_a_constant_and_its_length():
 
 
 def test_shaded_zones_are_those_of_the_alarms():
-    limits = {curve.name: curve.alarm_below for curve in figures.COLLAPSE}
-    assert limits["feature_std"] == monitors.COLLAPSED_STD
-    assert limits["effective_rank"] == monitors.COLLAPSED_RANK
+    curves = {curve.name: curve for curve in figures.COLLAPSE}
+    for name, sign in monitors.SIGNS.items():
+        shaded = (None, sign.limit) if sign.above else (sign.limit, None)
+        assert (curves[name].alarm_below, curves[name].alarm_above) == shaded
 
 
 def test_neighbour_frames_tell_right_from_wrong():

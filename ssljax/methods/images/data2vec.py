@@ -30,7 +30,8 @@ class Data2Vec(ImageMethod):
     mask_ratio: share of the patches that blocks shall hide (120 of 196 in the paper). momentum: teacher <- momentum ·
     teacher + (1 - momentum) · student after each step; momentum_schedule: the published models have a constant one. The
     teacher drops nothing. `target_std` and `prediction_std` in the logs are over the hidden patches of the batch: where
-    one of them goes to zero, all patches have become the same.
+    one of them goes to zero, all patches have become the same, and from step `collapse_after` on a run is stopped whose
+    target_std is below least_target_std, or its prediction_std below least_prediction_std.
     """
 
     layers: int = 6
@@ -39,6 +40,9 @@ class Data2Vec(ImageMethod):
     smallest_block: int = 16
     momentum: float = 0.9998
     momentum_schedule: str = "constant"
+    least_target_std: float = 0.1
+    least_prediction_std: float = 0.01
+    collapse_after: int = 5000
     total_steps: int = 1
 
     caption = "the image and the view of which blocks of patches are hidden"
@@ -105,6 +109,15 @@ class Data2Vec(ImageMethod):
         old = state.target["params"]["encoder"]
         encoder = optax.incremental_update(state.params["encoder"], old, 1 - momentum)
         return state.replace(target={"params": {"encoder": encoder}, "model_state": {}})
+
+    def stop(self, step: int, metrics: dict[str, float]) -> str | None:
+        for name, least in (("target_std", self.least_target_std), ("prediction_std", self.least_prediction_std)):
+            if step >= self.collapse_after and metrics[name] < least:
+                return (
+                    f"{name} is {metrics[name]:.3g}, below {least}: all patches have become nearly the same. Lower the "
+                    f"learning rate, or change --config.method.momentum; --config.method.least_{name}=0 goes on."
+                )
+        return None
 
     def show(self, state: Variables, batch: Batch, keys: Array) -> Array:
         """The image, and its view without what is hidden."""

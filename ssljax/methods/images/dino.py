@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ssljax import collectives
 from ssljax.losses import center_and_sharpen, dino, ema_center
-from ssljax.methods.images.image_method import JointEmbedding
+from ssljax.methods.images.image_method import JointEmbedding, target_statistics
 from ssljax.models import infer
 from ssljax.models.heads import DINOHead
 from ssljax.schedules import ema_decay
@@ -106,12 +105,6 @@ class SelfDistillation(JointEmbedding):
         return self.warmup_temperature + (final - self.warmup_temperature) * progress
 
 
-def prototypes_used(probabilities: Array, axis: str | None) -> Array:
-    """Entropy of the global batch's mean (…, K) as a part of ln K: 0 where every example has the same prototype."""
-    mean = collectives.mean(probabilities.reshape(-1, probabilities.shape[-1]).mean(0), axis)
-    return -jnp.sum(mean * jnp.log(mean + 1e-12)) / jnp.log(len(mean))
-
-
 @dataclass(frozen=True, eq=False)
 class DINO(SelfDistillation):
     """p_t = softmax((t - c) / T_t) of the teacher's logits t of the two global views, with the centre c;
@@ -139,7 +132,7 @@ class DINO(SelfDistillation):
             "model_state": model_state,
             "target_state": target_state,
             "extra": {"center": center},
-            "metrics": {"prototypes_used": prototypes_used(targets, axis)},
+            "metrics": target_statistics(targets, axis),
             "features": seen[0],
             "embeddings": (student[0], student[1]),
         }

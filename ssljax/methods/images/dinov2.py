@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.losses import center_and_sharpen, dino, ema_center, ibot_patches, koleo, sinkhorn
-from ssljax.methods.images.dino import prototypes_used
 from ssljax.methods.images.ibot import MaskedDistillation
+from ssljax.methods.images.image_method import target_statistics
 from ssljax.models import infer, initialise
 from ssljax.models.heads import DINOHead
 from ssljax.typing import Array, Batch, PyTree, TrainState
@@ -112,7 +112,7 @@ class DINOv2(MaskedDistillation):
                 "class_loss": between,
                 "patch_loss": within,
                 "koleo": apart,
-                "prototypes_used": prototypes_used(targets, axis),
+                **target_statistics(targets, axis),
             },
             "features": seen,
             "embeddings": (student[0], student[1]),

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from ssljax.collectives import example_keys
 from ssljax.losses import center_and_sharpen, dino, ema_center, ibot_patches, patch_weights
-from ssljax.methods.images.dino import SelfDistillation, prototypes_used
+from ssljax.methods.images.dino import SelfDistillation
+from ssljax.methods.images.image_method import target_statistics
 from ssljax.models import infer, run
 from ssljax.models.heads import DINOHead
 from ssljax.models.vit import ViT
@@ -127,7 +128,7 @@ class IBOT(MaskedDistillation):
             "metrics": {
                 "class_loss": between,
                 "patch_loss": within,
-                "prototypes_used": prototypes_used(targets, axis),
+                **target_statistics(targets, axis),
             },
             "features": seen,
             "embeddings": tuple(jnp.split(student, len(crops))[:2]),

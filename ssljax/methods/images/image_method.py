@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ssljax import collectives
 from ssljax.collectives import example_keys
 from ssljax.models import infer, initialise, run
 from ssljax.typing import Array, Batch, PyTree, TrainState, Variables
@@ -140,3 +141,20 @@ class Predictive(JointEmbedding):
             p, predictor = run(self.predictor_head, params["predictor"], state["predictor"], z, axis=axis)
             predicted, state = [*predicted, p], state | {"predictor": predictor}
         return seen, embedded, predicted, state
+
+
+def target_statistics(targets: Array, axis: str | None) -> dict[str, Array]:
+    """For the monitors, of distributions (…, K) over prototypes, both as a part of ln K.
+
+    prototypes_used: entropy of the global batch's mean; 0 where every image has the same prototype.
+    target_entropy: mean entropy; 1 where no image prefers a prototype.
+    """
+    rows = targets.reshape(-1, targets.shape[-1])
+
+    def entropy(p: Array) -> Array:
+        return -jnp.sum(p * jnp.log(p + 1e-12), axis=-1) / jnp.log(p.shape[-1])
+
+    return {
+        "prototypes_used": entropy(collectives.mean(rows.mean(0), axis)),
+        "target_entropy": collectives.mean(entropy(rows).mean(), axis),
+    }

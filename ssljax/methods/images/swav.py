@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from ssljax import collectives
 from ssljax.losses import sinkhorn, swav
 from ssljax.losses.contrastive import normalize
-from ssljax.methods.images.image_method import JointEmbedding
+from ssljax.methods.images.image_method import JointEmbedding, target_statistics
 from ssljax.models import infer, initialise
 from ssljax.models.heads import MLP, Prototypes, normalize_prototypes
 from ssljax.typing import Array, Batch, TrainState, Variables
@@ -70,7 +70,7 @@ class SwAV(JointEmbedding):
         return loss, {
             "model_state": model_state,
             "queued": jax.vmap(lambda z: collectives.gather_replicated(z, axis))(z[:2]) if self.queue else None,
-            "metrics": {},
+            "metrics": target_statistics(jnp.stack(assignments), axis),
             "features": seen[0],
             "embeddings": (z[0], z[1]),
         }
