@@ -7,6 +7,7 @@
 | `:demo`     | embedded images   | ResNet-8  | 2 CPU cores    | beats both floors, docs/results.md | measured |
 | `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator  | 90.4 % k-NN (lightly)              | not run  |
 | `:imagenet` | tfds:imagenet2012 | ResNet-50 | 8 accelerators | 68.1 % linear (paper)              | not run  |
+| `:small`    | your own, few     | ResNet-18 | 1 accelerator  | nothing published                  | not run  |
 """
 
 from ssljax.config import base_config, cifar10_config, demo_config, variant_of
@@ -49,5 +50,23 @@ def imagenet():
     return config
 
 
+def small():
+    """For few images or small batches, where users of the original saw the loss go to -1: that is collapse.
+
+    A small rate that no batch scales, a warm-up, a smaller embedding, and a predictor whose rate stays. Expect a loss
+    that goes down slowly and stays above -0.95, and an `embedding_std` above 0.5: towards 0 it has collapsed.
+    """
+    config = imagenet()
+    config.method.update(projector=(512, 512, 512), predictor=(128, 512))
+    config.encoder.name = "resnet18"
+    config.data.update(source="folder:PATH", test_split="test")
+    config.batch_size = 128
+    config.epochs = 400.0
+    config.optimizer.update(learning_rate=0.03, scaling="none", warmup_epochs=10.0)
+    config.evaluate.update(every=1000, train_examples=4000, test_examples=1000)
+    config.checkpoint.every = 1000
+    return config
+
+
 def get_config(variant=None):
-    return variant_of({"demo": demo, "cifar10": cifar10, "imagenet": imagenet}, variant)
+    return variant_of({"demo": demo, "cifar10": cifar10, "imagenet": imagenet, "small": small}, variant)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ssljax import collectives
 from ssljax.typing import Array
 
-UNIFORMITY_SAMPLE = 256
+SAMPLE = 256
 
 
 class Sign(NamedTuple):
@@ -39,6 +39,16 @@ SIGNS = {
         "rate, and give more weight to what keeps images apart: negatives, the variance term, a predictor whose "
         "learning rate stays, a slower target.",
     ),
+    "embedding_rank": Sign(
+        1.1,
+        "what the loss compares lies on a line. Lower the learning rate, and give more weight to what keeps images "
+        "apart: negatives, the covariance term, a predictor whose learning rate stays, a slower target.",
+    ),
+    "output_std": Sign(
+        0.1,
+        "the embeddings, before they are normalised, shrink to one point. Raise --config.method.variance, or lower the "
+        "learning rate.",
+    ),
     "prototypes_used": Sign(
         0.1,
         "the targets of nearly all images are the same prototype. Let the centre follow faster (a lower "
@@ -68,12 +78,12 @@ def collapse_statistics(aux: dict, axis: str | None) -> dict[str, Array]:
     feature_std: √dim · the mean over dimensions of the standard deviation of normalised features: 1 where they fill
       the sphere evenly, 0 where all are the same point.
     effective_rank: (Σλ)² / Σλ² over the eigenvalues λ of their covariance: between 1 and dim.
-    embedding_std: as feature_std, of the first of the pair.
+    embedding_std, embedding_rank: the same, of the first of the pair.
     alignment: mean squared distance of the two normalised embeddings of an example (0: identical).
-    uniformity: log of the mean of exp(-2 d²) over pairs of examples (0: collapsed; lower is more uniform), on the first
-      256 examples of the batch.
+    uniformity: log of the mean of exp(-2 d²) over pairs of examples (0: collapsed; lower is more uniform).
 
-    Alignment and uniformity: Wang and Isola, 2020. These three are absent where a method does not compare two views.
+    embedding_rank and uniformity are of the first 256 examples of the batch. Alignment and uniformity: Wang and Isola,
+    2020. What is of embeddings is absent where a method does not compare two views.
     """
     x = _unit(jax.lax.stop_gradient(aux["features"]))
     mean = collectives.mean(x.mean(0), axis)
@@ -88,7 +98,10 @@ def collapse_statistics(aux: dict, axis: str | None) -> dict[str, Array]:
         first, second = (_unit(jax.lax.stop_gradient(z)) for z in aux["embeddings"])
         statistics["embedding_std"] = collectives.std(first, axis) * jnp.sqrt(first.shape[1])
         statistics["alignment"] = collectives.mean(jnp.square(first - second).sum(-1).mean(), axis)
-        z = collectives.gather_replicated(first, axis)[:UNIFORMITY_SAMPLE]
+        z = collectives.gather_replicated(first, axis)[:SAMPLE]
+        # The Gram matrix has the covariance's eigenvalues, and stays small where an embedding has 65,536 numbers.
+        gram = jnp.matmul(z - z.mean(0), (z - z.mean(0)).T, precision=jax.lax.Precision.HIGHEST)
+        statistics["embedding_rank"] = jnp.square(jnp.trace(gram)) / jnp.maximum(jnp.sum(jnp.square(gram)), 1e-12)
         potential = jnp.exp(-4.0 * (1.0 - jnp.matmul(z, z.T, precision=jax.lax.Precision.HIGHEST)))
         others = 1.0 - jnp.eye(len(z))
         statistics["uniformity"] = jnp.log(jnp.sum(potential * others) / jnp.maximum(others.sum(), 1.0) + 1e-30)

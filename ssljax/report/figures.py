@@ -119,6 +119,20 @@ COLLAPSE = (
         alarm_below=0.1,
     ),
     Curve(
+        "embedding_rank",
+        "Effective rank of embeddings",
+        "How many dimensions they really use, of 255 at most. In the shaded zone they lie on a line.",
+        form="{:.1f}",
+        alarm_below=1.1,
+    ),
+    Curve(
+        "output_std",
+        "Standard deviation of the output",
+        "Of embeddings that are not normalised; the variance term pushes it to 1.",
+        level=1.0,
+        alarm_below=0.1,
+    ),
+    Curve(
         "prototypes_used",
         "Prototypes in use",
         "1: the batch spreads over all prototypes. In the shaded zone nearly all images have the same one.",

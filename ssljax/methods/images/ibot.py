@@ -131,7 +131,7 @@ class IBOT(MaskedDistillation):
                 **target_statistics(targets, axis),
             },
             "features": seen,
-            "embeddings": tuple(jnp.split(student, len(crops))[:2]),
+            "embeddings": (),
         }
 
     def _logits(self, params, tokens: Array, *, patches: bool = False) -> Array:

@@ -5,6 +5,9 @@ Bardes, Ponce and LeCun, "VICReg: Variance-Invariance-Covariance Regularization 
 
 from dataclasses import dataclass
 
+import jax
+
+from ssljax import collectives
 from ssljax.losses import vicreg
 from ssljax.methods.images.image_method import JointEmbedding
 from ssljax.models.heads import MLP
@@ -46,7 +49,7 @@ class VICReg(JointEmbedding):
         )
         return loss, {
             "model_state": model_state,
-            "metrics": {},
+            "metrics": {"output_std": collectives.std(jax.lax.stop_gradient(embedded[0]), axis)},
             "features": seen[0],
             "embeddings": tuple(embedded),
         }

@@ -1,0 +1,76 @@
+"""Without what prevents collapse, the monitors raise the alarm within the demo; with it they stay silent."""
+
+from pathlib import Path
+
+import jax
+import pytest
+
+from ssljax.build import build_run, build_source, example_batch
+from ssljax.data.pipeline import train_batches
+from ssljax.engine.mesh import make_mesh, to_devices
+from ssljax.engine.monitors import alarm
+from ssljax.losses import similarity
+from ssljax.losses.contrastive import normalize
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "images"
+NARROW = {"resnet8": {"channels": 8}, "vit_micro": {"width": 32, "depth": 2, "heads": 2}}
+
+
+@pytest.fixture
+def alarms(load_config):
+    """`alarms(name, steps, **fields)`: what the monitors say of each step of a demo on its own images.
+
+    Narrow, on views of 16 pixels, in batches of 32 and with a high learning rate: in seconds, what the demo does in
+    minutes.
+    """
+
+    def run(name, steps, **fields):
+        config = load_config(CONFIGS / f"{name}.py", "demo")
+        config.method.update(fields)
+        config.encoder.update(NARROW[config.encoder.name])
+        config.views.size = 16
+        if config.views.local_size:
+            config.views.local_size = 8
+        config.batch_size = 32
+        config.optimizer.learning_rate = 5e-3
+        source = build_source(config, "train")
+        mesh = make_mesh(1, 1, jax.devices()[:1])
+        built = build_run(config, examples=len(source), example=example_batch(config, source), mesh=mesh, total=1000)
+        state, said = built.init(), []
+        batches = train_batches(source, batch_size=config.batch_size, seed=0)
+        for _ in range(steps):
+            state, metrics = built.step(state, to_devices(next(batches), mesh))
+            said.append(alarm({name: float(value) for name, value in metrics.items()}))
+        batches.close()
+        return said
+
+    return run
+
+
+@pytest.fixture
+def without_stop_gradient(monkeypatch):
+    monkeypatch.setattr(similarity, "_prediction_and_target", lambda p, z: (normalize(p), normalize(z)))
+
+
+@pytest.mark.parametrize(
+    "name, steps, same, broken, sign",
+    [
+        ("byol", 100, {"momentum": 0.9}, {"predictor": ()}, "embedding_std"),
+        ("vicreg", 80, {}, {"variance": 0.0}, "output_std"),
+        ("dino", 80, {}, {"center_momentum": 1.0}, "prototypes_used"),
+    ],
+)
+def test_the_alarm_is_raised_without_what_prevents_collapse(name, steps, same, broken, sign, alarms):
+    """BYOL without its predictor, VICReg without the variance term, DINO without centring."""
+    assert set(alarms(name, steps, **same)) == {None}
+    said = alarms(name, steps, **same, **broken)
+    assert any(text and text.startswith(sign) for text in said[-10:]), said[-10:]
+
+
+def test_simsiam_is_silent(alarms):
+    assert set(alarms("simsiam", 100)) == {None}
+
+
+def test_simsiam_without_stop_gradient(alarms, without_stop_gradient):
+    said = alarms("simsiam", 100)
+    assert any(text and text.startswith("embedding_rank") for text in said[-10:]), said[-10:]
