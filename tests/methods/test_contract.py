@@ -36,7 +36,8 @@ def largest_difference(a, b):
 def test_same_state_on_every_mesh(method, batches):
     """Plain SGD hides no factor: state and metrics after five steps agree to rounding on 1x1, 4x1, 1x4 and 2x2.
 
-    And every part of the state moves, parameters, statistics, targets and queues: nothing that is kept is dead.
+    And every part of the state moves, parameters, statistics, targets and queues: nothing that is kept is dead. What a
+    teacher brought stays.
     """
     whole = trained(method, batches, (1, 1))
     for shape in MESHES[1:]:
@@ -51,8 +52,11 @@ def test_same_state_on_every_mesh(method, batches):
         )
         if np.array_equal(a, b)
     ]
+    # Only a teacher of before stays, and all of it does.
+    taught = [name for name in still if "['teacher']" in name]
+    assert len(taught) == len(jax.tree.leaves(dict(whole[0].target).get("teacher", {})))
     # A key's bias under softmax attention shifts all logits of a query alike: it has no gradient.
-    assert [name for name in still if "'key']['bias']" not in name] == []
+    assert [name for name in still if "'key']['bias']" not in name and name not in taught] == []
 
 
 def test_in_microbatches_as_at_once(config, batches):
