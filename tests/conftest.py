@@ -82,7 +82,7 @@ SMALLER = {
         "encoder": {"channels": 4},
     },
     "fine_tune": {"method": {"classes": 10}, "encoder": {"channels": 4}},
-    "distill": {"encoder": {"channels": 3}},
+    "distill": {"method": {"temperature": 0.1}, "encoder": {"channels": 3}},
     "moco_v2": {"method": {"projector": (16, 8), "queue": 64}, "encoder": {"channels": 4}},
     "moco_v1": {"method": {"projector": (8,), "queue": 64}, "encoder": {"channels": 4}},
     "moco_v3": {"method": {"projector": (16, 8), "predictor": (16, 8)}, "encoder": {"channels": 4}},
@@ -113,7 +113,7 @@ SMALLER = {
     },
     "dinov2_distill": {
         "method": {"count": 24, "hidden": 16, "bottleneck": 8, **SOFT},
-        "encoder": {"width": 8, "depth": 1, "heads": 2, "initializer": "mae"},
+        "encoder": SMALL_VIT | {"depth": 1},
     },
     "data2vec": {"method": {"layers": 2, "smallest_block": 4, "momentum": 0.9}, "encoder": SMALL_VIT},
     "ijepa": {

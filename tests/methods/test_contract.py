@@ -113,12 +113,12 @@ def test_features_and_pictures(method, batches):
 
 def test_computes_in_bfloat16_with_float32_parameters_and_loss(config, batches):
     """Half precision is of the computation alone, and stays near the full one."""
-    losses = {}
+    losses, norms = {}, {}
     for dtype in ("float32", "bfloat16"):
         config.dtype = dtype
         state, metrics = trained(build_method(config, 5, examples=EXAMPLES), batches[:1], (1, 1))
         assert {x.dtype for x in jax.tree.leaves(state)} <= {np.dtype("float32"), np.dtype("int32")}
         assert metrics["loss"].dtype == np.float32
-        losses[dtype] = float(metrics["loss"])
-    assert losses["bfloat16"] != losses["float32"]
+        losses[dtype], norms[dtype] = float(metrics["loss"]), float(metrics["gradient_norm"])
+    assert norms["bfloat16"] != norms["float32"]
     np.testing.assert_allclose(losses["bfloat16"], losses["float32"], rtol=0.05)

@@ -16,10 +16,7 @@ from ssljax.views.images import draw_views
 
 @dataclass(frozen=True, eq=False)
 class Classifier(ImageMethod):
-    """logits = linear(g(f(view))) of one view, with the encoder f and some layers g, the `head`, which may be none.
-
-    The linear layer begins with zeros.
-    """
+    """logits = linear(g(f(view))) of one view, with the encoder f and some layers g, the `head`, which may be none."""
 
     @property
     def classes(self) -> int:
@@ -32,7 +29,7 @@ class Classifier(ImageMethod):
 
     @property
     def linear(self) -> nn.Dense:
-        return nn.Dense(self.classes, kernel_init=nn.initializers.zeros)
+        return nn.Dense(self.classes, kernel_init=nn.initializers.normal(0.01))
 
     def network(self, key: Array, batch: Batch) -> tuple[PyTree, PyTree]:
         """(params, state), of which "projector" is the head's."""

@@ -6,6 +6,8 @@ Chen et al., "Big Self-Supervised Models are Strong Semi-Supervised Learners", 2
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from ssljax.methods.images.classifier import Classifier
@@ -50,14 +52,14 @@ class FineTune(Classifier):
         return self.teacher.head.clone(first=self.head_layer, dtype=self.encoder.dtype)
 
     def begin(self, state: TrainState, teacher: TrainState) -> TrainState:
-        """`state` with the encoder and the layers of the projector that the teacher has."""
+        """`state` with the encoder and layers of the projector that the teacher has, and a linear layer of zeros."""
 
         def both(ours: PyTree, theirs: PyTree) -> PyTree:
             return ours | {name: taken(ours[name], theirs[name], name) for name in ("encoder", "projector")}
 
-        return state.replace(
-            params=both(state.params, teacher.params), model_state=both(state.model_state, teacher.model_state)
-        )
+        params = both(state.params, teacher.params)
+        params |= {"classifier": jax.tree.map(jnp.zeros_like, params["classifier"])}
+        return state.replace(params=params, model_state=both(state.model_state, teacher.model_state))
 
     def views(self, keys: Array, batch: Batch) -> tuple[Array, Array]:
         """The crop and its label."""
