@@ -111,16 +111,17 @@ def info_nce(
     n = len(q)
     if queue is None:
         _check_negatives(n, axis)
-    others = collectives.gather(k, axis) if queue is None or in_batch else k[:0]
-    own, ids = collectives.shard_offset(n, axis) + jnp.arange(n), jnp.arange(len(others))
+    own = collectives.shard_offset(n, axis) + jnp.arange(n)
+    negatives = [collectives.gather(k, axis)] if queue is None or in_batch else []
+    ids = [jnp.arange(len(keys)) for keys in negatives]
     if queue is not None:
         queue = jnp.asarray(queue)
         if queue.ndim != 2 or not len(queue) or queue.shape[1] != q.shape[1]:
             raise ValueError(f"queue {queue.shape} must be (size, dim) with the dim of query {query.shape}, not empty.")
-        others = jnp.concatenate([others, jax.lax.stop_gradient(queue).astype(jnp.float32)])
+        negatives.append(jax.lax.stop_gradient(queue).astype(jnp.float32))
         nobody = n * (1 if axis is None else jax.lax.axis_size(axis))
-        ids = jnp.concatenate([ids, jnp.full(len(queue), nobody)])
-    return _cross_entropy(q, k, others, own, ids, temperature, block)
+        ids.append(jnp.full(len(queue), nobody))
+    return _cross_entropy(q, k, jnp.concatenate(negatives), own, jnp.concatenate(ids), temperature, block)
 
 
 def nce(positive: Array, noise: Array, log_z: Array, examples: int) -> Array:
