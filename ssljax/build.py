@@ -2,15 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from ssljax.config import set_fields
+from ssljax.config import recall, set_fields
 from ssljax.data.sources import Source, open_source
-from ssljax.engine.mesh import check_batch_size, make_mesh
+from ssljax.data.subset import Share
+from ssljax.engine.checkpoint import CheckpointError, Checkpoints
+from ssljax.engine.mesh import check_batch_size, make_mesh, replicated
 from ssljax.engine.optim import make_optimizer, make_schedule, peak_rate
 from ssljax.engine.step import StepFunction, make_train
 from ssljax.methods import METHODS, make_method
@@ -27,6 +30,9 @@ class Run:
     mesh: Mesh
     total: int
     init: Callable[[], TrainState]
+    """The state at step 0, all of it drawn."""
+    start: Callable[[], TrainState]
+    """The same, with what a teacher's run has learnt in its place. Raises CheckpointError if that cannot be read."""
     step: StepFunction
     abstract: PyTree
 
@@ -39,7 +45,9 @@ def build_method(
 
     chunks: in how many parts the batch goes through the encoder, unless the step itself can work in parts.
 
-    Raises ValueError for names and fields that do not exist or do not fit each other.
+    A method that starts from another run is given that run's method, by its config; its checkpoints are not read.
+
+    Raises ValueError for names and fields that do not exist or do not fit each other, and for a teacher that is none.
     """
     if config.dtype not in ("float32", "bfloat16"):
         raise ValueError(f"dtype '{config.dtype}' is unknown; use 'float32' or 'bfloat16'.")
@@ -49,8 +57,16 @@ def build_method(
     chunks = 1 if method is None or method.mean_over_examples else chunks
     encoder = make_encoder(**set_fields(config.encoder), dtype=dtype, chunks=chunks)
     views = make_views(**set_fields(config.views))
+    fields = set_fields(config.method)
+    if "teacher" in fields:
+        if not fields["teacher"]:
+            raise ValueError(
+                f"method '{config.method.name}' starts from {METHODS[config.method.name].teachers}: set "
+                "--config.method.teacher to its folder."
+            )
+        fields["teacher"] = build_method(recall(Path(fields["teacher"])), total_steps=1, chunks=chunks)
     return make_method(
-        **set_fields(config.method),
+        **fields,
         encoder=encoder,
         augmentations=views,
         total_steps=total_steps,
@@ -62,6 +78,49 @@ def build_method(
 def build_source(config: ConfigDict, split: str) -> Source:
     """The data's `train` or `test` split. Raises DataError if it cannot be had."""
     return open_source(config.data.source, config.data[f"{split}_split"])
+
+
+def training_source(config: ConfigDict) -> Source:
+    """The training split, or the share of it that a method which learns from labels is given.
+
+    Raises DataError if it cannot be had, or has no labels where they are needed; ValueError for a share that cannot be.
+    """
+    source = build_source(config, "train")
+    if needs_labels(config):
+        source.require_labels(f"method '{config.method.name}'")
+        return source if config.data.labelled == 1 else Share(source, config.data.labelled, seed=config.seed)
+    if config.data.labelled != 1:
+        raise ValueError(
+            f"--config.data.labelled={config.data.labelled} has no meaning for method '{config.method.name}', which "
+            "uses no labels: leave it at 1."
+        )
+    return source
+
+
+def needs_labels(config: ConfigDict) -> bool:
+    return getattr(METHODS[config.method.name], "needs_labels", False)
+
+
+def settle(config: ConfigDict, source: Source) -> None:
+    """Write into a config what it leaves to the data and to the place it is used in, so that it can be remembered.
+
+    Raises ValueError for another number of examples or fewer classes than the data has.
+    """
+    kind, _, where = config.data.source.partition(":")
+    if kind in ("folder", "npz"):
+        config.data.source = f"{kind}:{Path(where).expanduser().absolute()}"
+    if config.method.get("teacher"):
+        config.method.teacher = str(Path(config.method.teacher).expanduser().absolute())
+    if config.data.examples not in (0, len(source)):
+        raise ValueError(
+            f"--config.data.examples={config.data.examples}, but {source.name} has {len(source)}: leave it at 0."
+        )
+    config.data.examples = len(source)
+    if "classes" in config.method:
+        classes = len(source.class_names) if source.class_names else int(source.labels().max()) + 1
+        config.method.classes = config.method.classes or classes
+        if config.method.classes < classes:
+            raise ValueError(f"{source.name} has {classes} classes: --config.method.classes must not be fewer.")
 
 
 def canvas_of(config: ConfigDict, source: Source) -> int | None:
@@ -78,13 +137,17 @@ def canvas_of(config: ConfigDict, source: Source) -> int | None:
 def example_batch(config: ConfigDict, source: Source) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of a batch with two examples."""
     canvas = canvas_of(config, source)
-    index = {"index": jax.ShapeDtypeStruct((2,), jnp.int32)}
+    numbers = {name: jax.ShapeDtypeStruct((2,), jnp.int32) for name in ("index", *_labels(config))}
     if canvas is None:
-        return {"image": jax.ShapeDtypeStruct((2, *(source.image_shape or ()), 3), jnp.uint8)} | index
+        return {"image": jax.ShapeDtypeStruct((2, *(source.image_shape or ()), 3), jnp.uint8)} | numbers
     return {
         "image": jax.ShapeDtypeStruct((2, canvas, canvas, 3), jnp.uint8),
         "size": jax.ShapeDtypeStruct((2, 2), jnp.int32),
-    } | index
+    } | numbers
+
+
+def _labels(config: ConfigDict) -> tuple[str, ...]:
+    return ("label",) if needs_labels(config) else ()
 
 
 def build_run(
@@ -142,4 +205,37 @@ def build_run(
     )
     batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((config.batch_size, *x.shape[1:]), x.dtype), example)
     jax.eval_shape(step, abstract, batch)
-    return Run(method, mesh, total, init, step, abstract)
+    start = init
+    if teacher := config.method.get("teacher"):
+        shardings = jax.tree.map(lambda x: x.sharding, abstract)
+        begin = jax.jit(method.begin, donate_argnums=0, out_shardings=shardings)  # type: ignore[attr-defined]
+        theirs = jax.eval_shape(method.teacher.init, jax.random.key(0), example)  # type: ignore[attr-defined]
+        jax.eval_shape(begin, abstract, theirs)
+
+        def start() -> TrainState:
+            _, _, state = open_run(Path(teacher), mesh=mesh)
+            return begin(init(), state)
+
+    return Run(method, mesh, total, init, start, step, abstract)
+
+
+def open_run(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -> tuple[ConfigDict, Run, TrainState]:
+    """A run's config, what it is made of, and its newest state (or that of `step`), whole on each device of `mesh`.
+
+    mesh: one device of this process if None; `Run` itself is always of one device.
+    """
+    config = recall(workdir)
+    config.train.microbatch = 0  # of one device it would be another number, and evaluation does not train
+    size = make_views(**set_fields(config.views))[0].size
+    one_device = make_mesh(1, 1, jax.local_devices()[:1])
+    example = {"image": jax.ShapeDtypeStruct((2, size, size, 3), jnp.uint8)}
+    example |= {name: jax.ShapeDtypeStruct((2,), jnp.int32) for name in _labels(config)}
+    run = build_run(config, examples=config.data.examples, example=example, mesh=one_device, total=1)
+    whole = replicated(mesh or one_device)
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), run.abstract)
+    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+    state = checkpoints.restore(abstract, step)
+    checkpoints.close()
+    if state is None:
+        raise CheckpointError(f"{workdir} has no checkpoint yet; run ssljax.train with this --workdir first.")
+    return config, run, state

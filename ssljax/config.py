@@ -18,6 +18,9 @@ OF_THE_RUN = ("encoder", "augmentations", "total_steps", "steps_per_epoch", "exa
 HOW_NOT_WHAT = ("mesh", "log", "profile", "checkpoint", "evaluate", "encoder.remat")
 """What may change when a run is resumed: it says how it runs and what it reports, not what it computes."""
 
+TEACHER = "teacher"
+"""In the folder of a run that began from another one: the config of that one."""
+
 
 def base_config(method: str) -> ConfigDict:
     """Every field that there is, with defaults; a config file sets what its recipe says.
@@ -38,6 +41,8 @@ def base_config(method: str) -> ConfigDict:
         "source": "demo",  # demo, tfds:NAME, folder:PATH or npz:PATH
         "train_split": "train",
         "test_split": "test",
+        "examples": 0,  # how many there are to train on; a run writes down what it finds
+        "labelled": 1.0,  # share of each class's training examples that a method which learns from labels is given
         "canvas": 0,  # images of varying size are resized to this square first; 0: twice the views' size
     }
     config.batch_size = 256  # global
@@ -136,13 +141,12 @@ def remember(config: ConfigDict, workdir: Path) -> None:
             f"{workdir} has checkpoints but no config.json that would tell what they are; choose another --workdir."
         )
     workdir.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(mine, indent=2))
-    part.replace(path)
+    _write(path, mine)
+    _remember_teacher(config, workdir)
 
 
 def recall(workdir: Path) -> ConfigDict:
-    """The config of a run. Raises ValueError if the folder holds none."""
+    """The config of a run, with a teacher's folder that is in its own. Raises ValueError if the folder holds none."""
     path = workdir / "config.json"
     if not path.exists():
         raise ValueError(f"{workdir} holds no run (no config.json); give the --workdir that a run was started with.")
@@ -157,7 +161,25 @@ def recall(workdir: Path) -> ConfigDict:
             f"{path} was written by another version of ssljax, which had no {min(missing)}; use that version, or start "
             "again in another --workdir."
         )
+    if (workdir / TEACHER).exists():
+        config.method.teacher = str(workdir / TEACHER)
     return config
+
+
+def _remember_teacher(config: ConfigDict, workdir: Path) -> None:
+    """Write the config of the teacher's run, and of its teacher's, so that this run can do without their folders."""
+    if config.method.get("teacher"):
+        theirs = recall(Path(config.method.teacher))
+        (workdir / TEACHER).mkdir(exist_ok=True)
+        _write(workdir / TEACHER / "config.json", json.loads(theirs.to_json()))
+        _remember_teacher(theirs, workdir / TEACHER)
+
+
+def _write(path: Path, contents: dict[str, Any]) -> None:
+    """Whole, or not at all."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(contents, indent=2))
+    part.replace(path)
 
 
 def _defaults(function: Callable, without: tuple[str, ...] = ()) -> dict[str, Any]:

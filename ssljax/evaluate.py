@@ -18,13 +18,12 @@ from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from ssljax.build import Run, build_source, canvas_of
+from ssljax.build import Run, build_source, canvas_of, open_run
 from ssljax.collectives import example_keys
 from ssljax.commands import launch, local_path
 from ssljax.data.pipeline import eval_batches
 from ssljax.data.sources import DataError, Source
 from ssljax.data.subset import Subset
-from ssljax.encoder import open_run
 from ssljax.engine.logs import read_metrics
 from ssljax.engine.mesh import eval_batch_size, make_mesh, over_devices, process_rows, replicate
 from ssljax.engine.processes import on_first
@@ -74,6 +73,10 @@ def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None
         scores, described = _scores(encoders, batches(train), batches(test), protocols or PROTOCOLS, config.evaluate)
         results |= _summary(scores, described)
         results["examples"]["test"] = len(next(iter(scores["pretrained"].values())).correct)
+        if hasattr(run.method, "classify"):
+            logits, labels = extract(partial(over_devices(run.method.classify, mesh), state), batches(test)())
+            own = Score(logits.argmax(axis=1) == labels)
+            results["classifier"] = {"accuracy": own.accuracy, "standard_error": own.standard_error}
     report = _report(workdir, config, run, state, mesh, encoders, splits, results)
     on_first(partial(_publish, workdir, results, report))
     return results
@@ -165,6 +168,11 @@ def _table(results: dict[str, Any]) -> list[str]:
         cells = (f"{100 * row[p]['accuracy']:.1f} ± {100 * row[p]['standard_error']:.1f}" for p in protocols)
         lines.append(f"{name:<16}" + "".join(f"{cell:>16}" for cell in cells))
     lines.append("")
+    if own := results.get("classifier"):
+        lines.append(
+            f"the run's own classifier: {100 * own['accuracy']:.1f} ± {100 * own['standard_error']:.1f} % of the test "
+            "images"
+        )
     for protocol, floors in results["margins"].items():
         parts = []
         for floor, m in floors.items():

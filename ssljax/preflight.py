@@ -20,7 +20,7 @@ from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
-from ssljax.build import Run, build_run, build_source, example_batch
+from ssljax.build import Run, build_run, build_source, example_batch, settle
 from ssljax.commands import launch, quiet_logs
 from ssljax.config import set_fields
 from ssljax.cost.bill import Cost, report
@@ -77,7 +77,9 @@ def example_of(config: ConfigDict) -> tuple[dict[str, jax.ShapeDtypeStruct], lis
     """
     kind = config.data.source.partition(":")[0]
     try:
-        return example_batch(config, build_source(config, "train")), []
+        source = build_source(config, "train")
+        settle(config, source)
+        return example_batch(config, source), []
     except DataError:
         if kind not in FORMS:
             raise

@@ -18,7 +18,16 @@ import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from ssljax.build import Run, build_run, build_source, canvas_of, example_batch
+from ssljax.build import (
+    Run,
+    build_run,
+    build_source,
+    canvas_of,
+    example_batch,
+    needs_labels,
+    settle,
+    training_source,
+)
 from ssljax.commands import AGAIN, launch, local_path
 from ssljax.config import remember
 from ssljax.data.pipeline import batch_indices, eval_batches, train_batches, train_dataset
@@ -54,11 +63,10 @@ def train(config: ConfigDict, workdir: Path) -> int:
     # Everything that a config can get wrong is found here, before the first compilation.
     if config.log.wandb and not importlib.util.find_spec("wandb"):
         raise ValueError("--config.log.wandb needs its package: `pip install wandb`, or leave the field empty.")
+    config = config.copy_and_resolve_references()  # what it leaves open is settled below
     profile = _profile(config, workdir)
-    kind, _, where = config.data.source.partition(":")
-    if kind in ("folder", "npz"):  # the run is remembered, and the place that it was started from is not
-        config.data.source = f"{kind}:{Path(where).expanduser().absolute()}"
-    source = build_source(config, "train")
+    source = training_source(config)
+    settle(config, source)
     run = build_run(config, examples=len(source), example=example_batch(config, source))
     with contextlib.ExitStack() as stack:
 
@@ -68,7 +76,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
 
         on_first(claim)
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep, best="knn"))
-        state = checkpoints.restore(run.abstract) or run.init()
+        state = checkpoints.restore(run.abstract) or run.start()
         start = int(state.step)
         logs = Logs(workdir, total=run.total, start=start, wandb=config.log.wandb, config=config.to_dict())
         stack.callback(logs.close)
@@ -80,6 +88,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
             "seed": config.seed,
             "canvas": canvas_of(config, source),
             "rows": process_rows(config.batch_size, run.mesh),
+            "labels": needs_labels(config),
         }
         batches = train_batches(source, start_step=start, **data)
         stack.callback(batches.close)

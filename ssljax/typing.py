@@ -8,8 +8,9 @@ from flax import struct
 Array = jax.Array
 PyTree = Any
 Batch = dict[str, Array]
-"""`image` (batch, height, width, 3) uint8; `size` (batch, 2), the original ones, where images were resized; and while
-training `index` (batch,), which examples of the source these are."""
+"""`image` (batch, height, width, 3) uint8; `size` (batch, 2), the original ones, where images were resized; and
+while training `index` (batch,), which examples of the source these are, and `label` (batch,) for methods with
+`needs_labels`."""
 
 
 class Variables(struct.PyTreeNode):
@@ -20,7 +21,8 @@ class Variables(struct.PyTreeNode):
     model_state: PyTree
     """Statistics of the online network (BatchNorm)."""
     target: PyTree
-    """A network that follows the online one: `{"params": …, "model_state": …}`, with statistics of its own."""
+    """A network that follows the online one: `{"params": …, "model_state": …}`, with statistics of its own; under
+    "teacher" one that does not move."""
     extra: PyTree
     """Whatever else moves without a gradient: a queue and its pointer, a centre, prototypes."""
 
@@ -40,8 +42,12 @@ class Method(Protocol):
     made from its place in the global batch (`ssljax.collectives.example_keys`), so that no draw depends on how many
     devices there are.
 
-    A method may have besides: `split_over_data`, names in `extra` of arrays whose rows are dealt to the shards (NPID's
-    bank); `stop(step, metrics)`, a sentence where a run is beyond help, from its logged metrics, or None (data2vec).
+    What only some methods have: `split_over_data`, names in `extra` of arrays whose rows are dealt to the shards
+    (NPID's bank). `stop(step, metrics)`, a sentence where a run is beyond help, from its logged metrics, or None
+    (data2vec). `needs_labels = True` to be given labels. A field `teacher`, which a config sets to the folder of a
+    trained run, and which is built as that run's method; `init` then draws all that the teacher will bring, and
+    `begin(state, teacher_state)` puts it there before the first step. `classify(state, batch)`, logits (batch,
+    classes), whose accuracy is then evaluated.
     """
 
     @property

@@ -1,5 +1,6 @@
 """Four devices on one CPU, and fixtures that several folders use."""
 
+import functools
 import os
 import runpy
 
@@ -16,7 +17,10 @@ import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from ssljax.build import build_method
+from ssljax.build import build_method, build_run
+from ssljax.config import remember
+from ssljax.engine.checkpoint import Checkpoints
+from ssljax.engine.mesh import make_mesh
 from ssljax.methods import METHODS
 
 jax.config.update("jax_num_cpu_devices", 4)
@@ -73,6 +77,12 @@ SMALL_VIT = {"width": 16, "depth": 2, "heads": 2, "initializer": "mae"}
 SOFT = {"student_temperature": 0.5, "teacher_temperature": 0.5, "warmup_temperature": 0.5}
 SMALLER = {
     "simclr": {"method": {"projector": (16, 16), "temperature": 0.5}, "encoder": {"channels": 4}},
+    "simclr_v2": {
+        "method": {"projector": (16, 16, 16), "temperature": 0.5, "memory": 64, "momentum": 0.9},
+        "encoder": {"channels": 4},
+    },
+    "fine_tune": {"method": {"classes": 10}, "encoder": {"channels": 4}},
+    "distill": {"method": {"temperature": 0.1}, "encoder": {"channels": 3}},
     "moco_v2": {"method": {"projector": (16, 8), "queue": 64}, "encoder": {"channels": 4}},
     "moco_v1": {"method": {"projector": (8,), "queue": 64}, "encoder": {"channels": 4}},
     "moco_v3": {"method": {"projector": (16, 8), "predictor": (16, 8)}, "encoder": {"channels": 4}},
@@ -101,12 +111,22 @@ SMALLER = {
         "method": {"count": 24, "hidden": 16, "bottleneck": 8, "patch_temperature": 0.5, **SOFT},
         "encoder": SMALL_VIT,
     },
+    "dinov2_distill": {
+        "method": {"count": 24, "hidden": 16, "bottleneck": 8, **SOFT},
+        "encoder": SMALL_VIT | {"depth": 1},
+    },
     "data2vec": {"method": {"layers": 2, "smallest_block": 4, "momentum": 0.9}, "encoder": SMALL_VIT},
     "ijepa": {
         "method": {"predictor_width": 16, "predictor_depth": 1, "predictor_heads": 2, "min_keep": 2, "momentum": 0.9},
         "encoder": SMALL_VIT,
     },
     "mae": {"method": {"decoder_width": 16, "decoder_heads": 2}, "encoder": SMALL_VIT},
+}
+TEACHERS = {"fine_tune": "simclr_v2", "distill": "fine_tune", "dinov2_distill": "dinov2"}
+WRITTEN_IN = {
+    "fine_tune": ("simclr_v2", "fine_tune_demo"),
+    "distill": ("simclr_v2", "distill_demo"),
+    "dinov2_distill": ("dinov2", "distill_demo"),
 }
 
 
@@ -117,13 +137,27 @@ def load_config() -> Callable:
 
 
 @pytest.fixture(scope="session")
-def load_small(load_config) -> Callable:
+def load_small(load_config, tmp_path_factory) -> Callable:
     """`load_small(name)` is a method's demo with few channels, on views of 16 pixels without colours (which have tests
-    of their own, and compile for long), and batches of 16."""
+    of their own, and compile for long), and batches of 16. A teacher is a run of another method that has made no
+    steps."""
+
+    @functools.cache
+    def teacher(name: str) -> str:
+        config, workdir = load(name), tmp_path_factory.mktemp("teacher") / name
+        example = {"image": jax.ShapeDtypeStruct((2, 20, 20, 3), jnp.uint8)}
+        example |= {"label": jax.ShapeDtypeStruct((2,), jnp.int32)} if name == "fine_tune" else {}
+        config.seed, config.data.examples = 1, EXAMPLES
+        run = build_run(config, examples=EXAMPLES, example=example, mesh=make_mesh(1, 1, jax.devices()[:1]))
+        remember(config, workdir)
+        with Checkpoints(workdir / "checkpoints") as checkpoints:
+            checkpoints.save(run.start())
+        return str(workdir)
 
     def load(name: str):
-        (path,) = CONFIGS.glob(f"*/{name}.py")
-        config = load_config(path, "demo")
+        file, variant = WRITTEN_IN.get(name, (name, "demo"))
+        (path,) = CONFIGS.glob(f"*/{file}.py")
+        config = load_config(path, variant)
         for section, fields in SMALLER[name].items():
             config[section].update(fields)
         config.views.update(size=16, jitter=0.0, grey=0.0)
@@ -131,6 +165,8 @@ def load_small(load_config) -> Callable:
             config.views.local_size = 8
         config.batch_size = 16
         config.optimizer.update(name="sgd", learning_rate=0.05, warmup_epochs=0.0)
+        if name in TEACHERS:
+            config.method.teacher = teacher(TEACHERS[name])
         return config
 
     return load
@@ -148,10 +184,14 @@ def method(config):
 
 @pytest.fixture(scope="session")
 def batches():
-    """Five batches of sixteen smooth random images of 20 x 20; in each, two are said to be of one image."""
+    """Five batches of sixteen smooth random images of 20 x 20, of ten classes; in each, two are said to be of one
+    image."""
     rng = np.random.RandomState(0)
     coarse = rng.rand(5, 16, 5, 5, 3)
     index = np.arange(EXAMPLES, dtype=np.int32).reshape(5, 16)
     index[:, 15] = index[:, 2]
     images = [jnp.asarray(np.kron(images, np.ones((1, 4, 4, 1))) * 255, jnp.uint8) for images in coarse]
-    return [{"image": image, "index": jnp.asarray(i)} for image, i in zip(images, index, strict=True)]
+    return [
+        {"image": image, "index": jnp.asarray(i), "label": jnp.asarray(i % 10)}
+        for image, i in zip(images, index, strict=True)
+    ]

@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 import ssljax
+from ssljax.build import open_run
 from ssljax.data.sources import DataError, open_source
-from ssljax.encoder import open_run
 from ssljax.engine.checkpoint import CheckpointError
 from ssljax.evaluate import evaluate
+from ssljax.methods import METHODS
 from ssljax.train import train
 
 
@@ -49,6 +50,9 @@ def test_own_photographs(short, photographs, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "standard errors" in printed and "k-NN protocol: weighted k-NN, k = " in printed
     assert (tmp_path / "report.html").stat().st_size > 100_000
+    # A method that learns classes is judged by what it says itself, too.
+    classifies = hasattr(METHODS[short.method.name], "classify")
+    assert ("classifier" in results) == ("the run's own classifier" in printed) == classifies
 
     encoder = ssljax.load(tmp_path)
     images = np.random.RandomState(0).randint(0, 255, (3, 20, 30, 3), np.uint8)

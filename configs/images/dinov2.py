@@ -9,6 +9,16 @@
 | `:imagenet` | tfds:imagenet2012 | ViT-L/16       | 32 accelerators | 82.9 % linear, 81.6 % k-NN | not run  |
 | `:full`     | tfds:imagenet21k  | ViT-L/14       | 96 accelerators | 84.5 % linear, 82.0 % k-NN | not run  |
 | `:small`    | your own, few     | ViT-S/16       | 1 accelerator   | nothing published          | not run  |
+
+Distilled into a smaller encoder, given the run to learn from (docs/distillation.md):
+
+    python -m ssljax.train --config=configs/images/dinov2.py:distill_demo --config.method.teacher=runs/dinov2 \\
+        --workdir=runs/dinov2_distill
+
+| variant         | data              | teacher     | encoder      | hardware        | expected             | status  |
+|-----------------|-------------------|-------------|--------------|-----------------|----------------------|---------|
+| `:distill_demo` | embedded images   | `:demo`     | ViT 4 x 64   | 2 CPU cores     | docs/distillation.md | 1 epoch |
+| `:distill`      | tfds:imagenet2012 | `:imagenet` | ViT-S/16     | 32 accelerators | nothing published    | not run |
 """
 
 from ssljax.config import base_config, demo_config, variant_of
@@ -136,5 +146,40 @@ def small():
     return config
 
 
+def distill_demo():
+    config = _distilled(demo())
+    config.encoder.update(width=64, heads=2)
+    return config
+
+
+def distill():
+    """The authors': as the large model was trained, but without hidden patches and drop-path."""
+    config = _distilled(imagenet())
+    config.method.update(momentum=0.994, warmup_temperature_epochs=0)
+    config.encoder.update(name="vit_s", drop_path=0.0)
+    config.optimizer.layer_decay = 1.0
+    return config
+
+
+def _distilled(config):
+    """The same with a teacher that is trained already: prototypes, views and all else must be as they were for it."""
+    method = base_config("dinov2_distill").method
+    method.update({name: value for name, value in config.method.items() if name != "name"})
+    config.method = method
+    config.encoder.mask_token = False
+    return config
+
+
+VARIANTS = {
+    "demo": demo,
+    "cifar10": cifar10,
+    "imagenet": imagenet,
+    "full": full,
+    "small": small,
+    "distill_demo": distill_demo,
+    "distill": distill,
+}
+
+
 def get_config(variant=None):
-    return variant_of({"demo": demo, "cifar10": cifar10, "imagenet": imagenet, "full": full, "small": small}, variant)
+    return variant_of(VARIANTS, variant)

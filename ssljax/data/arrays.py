@@ -34,6 +34,9 @@ class ArraySource(Source):
         self._images = images
         self._labels = labels
 
+    def labels(self) -> np.ndarray:
+        return super().labels() if self._labels is None else self._labels
+
     def __len__(self) -> int:
         return len(self._images)
 

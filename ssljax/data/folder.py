@@ -68,6 +68,9 @@ class FolderSource(Source):
         labels = _labels(chosen, classes, depth, name)
         return cls(f"{name} ({split})", root, chosen, labels, classes)
 
+    def labels(self) -> np.ndarray:
+        return super().labels() if self._labels is None else self._labels
+
     def __len__(self) -> int:
         return len(self._files)
 

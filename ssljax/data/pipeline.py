@@ -1,10 +1,11 @@
 """Batches: for training a pure function of (seed, step), for evaluation every example once.
 
-Training batches hold what a self-supervised method may see, and no labels:
+Training batches hold what a self-supervised method may see, and no labels, unless they are asked for:
 
     image: uint8 (n, height, width, 3)
     index: int32 (n,), which examples of the source these are
     size:  int32 (n, 2), the height and width each image had in its file; only with a canvas
+    label: int32 (n,); only for a method that learns from labels
 
 A **canvas** is for images of varying size: the host resizes each whole image to canvas x canvas, without keeping its
 aspect, and the device makes every random crop at this fixed shape, from boxes drawn in the pixels of ``size``.
@@ -19,11 +20,10 @@ import grain
 import numpy as np
 
 from ssljax.data.images import resize
-from ssljax.data.sources import DataError, Example, Source
+from ssljax.data.sources import NO_LABEL, DataError, Example, Source
 
 Batch = dict[str, np.ndarray]
 
-NO_LABEL = -1
 MAX_THREADS = 16
 ENDLESS = 2**62
 
@@ -47,6 +47,7 @@ def train_dataset(
     seed: int,
     canvas: int | None = None,
     rows: np.ndarray | None = None,
+    labels: bool = False,
 ) -> grain.MapDataset:
     """The endless sequence of training batches: item k is global batch k, or this process's rows of it.
 
@@ -56,15 +57,18 @@ def train_dataset(
         seed: in [0, 2**32).
         canvas: the side to which the host resizes images; needed if they differ in size.
         rows: the places in the global batch that this process makes; None for all.
+        labels: whether the batches hold labels.
 
     Returns:
         A Grain dataset of batches, each a dict as described at the head of this module.
 
     Raises:
-        DataError: the images differ in size and there is no canvas.
+        DataError: the images differ in size and there is no canvas, or there are no labels where they are asked for.
     """
     _check_fixed_shape(source, canvas)
-    make = functools.partial(_train_batch, source, canvas, batch_size, seed, rows)
+    if labels:
+        source.require_labels("this method")
+    make = functools.partial(_train_batch, source, canvas, batch_size, seed, rows, labels)
     return grain.MapDataset.range(ENDLESS).map(make)
 
 
@@ -76,6 +80,7 @@ def train_batches(
     start_step: int = 0,
     canvas: int | None = None,
     rows: np.ndarray | None = None,
+    labels: bool = False,
     threads: int | None = None,
 ) -> Generator[Batch]:
     """Iterates for ever over :func:`train_dataset` from batch ``start_step`` on, made ahead of time by threads.
@@ -89,7 +94,7 @@ def train_batches(
 
     The other arguments, and what is raised (at once, not at the first batch), are those of :func:`train_dataset`.
     """
-    dataset = train_dataset(source, batch_size=batch_size, seed=seed, canvas=canvas, rows=rows)
+    dataset = train_dataset(source, batch_size=batch_size, seed=seed, canvas=canvas, rows=rows, labels=labels)
     return _prefetched(dataset[start_step:], threads or _default_threads(source, canvas))
 
 
@@ -144,11 +149,13 @@ def _pixels(example: Example, canvas: int | None) -> dict[str, Any]:
 
 
 def _train_batch(
-    source: Source, canvas: int | None, batch_size: int, seed: int, rows: np.ndarray | None, step: int
+    source: Source, canvas: int | None, batch_size: int, seed: int, rows: np.ndarray | None, labels: bool, step: int
 ) -> Batch:
+    def row(example: Example) -> dict[str, Any]:
+        return _pixels(example, canvas) | ({"label": np.int32(example["label"])} if labels else {})
+
     indices = batch_indices(len(source), batch_size, seed, step, rows)
-    pixels = _stack([_pixels(source[int(index)], canvas) for index in indices])
-    return pixels | {"index": indices.astype(np.int32)}
+    return _stack([row(source[int(index)]) for index in indices]) | {"index": indices.astype(np.int32)}
 
 
 def _eval_batch(source: Source, canvas: int | None, batch_size: int, rows: np.ndarray, batch: int) -> Batch:

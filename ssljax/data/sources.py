@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 FORMS = {"demo": "demo", "folder": "folder:PATH", "npz": "npz:PATH", "tfds": "tfds:NAME[:CONFIG][:VERSION]"}
 EVALUATION_SPLITS = ("val", "valid", "validation", "test")
 TEST_FRACTION = 0.1
+NO_LABEL = -1
 
 # One lock for the process, not one for each source: a lock in the object would make it impossible to pickle.
 _SKIPPED_LOCK = threading.Lock()
@@ -117,12 +118,20 @@ class Source(abc.ABC):
             "check that the files are whole and are images."
         )
 
-    def require_labels(self) -> None:
-        """Raises DataError if the examples have no labels."""
+    def labels(self) -> np.ndarray:
+        """The label of each example, int32 (n,), -1 for one that cannot be decoded.
+
+        Every example is read where the source does not know them all beforehand. Raises DataError if there are none.
+        """
+        self.require_labels("this")
+        return np.array([NO_LABEL if x is None else x["label"] for x in map(self.read, range(len(self)))], np.int32)
+
+    def require_labels(self, who: str = "evaluation") -> None:
+        """Raises DataError, which says who needs them, if the examples have no labels."""
         if not self.has_labels:
             raise DataError(
-                f"{self.name} has no labels, which evaluation needs: sort the images into a sub-folder for each class "
-                "(two or more), add a label array to the .npz file, or evaluate on another source."
+                f"{self.name} has no labels, which {who} needs: sort the images into a sub-folder for each class "
+                "(two or more), add a label array to the .npz file, or take another source."
             )
 
     def _note_skipped(self, path: str, reason: str) -> None:

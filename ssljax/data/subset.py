@@ -1,21 +1,24 @@
-"""A random part of a source."""
+"""Parts of a source."""
 
 import numpy as np
 
 from ssljax.data.sources import Example, Source
 
 
-class Subset(Source):
-    """At most `size` examples in a random order that the seed gives, after the first `skip` of that order."""
+class Part(Source):
+    """The examples at some places of a source."""
 
-    def __init__(self, source: Source, size: int, *, skip: int = 0, seed: int = 0):
+    def __init__(self, source: Source, places: np.ndarray):
         super().__init__(
             source.name, has_labels=source.has_labels, class_names=source.class_names, image_shape=source.image_shape
         )
         self.in_memory = source.in_memory
         self.skipped = source.skipped
         self._source = source
-        self._places = np.random.default_rng(seed).permutation(len(source))[skip : skip + size]
+        self._places = places
+
+    def labels(self) -> np.ndarray:
+        return self._source.labels()[self._places]
 
     def __len__(self) -> int:
         return len(self._places)
@@ -25,3 +28,28 @@ class Subset(Source):
 
     def _load(self, index: int) -> Example:
         return self._source._load(int(self._places[index]))
+
+
+class Subset(Part):
+    """At most `size` examples in a random order that the seed gives, after the first `skip` of that order."""
+
+    def __init__(self, source: Source, size: int, *, skip: int = 0, seed: int = 0):
+        super().__init__(source, np.random.default_rng(seed).permutation(len(source))[skip : skip + size])
+
+
+class Share(Part):
+    """A share of each class, and one example at least; which ones, the seed says.
+
+    Raises ValueError if the share is not in (0, 1], DataError if the examples have no labels.
+    """
+
+    def __init__(self, source: Source, share: float, *, seed: int = 0):
+        if not 0 < share <= 1:
+            raise ValueError(f"--config.data.labelled={share} must be a share of the examples in (0, 1].")
+        labels = source.labels()
+        order = np.random.default_rng(seed).permutation(len(labels))
+        places: list[int] = []
+        for label in np.unique(labels[labels >= 0]):
+            members = order[labels[order] == label]
+            places += members[: max(1, round(share * len(members)))].tolist()
+        super().__init__(source, np.sort(np.array(places)))

@@ -58,6 +58,10 @@ class TFDSSource(Source):
             image_shape=(height, width) if height and width else None,
         )
 
+    def labels(self) -> np.ndarray:
+        self.require_labels("this")
+        return np.array([record[self._label_key] for record in self._records], np.int32)
+
     def __len__(self) -> int:
         return len(self._records)
 

@@ -90,8 +90,8 @@ def make_optimizer(
     larc: g + wd·w, times trust·|w| / (|g| + wd·|w|), then as lars (SwAV).
 
     weight_decay_final: where a cosine takes the weight decay over `total` steps (DINO); negative: it does not change.
-    exclude: parameters with one of these names, the last part of their path, have neither weight decay nor LARS
-    adaptation ("prefix" would be class token and registers); `()` decays everything, as MoCo and SimSiam do.
+    exclude: parameters with one of these names, any part of their path, have neither weight decay nor LARS adaptation
+    ("prefix" would be class token and registers); `()` decays everything, as MoCo and SimSiam do.
     layer_decay: updates of the encoder's layer l of L are multiplied by layer_decay^(L + 1 - l); 1 is off.
     clip_norm: clip the gradient's global norm first; clip_each: the norm of each parameter's (DINO); 0 is off.
 
@@ -106,7 +106,7 @@ def make_optimizer(
     """
 
     def included(params: PyTree) -> PyTree:
-        return jax.tree_util.tree_map_with_path(lambda path, _: _names(path)[-1] not in exclude, params)
+        return jax.tree_util.tree_map_with_path(lambda path, _: not set(_names(path)) & set(exclude), params)
 
     decay = optax.add_decayed_weights(weight_decay, included)
     if weight_decay_final >= 0:

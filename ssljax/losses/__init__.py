@@ -2,7 +2,15 @@
 
 from ssljax.losses.clustering import sinkhorn, swav
 from ssljax.losses.contrastive import info_nce, nce, nce_log_z, nt_xent
-from ssljax.losses.distillation import center_and_sharpen, dino, ema_center, ibot_patches, koleo, patch_weights
+from ssljax.losses.distillation import (
+    center_and_sharpen,
+    dino,
+    ema_center,
+    ibot_patches,
+    koleo,
+    patch_weights,
+    soft_cross_entropy,
+)
 from ssljax.losses.reconstruction import mae_loss, patchify, unpatchify
 from ssljax.losses.redundancy import barlow_twins, vicreg
 from ssljax.losses.regression import data2vec_target, layer_norm, smooth_l1
@@ -28,6 +36,7 @@ __all__ = [
     "patchify",
     "sinkhorn",
     "smooth_l1",
+    "soft_cross_entropy",
     "swav",
     "unpatchify",
     "vicreg",

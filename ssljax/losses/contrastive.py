@@ -77,6 +77,7 @@ def info_nce(
     queue: Array | None = None,
     temperature: float = 0.07,
     *,
+    in_batch: bool = False,
     axis: str | None = None,
     block: int | None = None,
 ) -> Array:
@@ -90,7 +91,9 @@ def info_nce(
       queue: negatives (size, dim), used as they are: MoCo keeps normalised keys. None: the other keys of the (global)
         batch are the negatives.
       temperature: T > 0.
-      axis: mesh axis that the batch is split over; matters only without a queue, which is the same on all shards.
+      in_batch: with a queue, the other keys of the (global) batch are negatives too (SimCLR v2 with a memory).
+      axis: mesh axis that the batch is split over; matters only where the batch's keys are negatives, for a queue is
+        the same on all shards.
       block: as in `nt_xent`, of the matrix of similarities between queries and negatives.
 
     Returns: a float32 scalar, the mean over this shard's queries, in one direction and without a factor 2T.
@@ -108,16 +111,17 @@ def info_nce(
     n = len(q)
     if queue is None:
         _check_negatives(n, axis)
-        others = collectives.gather(k, axis)
-        own = collectives.shard_offset(n, axis) + jnp.arange(n)
-        ids = jnp.arange(len(others))
-    else:
+    own = collectives.shard_offset(n, axis) + jnp.arange(n)
+    negatives = [collectives.gather(k, axis)] if queue is None or in_batch else []
+    ids = [jnp.arange(len(keys)) for keys in negatives]
+    if queue is not None:
         queue = jnp.asarray(queue)
         if queue.ndim != 2 or not len(queue) or queue.shape[1] != q.shape[1]:
             raise ValueError(f"queue {queue.shape} must be (size, dim) with the dim of query {query.shape}, not empty.")
-        others = jax.lax.stop_gradient(queue).astype(jnp.float32)
-        own, ids = jnp.zeros(n, jnp.int32), jnp.ones(len(queue), jnp.int32)  # nobody's own key is among them
-    return _cross_entropy(q, k, others, own, ids, temperature, block)
+        negatives.append(jax.lax.stop_gradient(queue).astype(jnp.float32))
+        nobody = n * (1 if axis is None else jax.lax.axis_size(axis))
+        ids.append(jnp.full(len(queue), nobody))
+    return _cross_entropy(q, k, jnp.concatenate(negatives), own, jnp.concatenate(ids), temperature, block)
 
 
 def nce(positive: Array, noise: Array, log_z: Array, examples: int) -> Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from ssljax import collectives
 from ssljax.losses.blockwise import product
-from ssljax.losses.checks import check_positive, check_weights
+from ssljax.losses.checks import check_pair, check_positive, check_weights
 from ssljax.typing import Array
 
 
@@ -147,6 +147,31 @@ def ibot_patches(student_logits: Array, teacher_probabilities: Array, weights: A
     check_positive("temperature", temperature)
     entropy = _cross_entropy(teacher_probabilities, log_softmax(student_logits, temperature))
     return jnp.sum(weights.astype(jnp.float32) * entropy)
+
+
+def soft_cross_entropy(student_logits: Array, teacher_logits: Array, *, temperature=1.0) -> Array:
+    """Cross-entropy of the teacher's distribution over classes and the student's of the same view (distillation).
+
+        L = mean over the batch of  -Σ_k softmax(t / T)[k] · log softmax(s / T)[k]
+
+    Its gradient is that of the Kullback-Leibler divergence, without the factor T² that some multiply it by.
+
+    Args:
+      student_logits, teacher_logits: s and t, (batch, classes); no gradient flows into the teacher's.
+      temperature: T > 0, of both.
+
+    Returns: a float32 scalar, the mean over this shard's examples, at least the entropy of softmax(t / T).
+
+    Raises: ValueError if the shapes differ or the temperature is not positive.
+
+    Hinton et al., "Distilling the Knowledge in a Neural Network", 2015; Chen et al., "Big Self-Supervised Models are
+    Strong Semi-Supervised Learners", 2020, equation 2.
+    """
+    student_logits, teacher_logits = jnp.asarray(student_logits), jnp.asarray(teacher_logits)
+    check_pair("student_logits", student_logits, "teacher_logits", teacher_logits)
+    check_positive("temperature", temperature)
+    p = jax.nn.softmax(teacher_logits.astype(jnp.float32) / temperature, axis=-1)
+    return _cross_entropy(p, log_softmax(student_logits, temperature)).mean()
 
 
 def koleo(features: Array, *, axis: str | None = None) -> Array:

@@ -7,6 +7,9 @@ from ssljax.methods.images.byol import BYOL
 from ssljax.methods.images.data2vec import Data2Vec
 from ssljax.methods.images.dino import DINO
 from ssljax.methods.images.dinov2 import DINOv2
+from ssljax.methods.images.dinov2_distill import DINOv2Distill
+from ssljax.methods.images.distill import Distill
+from ssljax.methods.images.fine_tune import FineTune
 from ssljax.methods.images.ibot import IBOT
 from ssljax.methods.images.ijepa import IJEPA
 from ssljax.methods.images.mae import MAE
@@ -15,6 +18,7 @@ from ssljax.methods.images.moco_v2 import MoCoV2
 from ssljax.methods.images.moco_v3 import MoCoV3
 from ssljax.methods.images.npid import NPID
 from ssljax.methods.images.simclr import SimCLR
+from ssljax.methods.images.simclr_v2 import SimCLRv2
 from ssljax.methods.images.simsiam import SimSiam
 from ssljax.methods.images.swav import SwAV
 from ssljax.methods.images.vicreg import VICReg
@@ -22,6 +26,9 @@ from ssljax.typing import Method
 
 METHODS: dict[str, Any] = {
     "simclr": SimCLR,
+    "simclr_v2": SimCLRv2,
+    "fine_tune": FineTune,
+    "distill": Distill,
     "moco_v1": MoCoV1,
     "moco_v2": MoCoV2,
     "moco_v3": MoCoV3,
@@ -34,6 +41,7 @@ METHODS: dict[str, Any] = {
     "dino": DINO,
     "ibot": IBOT,
     "dinov2": DINOv2,
+    "dinov2_distill": DINOv2Distill,
     "data2vec": Data2Vec,
     "ijepa": IJEPA,
     "mae": MAE,

@@ -16,7 +16,8 @@ class MLP(nn.Module):
     """Dense layers with ReLU between them: (batch, dim) or (batch, tokens, dim) -> (…, widths[-1]), float32.
 
     norm: BatchNorm after every dense layer but the last. last_norm: what follows the last one: "none", "scale"
-    (BatchNorm without offset) or "plain" (with neither scale nor offset). hidden_bias, last_bias: whether dense layers
+    (BatchNorm without offset) or "plain" (with neither scale nor offset). first: if not None, the output is that of so
+    many first layers, of which 0 are none. hidden_bias, last_bias: whether dense layers
     have a bias; None: where no BatchNorm follows, which would take it out again. The papers':
 
     | head | fields |
@@ -33,6 +34,7 @@ class MLP(nn.Module):
     widths: Sequence[int]
     norm: bool = True
     last_norm: str = "none"
+    first: int | None = None
     hidden_bias: bool | None = None
     last_bias: bool | None = None
     activation: Callable[[Array], Array] = nn.relu
@@ -41,7 +43,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train: bool, axis: str | None = None):
-        for i, width in enumerate(self.widths, start=1):
+        for i, width in enumerate(self.widths[: self.first], start=1):
             last = i == len(self.widths)
             normed = self.last_norm != "none" if last else self.norm
             bias = self.last_bias if last else self.hidden_bias

@@ -1,4 +1,5 @@
-"""DINO, iBOT and KoLeo, values, gradients and centres: lightly's losses, and iBOT's, whose centre is of all patches."""
+"""DINO, iBOT, KoLeo and soft cross-entropy, values, gradients and centres: lightly's losses, PyTorch's, and iBOT's,
+whose centre is of all patches."""
 
 import lightly
 import numpy as np
@@ -83,11 +84,29 @@ def koleo(arrays, random):
         arrays[f"{name}_gradient"] = torch.autograd.grad(loss, x)[0].numpy()
 
 
+def soft_cross_entropy(arrays, random):
+    """Two temperatures; the divergence to the teacher, plus the teacher's entropy, is the same."""
+    arrays["soft_student"], arrays["soft_teacher"] = random.standard_normal((2, BATCH, K)).astype(np.float32)
+    teacher = double(arrays["soft_teacher"])
+    for temperature in (0.1, 1.0):
+        student = double(arrays["soft_student"]).requires_grad_()
+        loss = F.cross_entropy(student / temperature, F.softmax(teacher / temperature, dim=1))
+        arrays[f"soft_{temperature}"] = loss.item()
+        arrays[f"soft_{temperature}_gradient"] = torch.autograd.grad(loss, student)[0].numpy()
+        log_p = F.log_softmax(teacher / temperature, dim=1)
+        divergence = F.kl_div(
+            F.log_softmax(student / temperature, dim=1), log_p, reduction="batchmean", log_target=True
+        )
+        entropy = -(log_p.exp() * log_p).sum(dim=1).mean()
+        assert torch.isclose(loss, divergence + entropy)
+
+
 def main():
     random, arrays = np.random.RandomState(0), {}
     dino(arrays, random)
     ibot(arrays, random)
     koleo(arrays, random)
+    soft_cross_entropy(arrays, random)
     save("distillation", f"lightly {lightly.__version__}, torch {torch.__version__}, in float64", **arrays)
 
 

@@ -206,3 +206,29 @@ def test_lists_are_arrays_and_what_cannot_be_is_said():
             call()
     with pytest.raises(ValueError, match=r"queue \(0, 3\) must be"):
         info_nce(z, z, z[:0])
+
+
+@pytest.mark.parametrize("shards", [1, 2, 4])
+def test_the_batchs_keys_and_remembered_ones_are_negatives_together(shards, value_and_gradients):
+    random = np.random.RandomState(0)
+    q, k, queue = (random.standard_normal((n, 6)).astype(np.float32) for n in (8, 8, 5))
+
+    def unit(x):
+        return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+    def loop(q):
+        total = 0.0
+        for i, a in enumerate(unit(q.astype(np.float64))):
+            logits = [a @ b / 0.3 for b in (*unit(k), *unit(queue))]
+            total += np.log(np.exp(logits).sum()) - logits[i]
+        return total / len(q)
+
+    def loss(q, k):
+        return info_nce(q, k, unit(queue), 0.3, in_batch=True, axis="data")
+
+    value, (gradient, of_keys) = value_and_gradients(loss, shards, q, k)
+    np.testing.assert_allclose(value, loop(q), rtol=1e-5)
+    np.testing.assert_array_equal(of_keys, 0)
+    step = 1e-4 * random.standard_normal(q.shape)
+    slope = (loop(q + step) - loop(q - step)) / 2
+    np.testing.assert_allclose(np.sum(gradient * step), slope, rtol=1e-4)

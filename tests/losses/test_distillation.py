@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from ssljax.losses import center_and_sharpen, dino, ema_center, ibot_patches, koleo, patch_weights
+from ssljax.losses import (
+    center_and_sharpen,
+    dino,
+    ema_center,
+    ibot_patches,
+    koleo,
+    patch_weights,
+    soft_cross_entropy,
+)
 
 close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
 TEMPERATURES = 0.04, 0.07  # the teacher's, in the two steps of the golden numbers
@@ -333,3 +341,32 @@ def test_shapes_that_do_not_fit_are_named():
         patch_weights(jnp.ones(4))
     with pytest.raises(ValueError, match=r"features \(2, 4, 3\) must be \(batch, dim\)"):
         koleo(jnp.ones((2, 4, 3)))
+
+
+# Soft cross-entropy
+
+
+@pytest.mark.parametrize("shards", [1, 2, 4])
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_soft_cross_entropy_and_its_gradient_equal_pytorchs(numbers, value_and_gradients, temperature, shards):
+    student, teacher = numbers["soft_student"], numbers["soft_teacher"]
+    loss = partial(soft_cross_entropy, temperature=temperature)
+    value, (gradient, of_teacher) = value_and_gradients(loss, shards, student, teacher)
+    close(value, numbers[f"soft_{temperature}"])
+    close(gradient, numbers[f"soft_{temperature}_gradient"])
+    np.testing.assert_array_equal(of_teacher, 0.0)
+
+
+def test_soft_cross_entropy_falls_to_the_teachers_entropy(numbers):
+    student, teacher = numbers["soft_student"], numbers["soft_teacher"]
+    values = [float(soft_cross_entropy((1 - a) * student + a * teacher, teacher)) for a in (0.0, 0.5, 1.0)]
+    p = softmax(teacher)
+    close(values[2], -np.sum(p * np.log(p), axis=1).mean())
+    assert values[0] > values[1] > values[2]
+
+
+def test_soft_cross_entropy_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match=r"student_logits \(4, 3\) and teacher_logits \(4, 2\) must both be"):
+        soft_cross_entropy(jnp.zeros((4, 3)), jnp.zeros((4, 2)))
+    with pytest.raises(ValueError, match="temperature must be positive, but is 0"):
+        soft_cross_entropy(jnp.zeros((4, 3)), jnp.zeros((4, 3)), temperature=0)

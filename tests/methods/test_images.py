@@ -156,7 +156,7 @@ def test_the_teacher_drops_nothing(load_small):
     config = load_small("dino")
     config.encoder.drop_path = 0.5
     method = build_method(config, 5)
-    assert method.teacher.encoder.drop_path == 0 and method.encoder.drop_path == 0.5
+    assert method.without_drop_path.encoder.drop_path == 0 and method.encoder.drop_path == 0.5
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ class SelfDistillation(JointEmbedding):
         )
 
     @property
-    def teacher(self) -> Self:
+    def without_drop_path(self) -> Self:
         """The same method with an encoder that drops nothing."""
         drops = getattr(self.encoder, "drop_path", 0.0)
         return replace(self, encoder=self.encoder.clone(drop_path=0.0)) if drops else self
@@ -119,7 +119,9 @@ class DINO(SelfDistillation):
         student_key, teacher_key = jax.random.split(key)
         # 1) The teacher's logits of the global views, centred and sharpened.
         target_params, target_state = state.target["params"], state.target["model_state"]
-        _, teacher, target_state = self.teacher.embed_by_size(target_params, target_state, views[:2], teacher_key, axis)
+        _, teacher, target_state = self.without_drop_path.embed_by_size(
+            target_params, target_state, views[:2], teacher_key, axis
+        )
         temperature = self.temperature(state.step, self.teacher_temperature)
         targets = center_and_sharpen(teacher, state.extra["center"], temperature)
         # 2) The student's of all crops, each size in a batch of its own.

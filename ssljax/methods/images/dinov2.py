@@ -70,50 +70,62 @@ class DINOv2(MaskedDistillation):
         masks = masks.reshape(2 * n, -1)
         slots = dinov2_slots(n, self.grid, shards=shards, ratio=ratio, probability=probability)
         places, weights = pad_masked(masks, slots, together=True)
-        filled = (weights > 0).astype(jnp.float32)
-
-        def logits(params, classes, patches):
-            slots = patches.reshape(-1, patches.shape[-1])[places]
-            head, name = (self.patch_head, "patch_projector") if self.patch_count else (self.head, "projector")
-            return (
-                infer(self.head, params["projector"], {}, classes, train=True),
-                infer(head, params[name], {}, slots, train=True),
-            )
-
         # 2) The teacher sees all of the global views.
         teacher = state.target["params"]
-        t_class, t_patch = logits(teacher, *self.teacher.tokens(teacher, crops[:2], teacher_key, axis))
-        temperature = self.temperature(state.step, self.teacher_temperature)
-        if self.centering == "sinkhorn":
-            targets = sinkhorn(t_class, epsilon=temperature, axis=axis)
-            patch_targets = sinkhorn(t_patch, epsilon=temperature, weights=filled, axis=axis)
-            extra = {}
-        else:
-            center, patch_center = state.extra["center"], state.extra["patch_center"]
-            targets = center_and_sharpen(t_class, center, temperature)
-            patch_targets = center_and_sharpen(t_patch, patch_center, temperature)
-            extra = {
-                "center": ema_center(center, t_class, self.center_momentum, axis=axis),
-                "patch_center": ema_center(patch_center, t_patch, self.center_momentum, weights=filled, axis=axis),
-            }
+        t_class, t_patches = self.without_drop_path.tokens(teacher, crops[:2], teacher_key, axis)
+        logits = self.logits(teacher, t_class, t_patches, places)
+        targets, patch_targets, extra = self.targets(state, *logits, (weights > 0).astype(jnp.float32), axis)
         # 3) The student sees what is not hidden of them, and the local crops.
-        seen, classes, patches = self.student(params, crops, masks, student_key, axis)
-        s_class, s_patch = logits(params, classes, patches)
+        seen, s_class, s_patches = self.student(params, crops, masks, student_key, axis)
+        student, student_patches = self.logits(params, s_class, s_patches, places)
         # 4) Every crop must foretell the global views that it is not, every hidden patch itself, and all keep apart.
-        student = jnp.split(s_class, len(crops))
-        between = dino(student, jnp.split(targets, 2), temperature=self.student_temperature)
-        within = ibot_patches(s_patch, patch_targets, weights / (2 * n), temperature=self.student_temperature)
-        apart = sum(koleo(view, axis=axis) for view in jnp.split(classes[: 2 * n], 2))
-        return between + self.patch_weight * within + self.koleo_weight * apart, {
+        loss, metrics = self.compare(s_class, student, student_patches, targets, patch_targets, weights / (2 * n), axis)
+        return loss, {
             "model_state": state.model_state,
             "target_state": state.target["model_state"],
             "extra": extra,
-            "metrics": {
-                "class_loss": between,
-                "patch_loss": within,
-                "koleo": apart,
-                **target_statistics(targets, axis),
-            },
+            "metrics": metrics,
             "features": seen,
             "embeddings": (),
         }
+
+    def logits(self, params, classes: Array, patches: Array, places: Array) -> tuple[Array, Array]:
+        """(of class tokens, of the patches at some places of all (n, patches, width))"""
+        slots = patches.reshape(-1, patches.shape[-1])[places]
+        head, name = (self.patch_head, "patch_projector") if self.patch_count else (self.head, "projector")
+        return (
+            infer(self.head, params["projector"], {}, classes, train=True),
+            infer(head, params[name], {}, slots, train=True),
+        )
+
+    def targets(
+        self, state: TrainState, classes: Array, patches: Array, filled: Array, axis: str | None
+    ) -> tuple[Array, Array, dict[str, Array]]:
+        """(probabilities of the teacher's class tokens, of its patches, the centres afterwards), from its logits."""
+        temperature = self.temperature(state.step, self.teacher_temperature)
+        if self.centering == "sinkhorn":
+            of_patches = sinkhorn(patches, epsilon=temperature, weights=filled, axis=axis)
+            return sinkhorn(classes, epsilon=temperature, axis=axis), of_patches, {}
+        center, patch_center = state.extra["center"], state.extra["patch_center"]
+        extra = {
+            "center": ema_center(center, classes, self.center_momentum, axis=axis),
+            "patch_center": ema_center(patch_center, patches, self.center_momentum, weights=filled, axis=axis),
+        }
+        of_patches = center_and_sharpen(patches, patch_center, temperature)
+        return center_and_sharpen(classes, center, temperature), of_patches, extra
+
+    def compare(self, tokens, logits, patch_logits, targets, patch_targets, weights, axis: str | None):
+        """(loss, metrics), from the student's class tokens and logits of all
+        crops, the teacher's targets, and what each patch weighs."""
+        student = jnp.split(logits, 2 * len(logits) // len(targets))
+        between = dino(student, jnp.split(targets, 2), temperature=self.student_temperature)
+        within = ibot_patches(patch_logits, patch_targets, weights, temperature=self.student_temperature)
+        apart = sum(koleo(view, axis=axis) for view in jnp.split(tokens[: len(targets)], 2))
+        loss = between + self.patch_weight * within + self.koleo_weight * apart
+        metrics = {
+            "class_loss": between,
+            "patch_loss": within,
+            "koleo": apart,
+            **target_statistics(targets, axis),
+        }
+        return loss, metrics

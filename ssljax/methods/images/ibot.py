@@ -54,7 +54,7 @@ class MaskedDistillation(SelfDistillation):
         tokens, _ = run(self.encoder, params["encoder"], {}, jnp.concatenate(crops), method="tokens", **options)
         return tokens[:, 0], tokens[:, self.encoder.num_prefix :]
 
-    def student(self, params, crops, masked: Array, key: Array, axis: str | None) -> tuple[Array, Array, Array]:
+    def student(self, params, crops, masked: Array | None, key: Array, axis: str | None) -> tuple[Array, Array, Array]:
         """(representation of the first view, class tokens of all crops, patches of the global views)"""
         global_key, local_key = jax.random.split(key)
         classes, patches = self.tokens(params, crops[:2], global_key, axis, masked)
@@ -100,7 +100,7 @@ class IBOT(MaskedDistillation):
         masks = jnp.concatenate(hidden)
         # 1) The teacher sees all of the global views.
         teacher = state.target["params"]
-        t_class, t_patches = self.teacher.tokens(teacher, crops[:2], teacher_key, axis)
+        t_class, t_patches = self.without_drop_path.tokens(teacher, crops[:2], teacher_key, axis)
         t_class, t_patches = self._logits(teacher, t_class), self._logits(teacher, t_patches, patches=True)
         temperatures = [self.temperature(state.step, t) for t in (self.teacher_temperature, self.patch_temperature)]
         targets = center_and_sharpen(t_class, state.extra["center"], temperatures[0])

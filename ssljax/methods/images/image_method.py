@@ -1,7 +1,9 @@
 """What the methods for images have in common: an encoder, crops of each image, and how the encoder is judged."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -27,6 +29,7 @@ class ImageMethod:
     eval_crop: float = 1.0
 
     mean_over_examples = False
+    needs_labels = False
 
     def views(self, keys: Array, batch: Batch) -> PyTree:
         return draw_views(self.augmentations, keys, batch)
@@ -48,6 +51,33 @@ class ImageMethod:
                 f"{type(self).__name__} compares two views, but the recipe draws {len(self.augmentations)}: choose "
                 f"views {names}."
             )
+
+    def _expect_teacher(self, teacher: Any, kind: "type[ImageMethod]", names: str) -> None:
+        """For `__post_init__`; names: what it may be. Raises ValueError if it is of another kind, or sees other
+        pixels."""
+        if not isinstance(teacher, kind):
+            raise ValueError(
+                f"{type(self).__name__} starts from {names}, but --config.method.teacher is one of "
+                f"{type(teacher).__name__}."
+            )
+        ours, theirs = self.augmentations[0], teacher.augmentations[0]
+        if (ours.mean, ours.std) != (theirs.mean, theirs.std):
+            raise ValueError(
+                f"the teacher was trained on pixels with mean {theirs.mean} and standard deviation {theirs.std}: set "
+                "--config.views.mean and --config.views.std to them."
+            )
+
+
+def taken(ours: PyTree, theirs: PyTree, where: str = "") -> PyTree:
+    """What a teacher has in the places of `ours`. Raises ValueError if it has none there, or of another shape."""
+    if isinstance(ours, Mapping):
+        return {name: taken(x, theirs[name] if name in theirs else None, f"{where}/{name}") for name, x in ours.items()}
+    if jnp.shape(ours) != jnp.shape(theirs):
+        raise ValueError(
+            f"the teacher's {where.lstrip('/')} is of shape {jnp.shape(theirs)}, and here of {jnp.shape(ours)}: give "
+            "--config.encoder the values that the teacher's run has."
+        )
+    return theirs
 
 
 @dataclass(frozen=True, eq=False)

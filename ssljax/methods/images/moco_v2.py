@@ -14,6 +14,7 @@ from ssljax import collectives
 from ssljax.losses import info_nce
 from ssljax.losses.contrastive import normalize
 from ssljax.methods.images.image_method import JointEmbedding
+from ssljax.methods.images.memory import enqueue, momentum_network, new_queue
 from ssljax.models.heads import MLP
 from ssljax.schedules import ema_decay
 from ssljax.typing import Array, Batch, TrainState, Variables
@@ -53,12 +54,8 @@ class MoCoV2(JointEmbedding):
         return Variables(
             params=params,
             model_state=model_state,
-            # A copy, for donated buffers may not be shared.
-            target=jax.tree.map(jnp.copy, {"params": params, "model_state": model_state}),
-            extra={
-                "queue": normalize(jax.random.normal(queue_key, (self.queue, self.projector[-1]))),
-                "pointer": jnp.int32(0),
-            },
+            target=momentum_network(params, model_state),
+            extra=new_queue(queue_key, self.queue, self.projector[-1]),
         )
 
     def loss(self, params, state: TrainState, views, key: Array, axis: str | None) -> tuple[Array, dict]:
@@ -88,13 +85,7 @@ class MoCoV2(JointEmbedding):
         }
 
     def update(self, state: TrainState, aux: dict, axis: str | None) -> TrainState:
-        queue, pointer, keys = state.extra["queue"], state.extra["pointer"], aux["keys"]
-        if self.queue % len(keys):
-            raise ValueError(
-                f"a queue of {self.queue} keys cannot take whole batches of {len(keys)}: let the batch divide it."
-            )
-        queue = jax.lax.dynamic_update_slice_in_dim(queue, keys, pointer, axis=0)
-        extra = {"queue": queue, "pointer": (pointer + len(keys)) % self.queue}
+        extra = enqueue(state.extra, aux["keys"])
         return state.replace(model_state=aux["model_state"], target=aux["target"], extra=extra)
 
     def _shuffle(self, images, key, axis):
