@@ -27,8 +27,9 @@ def take(batches, n):
 
 def test_batches_hold_only_what_the_method_may_see(numbered):
     batch = train_dataset(numbered, batch_size=8, seed=0)[0]
-    assert set(batch) == {"image"}
+    assert set(batch) == {"image", "index"}
     assert batch["image"].shape == (8, 4, 4, 3) and batch["image"].dtype == np.uint8
+    assert batch["index"].tolist() == ids(batch) and batch["index"].dtype == np.int32
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
@@ -72,7 +73,7 @@ def test_dataset_smaller_than_a_batch(numbered, write_images):
 def test_canvas_resizes_and_tells_the_original_sizes(write_images):
     source = open_source(f"folder:{write_images(*[f'train/{i}.png' for i in range(6)])}", "train")
     batch = next(train_batches(source, batch_size=6, seed=0, canvas=10))
-    assert set(batch) == {"image", "size"}
+    assert set(batch) == {"image", "index", "size"}
     assert batch["image"].shape == (6, 10, 10, 3) and batch["image"].dtype == np.uint8
     assert batch["size"].dtype == np.int32
     # Image i was written with a height of 6 + i % 3, a width of 8, and the value i everywhere.

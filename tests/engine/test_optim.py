@@ -119,10 +119,10 @@ def test_what_is_frozen_has_no_step_at_all(name, gradients):
     """Once free it moves as one that begins then: moments, weight decay and Adam's count did not go on without it."""
     options = {"weight_decay": 0.1, "exclude": ()}
     frozen, _ = descend(
-        make_optimizer(name, lambda step: 0.1 + step, freeze=("last_layer",), freeze_steps=2, **options), gradients
+        make_optimizer(name, lambda step: 0.1 + 0.01 * step, freeze=("last_layer",), freeze_steps=2, **options), gradients
     )
-    free, _ = descend(make_optimizer(name, lambda step: 0.1 + step, **options), gradients)
-    later, _ = descend(make_optimizer(name, lambda step: 2.1 + step, **options), gradients[2:])
+    free, _ = descend(make_optimizer(name, lambda step: 0.1 + 0.01 * step, **options), gradients)
+    later, _ = descend(make_optimizer(name, lambda step: 0.12 + 0.01 * step, **options), gradients[2:])
     for step in range(6):
         np.testing.assert_allclose(frozen[step]["encoder"]["kernel"], free[step]["encoder"]["kernel"], rtol=1e-6)
         expected = later[max(0, step - 2)]["last_layer"]["kernel"]
