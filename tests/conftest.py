@@ -105,11 +105,11 @@ SMALLER = {
     "dino": {"method": {"count": 24, "hidden": 16, "bottleneck": 8, **SOFT}, "encoder": SMALL_VIT},
     "ibot": {
         "method": {"count": 24, "hidden": 16, "bottleneck": 8, "patch_temperature": 0.5, **SOFT},
-        "encoder": SMALL_VIT,
+        "encoder": SMALL_VIT | {"depth": 1},
     },
     "dinov2": {
         "method": {"count": 24, "hidden": 16, "bottleneck": 8, "patch_temperature": 0.5, **SOFT},
-        "encoder": SMALL_VIT,
+        "encoder": SMALL_VIT | {"depth": 1},
     },
     "dinov2_distill": {
         "method": {"count": 24, "hidden": 16, "bottleneck": 8, **SOFT},

@@ -38,8 +38,9 @@ def short(config):
     return config
 
 
+@pytest.mark.parametrize("config", ["npid", "dino", "fine_tune"], indirect=True)
 def test_own_photographs(short, photographs, tmp_path, capsys):
-    """Every method, on a folder of images of varying size with classes: accuracies, floors, errors, report, encoder."""
+    """On a folder of images of varying size with classes: accuracies, floors, errors, report, encoder."""
     short.data.source = f"folder:{photographs}"
     assert train(short, tmp_path) == 0
     results = evaluate(tmp_path)

@@ -119,7 +119,8 @@ def test_what_is_frozen_has_no_step_at_all(name, gradients):
     """Once free it moves as one that begins then: moments, weight decay and Adam's count did not go on without it."""
     options = {"weight_decay": 0.1, "exclude": ()}
     frozen, _ = descend(
-        make_optimizer(name, lambda step: 0.1 + 0.01 * step, freeze=("last_layer",), freeze_steps=2, **options), gradients
+        make_optimizer(name, lambda step: 0.1 + 0.01 * step, freeze=("last_layer",), freeze_steps=2, **options),
+        gradients,
     )
     free, _ = descend(make_optimizer(name, lambda step: 0.1 + 0.01 * step, **options), gradients)
     later, _ = descend(make_optimizer(name, lambda step: 0.12 + 0.01 * step, **options), gradients[2:])
