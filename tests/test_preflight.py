@@ -146,8 +146,9 @@ def test_a_refusal_of_the_compiler_becomes_numbers(tiny, here, monkeypatch):
     assert any("unknown" in line for line in report(tiny, cost, here))
 
 
+@pytest.mark.parametrize("config", ["simclr", "npid", "dinov2", "mae"], indirect=True)
 def test_work_is_the_same_on_every_mesh(config, here):
-    """Of every method, but for the statistics of collapse, which every shard computes of the gathered batch."""
+    """But for the statistics of collapse, which every shard computes of the gathered batch."""
     example, _ = preflight.example_of(config)
     flops = []
     for shape in ((1, 1), (4, 1), (2, 2), (1, 4)):

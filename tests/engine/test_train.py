@@ -41,6 +41,15 @@ class Killed(BaseException):
 def test_killed_and_resumed_is_equal_to_the_bit(config, tmp_path, monkeypatch, final_state, assert_equal_to_the_bit):
     """Data, draws, optimiser, queues and metrics: a run that dies at step 5 ends as one that does not."""
     config = shortened(config)
+    config.evaluate.every = 0
+    build_run, built = launcher.build_run, []
+
+    def built_once(*args, **options):
+        """All are of one config: what is compiled for the first run serves the others."""
+        built.extend([] if built else [build_run(*args, **options)])
+        return built[0]
+
+    monkeypatch.setattr(launcher, "build_run", built_once)
     assert launcher.train(config, tmp_path / "whole") == 0
 
     batches = launcher.train_batches

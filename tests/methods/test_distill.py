@@ -209,7 +209,7 @@ def test_only_who_asks_is_given_labels(load_small):
     assert config.method.classes == 10
     config.method.classes = 9
     with pytest.raises(ValueError, match="has 10 classes: --config.method.classes must not be fewer"):
-        settle(config, source)
+        settle(config, training_source(config))
     config = load_small("distill")
     config.data.labelled = 0.5
     with pytest.raises(ValueError, match="which uses no labels: leave it at 1"):
