@@ -98,7 +98,7 @@ def training_source(config: ConfigDict) -> Source:
 
 
 def needs_labels(config: ConfigDict) -> bool:
-    return getattr(METHODS[config.method.name], "needs_labels", False)
+    return getattr(METHODS.get(config.method.name), "needs_labels", False)
 
 
 def settle(config: ConfigDict, source: Source) -> None:

@@ -38,7 +38,7 @@ def short(config):
     return config
 
 
-@pytest.mark.parametrize("config", ["npid", "dino", "fine_tune"], indirect=True)
+@pytest.mark.parametrize("config", ["npid", "fine_tune", "mae"], indirect=True)
 def test_own_photographs(short, photographs, tmp_path, capsys):
     """On a folder of images of varying size with classes: accuracies, floors, errors, report, encoder."""
     short.data.source = f"folder:{photographs}"
