@@ -4,7 +4,7 @@
 
 | variant     | data              | encoder     | hardware        | expected                   | status   |
 |-------------|-------------------|-------------|-----------------|----------------------------|----------|
-| `:demo`     | embedded images   | ViT 4 x 128 | 2 CPU cores     | docs/results.md            | measured |
+| `:demo`     | embedded images   | ViT 4 x 128 | 2 CPU cores     | docs/results.md            | not yet  |
 | `:cifar10`  | tfds:cifar10      | ResNet-18   | 1 accelerator   | 84.8 % k-NN (lightly)      | not run  |
 | `:imagenet` | tfds:imagenet2012 | ViT-S/16    | 16 accelerators | 77.0 % linear, 74.5 % k-NN | not run  |
 | `:resnet50` | tfds:imagenet2012 | ResNet-50   | 16 accelerators | 75.3 % linear, 67.5 % k-NN | not run  |

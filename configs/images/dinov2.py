@@ -4,7 +4,7 @@
 
 | variant     | data              | encoder        | hardware        | expected                   | status   |
 |-------------|-------------------|----------------|-----------------|----------------------------|----------|
-| `:demo`     | embedded images   | ViT 4 x 128    | 2 CPU cores     | docs/results.md            | measured |
+| `:demo`     | embedded images   | ViT 4 x 128    | 2 CPU cores     | docs/results.md            | not yet  |
 | `:cifar10`  | tfds:cifar10      | ViT-S, patch 4 | 1 accelerator   | nothing published          | not run  |
 | `:imagenet` | tfds:imagenet2012 | ViT-L/16       | 32 accelerators | 82.9 % linear, 81.6 % k-NN | not run  |
 | `:full`     | tfds:imagenet21k  | ViT-L/14       | 96 accelerators | 84.5 % linear, 82.0 % k-NN | not run  |

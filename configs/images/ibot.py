@@ -4,7 +4,7 @@
 
 | variant     | data              | encoder        | hardware        | expected                             | status   |
 |-------------|-------------------|----------------|-----------------|--------------------------------------|----------|
-| `:demo`     | embedded images   | ViT 4 x 128    | 2 CPU cores     | beats both floors, docs/results.md   | measured |
+| `:demo`     | embedded images   | ViT 4 x 128    | 2 CPU cores     | to be measured                      | not yet  |
 | `:cifar10`  | tfds:cifar10      | ViT-S, patch 4 | 1 accelerator   | nothing published                    | not run  |
 | `:imagenet` | tfds:imagenet2012 | ViT-S/16       | 16 accelerators | 77.9 % linear, 75.2 % k-NN (authors) | not run  |
 """

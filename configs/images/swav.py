@@ -4,7 +4,7 @@
 
 | variant         | data              | encoder   | hardware        | expected                            | status   |
 |-----------------|-------------------|-----------|-----------------|-------------------------------------|----------|
-| `:demo`         | embedded images   | ResNet-8  | 2 CPU cores     | beats both floors, docs/results.md  | measured |
+| `:demo`         | embedded images   | ResNet-8  | 2 CPU cores     | to be measured                     | not yet  |
 | `:cifar10`      | tfds:cifar10      | ResNet-18 | 1 accelerator   | 88.4 % k-NN (lightly)               | not run  |
 | `:imagenet`     | tfds:imagenet2012 | ResNet-50 | 64 accelerators | 75.3 % linear, 800 epochs (authors) | not run  |
 | `:imagenet_256` | tfds:imagenet2012 | ResNet-50 | 4 accelerators  | 74.3 % linear, 400 epochs (authors) | not run  |
