@@ -129,6 +129,14 @@ def test_a_step_that_is_not_finite_changes_nothing_and_neither_do_those_after_it
     jax.tree.map(np.testing.assert_array_equal, after, mended)
 
 
+def test_a_step_on_grey_images_is_finite(whole, batches):
+    """As the data's sources make them of one channel; among them a white and a black one."""
+    (start, *_), _, step = whole
+    grey = jnp.repeat(batches[0]["image"][..., :1], 3, axis=-1).at[0].set(0).at[1].set(255)
+    state, metrics = jax.device_get(step(jax.tree.map(jnp.asarray, start), {**batches[0], "image": grey}))
+    assert int(metrics["step"]) == 1 and all(np.isfinite(x).all() for x in jax.tree.leaves(state))
+
+
 @pytest.mark.parametrize("config", ["moco_v2"], indirect=True)
 def test_an_update_that_is_not_finite_changes_nothing(method, batches):
     poison = optax.stateless(lambda updates, _: jax.tree.map(lambda x: x / jnp.zeros_like(x), updates))
