@@ -244,6 +244,24 @@ def test_recipes_have_the_papers_numbers(name, variant, load_config):
             assert same, (field, numbers[field], value)
 
 
+@pytest.mark.parametrize(
+    "field, values",
+    [
+        (
+            "zero_init_residual",
+            dict.fromkeys(("simclr", "simclr_v2", "moco_v3", "simsiam", "barlow_twins", "vicreg"), 1),
+        ),
+        ("bn_groups", {"moco_v1": 8, "moco_v2": 8}),
+        ("position_offset", {"dino": 0.1, "ibot": 0.1, "dinov2": 0.1}),
+        ("layer_scale", {"dinov2": 1e-5, "data2vec": 1e-4}),
+        ("drop_path", {"dino": 0.1, "ibot": 0.1, "dinov2": 0.3, "data2vec": 0.25}),
+    ],
+)
+def test_encoders_have_the_papers_fields_and_others_do_not(field, values, load_config):
+    found = {path.stem: load_config(path, "imagenet").encoder[field] for path in CONFIGS if path.stem != "mae"}
+    assert {name: value for name, value in found.items() if value} == values
+
+
 SMALL_HEADS = {"projector": 8, "predictor": 8, "count": 8, "hidden": 8, "bottleneck": 8, "patch_count": 8, "queue": 8}
 
 

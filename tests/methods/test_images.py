@@ -202,12 +202,11 @@ def test_the_teacher_drops_nothing(load_small):
 
 
 @pytest.mark.parametrize(
-    "name, fields",
-    [("simclr", {}), ("barlow_twins", {}), ("simsiam", {}), ("byol", {}), ("vicreg", {}), ("moco_v3", {})],
+    "name", "npid simclr simclr_v2 moco_v1 moco_v2 moco_v3 byol simsiam barlow_twins vicreg".split()
 )
-def test_joint_embedding_with_a_vision_transformer(name, fields, load_small, batches):
+def test_joint_embedding_with_a_vision_transformer(name, load_small, batches):
     config = load_small(name)
-    config.encoder.update(name="vit_micro", channels=None, width=16, depth=1, heads=2)
+    config.encoder.update(name="vit_micro", channels=None, bn_groups=None, width=16, depth=1, heads=2)
     method = build_method(config, 5, examples=EXAMPLES)
     init, step, _ = make_train(method, optax.sgd(0.01), make_mesh(1, 1, jax.devices()[:1]), batches[0])
     jax.eval_shape(step, jax.eval_shape(init), batches[0])
@@ -304,6 +303,13 @@ def test_what_goes_through_the_encoder_together(name, passes, load_small, batche
             teacher = ["teacher:"] if getattr(module, "drop_path", 0.5) == 0 else []
             found.append(" ".join([*teacher, f"{shape[0]} of {shape[1]}", *hidden]))
     assert found == passes
+
+
+def test_data2vecs_targets_are_of_the_last_blocks_before_any_norm(prepare, forwards):
+    method, state, views = prepare("data2vec", layers=2)
+    jax.eval_shape(lambda s, v: method.loss(s.params, s, v, jax.random.key(2), None)[0], state, views)
+    (_, _, teacher), (_, _, student) = forwards
+    assert (teacher["last"], teacher["norm"]) == (2, False) and not {"last", "norm"} & set(student)
 
 
 def test_swavs_and_dinos_crops_go_through_the_head_together(load_small, batches, forwards):
@@ -493,19 +499,32 @@ def test_ibots_patches_are_compared_with_those_of_the_same_crop(prepare, compare
 
 
 def test_ibots_centre_is_of_all_patches_and_dinov2s_of_the_hidden_ones(prepare, monkeypatch):
+    """Of class tokens both have all; slots of DINOv2's that hold no hidden patch do not count."""
     for name in ("ibot", "dinov2"):
-        method, state, views = prepare(name, mask_probability=0.5)
-        module, rows = import_module(type(method).__module__), []
+        method, state, views = prepare(name)
+        module, count, slots = import_module(type(method).__module__), {}, {}
 
-        def watch(center, logits, momentum, *, rows=rows, weights=None, axis=None):
-            rows.append(jnp.prod(jnp.array(logits.shape[:-1])) if weights is None else weights.sum())
+        def center(center, logits, momentum, *, count=count, slots=slots, weights=None, axis=None):
+            of = "patches" if "classes" in count else "classes"
+            slots[of] = logits.size // logits.shape[-1]
+            count[of] = jnp.float32(slots[of]) if weights is None else weights.sum()
             return center
 
-        monkeypatch.setattr(module, "ema_center", watch)
-        count = jax.jit(lambda s, v, m=method, r=rows: (m.loss(s.params, s, v, jax.random.key(2), None)[0], list(r))[1])
-        classes, patches = (int(n) for n in count(state, views))
-        assert classes == 2 * 16
-        assert patches == 2 * 16 * 16 if name == "ibot" else 0 < patches < 0.5 * 0.5 * 2 * 16 * 16
+        def patches(student, teacher, weights, *, count=count, temperature):
+            count["hidden"] = (weights > 0).sum()
+            return jnp.float32(0)
+
+        monkeypatch.setattr(module, "ema_center", center)
+        monkeypatch.setattr(module, "ibot_patches", patches)
+
+        def counted(state, views, method=method, count=count):
+            method.loss(state.params, state, views, jax.random.key(2), None)
+            return count
+
+        found = {of: int(n) for of, n in jax.jit(counted)(state, views).items()}
+        assert found["classes"] == 2 * 16 and 0 < found["hidden"] < 0.5 * 2 * 16 * 16
+        assert found["patches"] == (2 * 16 * 16 if name == "ibot" else found["hidden"])
+        assert slots["patches"] > found["hidden"]
 
 
 def test_koleo_is_of_the_encoders_class_tokens_of_each_global_view(prepare, monkeypatch):
