@@ -175,6 +175,7 @@ def build_run(
         scaling=o.scaling,
         batch_size=config.batch_size,
         total=total,
+        start=o.start,
         final=o.final,
         kind=o.schedule,
         milestones=tuple(round(epoch * steps_per_epoch) for epoch in o.milestones),
@@ -197,6 +198,7 @@ def build_run(
         layer_decay=o.layer_decay,
         clip_norm=o.clip_norm,
         clip_each=o.clip_each,
+        clip_module=o.clip_module,
         freeze=tuple(o.freeze),
         constant=tuple(o.constant),
     )

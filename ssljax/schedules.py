@@ -5,15 +5,15 @@ import jax.numpy as jnp
 from ssljax.typing import Array
 
 
-def warmup_cosine(step, *, peak: float, total: int, warmup: int = 0, final: float = 0.0) -> Array:
-    """Linear from 0 to `peak` over `warmup` steps, then half a cosine down to `final` at `total`.
+def warmup_cosine(step, *, peak: float, total: int, warmup: int = 0, final: float = 0.0, start: float = 0.0) -> Array:
+    """Linear from `start` to `peak` over `warmup` steps, then half a cosine down to `final` at `total`.
 
-    The convention of SimCLR, BYOL and MAE: step 0 has rate 0, step `warmup` has the peak.
+    The convention of SimCLR, BYOL and MAE: step 0 has the rate `start`, step `warmup` has the peak.
     """
     step = jnp.asarray(step, jnp.float32)
     progress = jnp.clip((step - warmup) / max(total - warmup, 1), 0.0, 1.0)
     cosine = final + (peak - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
-    return jnp.where(step < warmup, peak * step / max(warmup, 1), cosine)
+    return jnp.where(step < warmup, start + (peak - start) * step / max(warmup, 1), cosine)
 
 
 def ema_decay(step, total: int, *, start: float, end: float = 1.0, kind: str = "constant") -> Array:

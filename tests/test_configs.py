@@ -5,10 +5,13 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
-from ssljax.build import build_run
+from ssljax.build import build_method, build_run
 from ssljax.config import OF_THE_RUN, base_config, remember
+from ssljax.engine.optim import make_optimizer, peak_rate
 from ssljax.methods import METHODS
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*/*.py"))
@@ -77,3 +80,237 @@ def test_fields_without_a_value_take_one_of_the_right_type(load_config):
     assert config.encoder.get_type("scan") is bool
     assert config.views.get_type("mean") is tuple
     assert config.views.get_type("jitter") is float
+
+
+# The papers' numbers --------------------------------------------------------------------------------------------------
+
+
+SGD = {"name": "sgd", "momentum": 0.9, "warmup": 0, "start": 0, "final": 0, "clip": (0, 0, 0)}
+LARS = SGD | {"name": "lars", "trust": 0.001, "warmup": 10}
+ADAMW = SGD | {"name": "adamw", "b2": 0.999, "warmup": 10}
+DINO = ADAMW | {"decay": 0.04, "decay_final": 0.4, "final": 1e-6, "clip": (0, 3.0, 0)}
+TEACHER = {
+    "warmup_temperature": 0.04,
+    "student_temperature": 0.1,
+    "center_momentum": 0.9,
+    "momentum_schedule": "cosine",
+}
+PAPERS = {
+    ("npid", "imagenet"): (
+        SGD | {"batch": 256, "epochs": 200, "peak": 0.03, "decay": 1e-4, "milestones": (120, 160)},
+        {"temperature": 0.07, "noise": 4096, "bank_momentum": 0.5},
+    ),
+    ("npid", "cifar10"): (
+        SGD | {"batch": 128, "epochs": 200, "peak": 0.03, "decay": 5e-4, "milestones": (80, 120, 160)},
+        {"temperature": 0.1, "noise": 0},
+    ),
+    ("simclr", "imagenet"): (
+        LARS | {"name": "lars_simclr", "batch": 4096, "epochs": 1000, "peak": 4.8, "decay": 1e-6},
+        {"temperature": 0.1, "convention": "sum"},
+    ),
+    ("simclr", "cifar10"): (
+        LARS | {"name": "lars_simclr", "batch": 512, "epochs": 1000, "peak": 2.0, "decay": 1e-4},
+        {"temperature": 0.5},
+    ),
+    ("simclr_v2", "fine_tune_1percent"): (
+        LARS | {"name": "lars_simclr", "batch": 1024, "epochs": 60, "peak": 0.16, "decay": 0, "warmup": 0},
+        {"head_layer": 1},
+    ),
+    ("moco_v1", "imagenet"): (
+        SGD | {"batch": 256, "epochs": 200, "peak": 0.03, "decay": 1e-4, "milestones": (120, 160)},
+        {"temperature": 0.07, "queue": 65536, "momentum": 0.999, "momentum_schedule": "constant"},
+    ),
+    ("moco_v1", "cifar10"): (
+        SGD | {"batch": 512, "epochs": 200, "peak": 0.06, "decay": 5e-4, "per_epoch": True},
+        {"temperature": 0.1, "queue": 4096, "momentum": 0.99, "momentum_schedule": "constant"},
+    ),
+    ("moco_v2", "imagenet"): (
+        SGD | {"batch": 256, "epochs": 200, "peak": 0.03, "decay": 1e-4, "per_epoch": True},
+        {"temperature": 0.2, "queue": 65536, "momentum": 0.999, "momentum_schedule": "constant"},
+    ),
+    ("moco_v3", "imagenet"): (
+        LARS | {"batch": 4096, "epochs": 300, "peak": 4.8, "decay": 1e-6},
+        {"temperature": 1.0, "momentum": 0.99, "momentum_schedule": "cosine"},
+    ),
+    ("moco_v3", "imagenet_vit"): (
+        ADAMW | {"batch": 4096, "epochs": 300, "peak": 2.4e-3, "decay": 0.1, "warmup": 40, "freeze": ("patch_embed",)},
+        {"temperature": 0.2, "momentum": 0.99, "momentum_schedule": "cosine"},
+    ),
+    ("byol", "imagenet"): (
+        LARS | {"batch": 4096, "epochs": 1000, "peak": 3.2, "decay": 1.5e-6},
+        {"momentum": 0.996, "momentum_schedule": "cosine"},
+    ),
+    ("simsiam", "imagenet"): (
+        SGD | {"batch": 512, "epochs": 100, "peak": 0.1, "decay": 1e-4, "per_epoch": True, "constant": ("predictor",)},
+        {},
+    ),
+    ("swav", "imagenet"): (
+        LARS
+        | {"name": "larc", "batch": 4096, "epochs": 800, "peak": 4.8, "decay": 1e-6, "start": 0.3, "final": 4.8e-3}
+        | {"exclude": (), "freeze": ("prototypes",), "freeze_epochs": 1},
+        {"temperature": 0.1, "epsilon": 0.05, "iterations": 3, "prototypes": 3000, "queue": 0},
+    ),
+    ("swav", "imagenet_256"): (
+        LARS | {"name": "larc", "batch": 256, "peak": 0.6, "warmup": 0, "final": 6e-4, "freeze_epochs": 1},
+        {"queue": 3840, "queue_start": 15},
+    ),
+    ("barlow_twins", "imagenet"): (
+        LARS
+        | {"batch": 2048, "epochs": 1000, "peak": 1.6, "decay": 1e-6, "final": 1.6e-3}
+        | {"rates": {"bias": 0.0048 / 0.2, "scale": 0.0048 / 0.2}},
+        {"weight": 0.0051, "scale": 1.0},
+    ),
+    ("vicreg", "imagenet"): (
+        LARS | {"batch": 2048, "epochs": 1000, "peak": 1.6, "decay": 1e-6, "final": 1.6e-3},
+        {"invariance": 25, "variance": 25, "covariance": 1, "convention": "mean"},
+    ),
+    ("dino", "imagenet"): (
+        DINO | {"batch": 1024, "epochs": 800, "peak": 2e-3, "freeze": ("last_layer",), "freeze_epochs": 1},
+        TEACHER | {"count": 65536, "teacher_temperature": 0.07, "warmup_temperature_epochs": 30, "momentum": 0.996},
+    ),
+    ("dino", "resnet50"): (
+        SGD | {"batch": 1024, "peak": 0.12, "decay": 1e-4, "decay_final": -1, "warmup": 10, "clip": (0, 3.0, 0)},
+        TEACHER,
+    ),
+    ("ibot", "imagenet"): (
+        DINO | {"batch": 1024, "epochs": 800, "peak": 2e-3, "freeze": ("last_layer",), "freeze_epochs": 1},
+        TEACHER
+        | {"count": 8192, "patch_count": 0, "teacher_temperature": 0.07, "patch_temperature": 0.07}
+        | {"warmup_temperature_epochs": 30, "norm_last_layer": False, "momentum": 0.996, "mask_ratio": (0.1, 0.5)},
+    ),
+    # Epochs of 1250 steps, whatever the data: 10 of warm-up, 1 with a frozen layer and 30 until the teacher is warm.
+    ("dinov2", "imagenet"): (
+        DINO
+        | {"batch": 2048, "steps": 125_000, "peak": 4e-3 * 2**0.5, "clip": (0, 0, 3.0), "layer_decay": 0.9}
+        | {
+            "warmup": 12_500 * 2048 / 1_281_167,
+            "freeze_epochs": 1250 * 2048 / 1_281_167,
+            "rates": {"patch_embed": 0.2},
+        },
+        TEACHER
+        | {"count": 65536, "patch_count": 0, "bottleneck": 256, "centering": "ema", "momentum": 0.992}
+        | {"teacher_temperature": 0.07, "warmup_temperature_epochs": 60, "norm_last_layer": False, "koleo_weight": 0.1},
+    ),
+    ("dinov2", "full"): (
+        DINO
+        | {"batch": 3072, "steps": 625_000, "peak": 2e-4 * 3**0.5, "clip": (0, 0, 3.0), "layer_decay": 1.0}
+        | {"decay_final": 0.2, "warmup": 100_000 * 3072 / 14_197_086, "rates": {"patch_embed": 0.2}},
+        TEACHER
+        | {"count": 131072, "bottleneck": 384, "patch_count": 131072, "patch_bottleneck": 256, "momentum": 0.994}
+        | {"centering": "sinkhorn", "teacher_temperature": 0.07, "warmup_temperature_epochs": 8},
+    ),
+    ("data2vec", "imagenet"): (
+        ADAMW
+        | {"batch": 2048, "epochs": 800, "peak": 2e-3, "decay": 0.05, "start": 1e-6, "final": 1e-5}
+        | {"clip": (3.0, 0, 0)},
+        {"layers": 6, "beta": 2, "mask_ratio": 120 / 196, "smallest_block": 16, "momentum": 0.9998}
+        | {"momentum_schedule": "constant"},
+    ),
+    ("ijepa", "imagenet"): (
+        ADAMW
+        | {"batch": 2048, "epochs": 300, "peak": 1e-3, "decay": 0.04, "decay_final": 0.4, "warmup": 40}
+        | {"start": 2e-4, "final": 1e-6},
+        {"targets": 4, "context_scale": (0.85, 1.0), "target_scale": (0.15, 0.2), "aspect": (0.75, 1.5)}
+        | {"min_keep": 10, "momentum": 0.996, "momentum_schedule": "linear", "predictor_width": 384}
+        | {"predictor_depth": 12, "predictor_heads": 16},
+    ),
+}
+
+
+@pytest.mark.parametrize("name, variant", PAPERS)
+def test_recipes_have_the_papers_numbers(name, variant, load_config):
+    """Rates are those at the recipe's batch, which is counted in images and not in crops."""
+    (path,) = (path for path in CONFIGS if path.stem == name)
+    config = load_config(path, variant)
+    o = config.optimizer
+    peak = peak_rate(o.learning_rate, o.scaling, config.batch_size)
+    found = {
+        "batch": config.batch_size,
+        "epochs": config.epochs,
+        "steps": config.steps,
+        "peak": peak,
+        "start": peak * o.start,
+        "final": peak * o.final,
+        "warmup": o.warmup_epochs,
+        "decay": o.weight_decay,
+        "decay_final": o.weight_decay_final,
+        "clip": (o.clip_norm, o.clip_each, o.clip_module),
+        **{field: o[field] for field in ("name", "momentum", "b2", "trust", "exclude", "layer_decay", "per_epoch")},
+        **{field: o[field] for field in ("freeze", "freeze_epochs", "constant", "milestones")},
+        "rates": o.rates.to_dict(),
+    }
+    optimizer, method = PAPERS[name, variant]
+    for numbers, expected in ((found, optimizer), (config.method, method)):
+        for field, value in expected.items():
+            same = numbers[field] == value if isinstance(value, str) else pytest.approx(value) == numbers[field]
+            assert same, (field, numbers[field], value)
+
+
+@pytest.mark.parametrize(
+    "field, values",
+    [
+        (
+            "zero_init_residual",
+            dict.fromkeys(("simclr", "simclr_v2", "moco_v3", "simsiam", "barlow_twins", "vicreg"), 1),
+        ),
+        ("bn_groups", {"moco_v1": 8, "moco_v2": 8}),
+        ("position_offset", {"dino": 0.1, "ibot": 0.1, "dinov2": 0.1}),
+        ("layer_scale", {"dinov2": 1e-5, "data2vec": 1e-4}),
+        ("drop_path", {"dino": 0.1, "ibot": 0.1, "dinov2": 0.3, "data2vec": 0.25}),
+    ],
+)
+def test_encoders_have_the_papers_fields_and_others_do_not(field, values, load_config):
+    found = {path.stem: load_config(path, "imagenet").encoder[field] for path in CONFIGS if path.stem != "mae"}
+    assert {name: value for name, value in found.items() if value} == values
+
+
+SMALL_HEADS = {"projector": 8, "predictor": 8, "count": 8, "hidden": 8, "bottleneck": 8, "patch_count": 8, "queue": 8}
+
+
+@pytest.mark.parametrize(
+    "name, variant, spared",
+    [
+        ("npid", "imagenet", set()),
+        ("moco_v1", "imagenet", set()),
+        ("moco_v2", "imagenet", set()),
+        ("simsiam", "imagenet", set()),
+        ("moco_v3", "imagenet", {"bias", "scale"}),
+        ("moco_v3", "imagenet_vit", set()),
+        ("simclr", "imagenet", {"bias", "scale"}),
+        ("byol", "imagenet", {"bias", "scale"}),
+        ("barlow_twins", "imagenet", {"bias", "scale"}),
+        ("vicreg", "imagenet", {"bias", "scale"}),
+        ("dino", "imagenet", {"bias", "scale"}),
+        ("ibot", "imagenet", {"bias", "scale"}),
+        ("dinov2", "imagenet", {"bias", "scale", "layer_scale1", "layer_scale2"}),
+        ("data2vec", "imagenet", {"bias", "scale", "layer_scale1", "layer_scale2", "prefix", "positions"}),
+        ("ijepa", "imagenet", {"bias", "scale"}),
+    ],
+)
+def test_weight_decay_spares_what_the_papers_spare(name, variant, spared, load_config):
+    """DINO's class token, positions and weight-norm's g are decayed; BEiT's and data2vec's tokens and positions are
+    not, but for the mask token; without gradients, decay alone moves a parameter."""
+    (path,) = (path for path in CONFIGS if path.stem == name)
+    config = load_config(path, variant)
+    vit = {"width": 16, "depth": config.method.get("layers", 1), "heads": 2}
+    config.encoder.update(vit if config.encoder.name.startswith("vit") else {"channels": 2})
+    for field, size in SMALL_HEADS.items():
+        if config.method.get(field):
+            value = config.method[field]
+            config.method[field] = (size,) * len(value) if isinstance(value, tuple) else size
+    method = build_method(config, 5, examples=8)
+    shapes = jax.eval_shape(method.init, jax.random.key(0), {"image": jnp.zeros((2, 224, 224, 3), jnp.uint8)}).params
+    params, o = jax.tree.map(lambda x: np.ones(x.shape, np.float32), shapes), config.optimizer
+    optimizer = make_optimizer(o.name, lambda _: 1.0, weight_decay=o.weight_decay, exclude=tuple(o.exclude))
+
+    @jax.jit
+    def decayed(params):
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return optax.apply_updates(params, optimizer.update(zeros, optimizer.init(params), params)[0])
+
+    after = jax.tree_util.tree_leaves_with_path(decayed(params))
+    still = {path[-1].key for path, x in after if (x == 1).all()}
+    moved = {path[-1].key for path, x in after if (x != 1).all()}
+    assert still == spared and not still & moved
+    for token in {"g", "prefix", "positions", "mask_token"} & {path[-1].key for path, _ in after}:
+        assert (token in still) == (token in spared)

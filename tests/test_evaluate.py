@@ -1,6 +1,8 @@
 """From a finished run to numbers, a report and an encoder in three lines."""
 
 import json
+import re
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,6 +12,7 @@ from PIL import Image
 import ssljax
 from ssljax.build import open_run
 from ssljax.data.sources import DataError, open_source
+from ssljax.encoder import Encoder
 from ssljax.engine.checkpoint import CheckpointError
 from ssljax.evaluate import evaluate
 from ssljax.methods import METHODS
@@ -67,6 +70,27 @@ def test_own_photographs(short, photographs, tmp_path, capsys):
         encoder(images.astype(np.int64))
     with pytest.raises(ValueError, match="but are float32 from 0.0 to 25"):
         encoder(images.astype(np.float32))
+
+
+@pytest.fixture
+def encoder(method, batches):
+    state = jax.jit(method.init)(jax.random.key(0), batches[0])
+    return Encoder(SimpleNamespace(method=method), state)
+
+
+@pytest.mark.parametrize("config", ["simclr"], indirect=True)
+def test_grey_images_are_encoded_as_the_same_three_times(encoder):
+    """With a channel or without one, as the data's sources take them; three wide, they are taken for one in colour."""
+    grey = np.random.RandomState(0).randint(0, 256, (3, 20, 24), np.uint8)
+    colour = np.repeat(grey[..., None], 3, axis=-1)
+    expected = encoder(colour)
+    assert np.abs(expected[0] - expected[1]).max() > 1e-3
+    for images in (grey, grey[..., None]):
+        np.testing.assert_array_equal(encoder(images), expected)
+    np.testing.assert_allclose(encoder(grey / 255), expected, rtol=1e-4, atol=1e-5)
+    for wrong in (colour[0], grey[0], np.zeros((3, 20, 24, 2), np.uint8)):
+        with pytest.raises(ValueError, match=re.escape(f"{wrong.shape} must be (n, height, width, 3), or grey")):
+            encoder(wrong)
 
 
 only_mae = pytest.mark.parametrize("config", ["mae"], indirect=True)

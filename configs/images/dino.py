@@ -67,7 +67,7 @@ def imagenet():
         weight_decay_final=0.4,
         exclude=("bias", "scale"),
         warmup_epochs=10.0,
-        final=2e-6 / 2e-3,
+        final=1e-6 / 2e-3,
         clip_each=3.0,
         freeze=("last_layer",),
         freeze_epochs=1.0,

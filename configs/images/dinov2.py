@@ -24,6 +24,9 @@ Distilled into a smaller encoder, given the run to learn from (docs/distillation
 from ssljax.config import base_config, demo_config, variant_of
 from ssljax.views.images import CIFAR10_MEAN, CIFAR10_STD
 
+EPOCH = 1250
+"""Steps of what the authors call an epoch, whatever the data."""
+
 
 def demo():
     config = demo_config("dinov2", epochs=8.0)
@@ -63,7 +66,7 @@ def cifar10():
         weight_decay=0.04,
         weight_decay_final=0.4,
         warmup_epochs=10.0,
-        clip_norm=3.0,
+        clip_module=3.0,
         freeze=("last_layer",),
         freeze_epochs=1.0,
     )
@@ -73,14 +76,16 @@ def cifar10():
 
 
 def imagenet():
-    """The authors' short recipe, of 100 epochs of 1250 steps: a shared head with centring, layer-wise decay 0.9."""
+    """The authors' short recipe, of 100 epochs of 1250 steps: a shared head with centring, layer-wise decay 0.9.
+
+    In the first epoch their last layer has a rate of zero, while its moments go on; here these stay as they are, too.
+    """
     config = base_config("dinov2")
-    config.method.update(
-        momentum=0.992, teacher_temperature=0.07, warmup_temperature_epochs=30, patch_temperature=0.07, eval_crop=0.875
-    )
+    config.method.update(momentum=0.992, teacher_temperature=0.07, patch_temperature=0.07, eval_crop=0.875)
     config.encoder.update(
         name="vit_l",
         positions="learned",
+        position_offset=0.1,
         initializer="dino",
         mask_token=True,
         layer_scale=1e-5,
@@ -88,7 +93,7 @@ def imagenet():
         drop_path_uniform=True,
     )
     config.views.name = "dinov2"
-    config.steps = 100 * 1250
+    config.steps = 100 * EPOCH
     config.optimizer.update(
         name="adamw",
         learning_rate=4e-3 / 32,  # times the root of the batch: 0.004 at 1024
@@ -96,16 +101,15 @@ def imagenet():
         b2=0.999,
         weight_decay=0.04,
         weight_decay_final=0.4,
-        warmup_epochs=20.0,  # 12,500 steps
         final=1e-6 / (4e-3 * 2**0.5),
         layer_decay=0.9,
-        clip_norm=3.0,
+        clip_module=3.0,
         freeze=("last_layer",),
-        freeze_epochs=2.0,
     )
     config.optimizer.rates = {"patch_embed": 0.2}
     config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
     config.batch_size = 2048
+    _warm_up(config, examples=1_281_167, epochs=10)
     config.dtype = "bfloat16"
     config.log.every = 50
     config.evaluate.update(every=6250, train_examples=50_000, test_examples=10_000)
@@ -119,12 +123,15 @@ def full():
     config.method.update(
         count=131072, bottleneck=384, patch_count=131072, patch_bottleneck=256, centering="sinkhorn", momentum=0.994
     )
-    config.encoder.update(patch=14, ffn="swiglu", position_offset=0.1, drop_path=0.4)
+    config.encoder.update(patch=14, ffn="swiglu", drop_path=0.4)
     config.views.local_size = 98
     config.data.update(source="tfds:imagenet21k", test_split="test")
     config.batch_size = 3072
-    config.steps = 500 * 1250
-    config.optimizer.update(learning_rate=2e-4 / 32, weight_decay_final=0.2, layer_decay=1.0)
+    config.steps = 500 * EPOCH
+    config.optimizer.update(
+        learning_rate=2e-4 / 32, weight_decay_final=0.2, layer_decay=1.0, final=1e-6 / (2e-4 * 3**0.5)
+    )
+    _warm_up(config, examples=14_197_086, epochs=80)
     return config
 
 
@@ -141,6 +148,7 @@ def small():
     config.steps = 0
     config.epochs = 300.0
     config.optimizer.update(learning_rate=5e-4, scaling="linear", layer_decay=1.0, warmup_epochs=10.0)
+    config.optimizer.update(final=1e-6 / 5e-4, freeze_epochs=1.0)
     config.evaluate.update(every=1000, train_examples=4000, test_examples=1000)
     config.checkpoint.every = 1000
     return config
@@ -159,6 +167,13 @@ def distill():
     config.encoder.update(name="vit_s", drop_path=0.0)
     config.optimizer.layer_decay = 1.0
     return config
+
+
+def _warm_up(config, examples, epochs):
+    """Learning rate, last layer and temperature, which the authors count in their epochs: here in those of the data."""
+    ours = EPOCH * config.batch_size / examples
+    config.optimizer.update(warmup_epochs=epochs * ours, freeze_epochs=ours)
+    config.method.warmup_temperature_epochs = round(30 * ours)
 
 
 def _distilled(config):

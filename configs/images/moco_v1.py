@@ -33,7 +33,8 @@ def cifar10():
     config.data.source = "tfds:cifar10"
     config.dtype = "bfloat16"
     config.log.every = 50
-    config.evaluate.every = config.checkpoint.every = 2000
+    config.evaluate.update(every=980, k=200, temperature=0.1)
+    config.checkpoint.every = 980
     return config
 
 

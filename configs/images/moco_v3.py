@@ -49,7 +49,8 @@ def imagenet():
 
 
 def imagenet_vit():
-    """The authors' ViT-B of 300 epochs: AdamW 1.5e-4 · batch / 256, patch projection frozen as it was drawn."""
+    """The authors' ViT-B of 300 epochs: AdamW 1.5e-4 · batch / 256, patch projection frozen as it was drawn, weight
+    decay on all else. Their ViT-S has 12 heads: `--config.encoder.name=vit_s --config.encoder.heads=12`."""
     config = imagenet()
     config.method.update(projector=(4096, 4096, 256), predictor_norm="plain", temperature=0.2)
     config.encoder.update(name="vit_b", initializer="moco_v3", freeze_patch_embed=True, zero_init_residual=None)
@@ -59,7 +60,7 @@ def imagenet_vit():
         learning_rate=1.5e-4,
         b2=0.999,
         weight_decay=0.1,
-        exclude=("bias", "scale"),
+        exclude=(),
         warmup_epochs=40.0,
         freeze=("patch_embed",),
     )

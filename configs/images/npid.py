@@ -35,7 +35,8 @@ def cifar10():
     config.data.source = "tfds:cifar10"
     config.dtype = "bfloat16"
     config.log.every = 50
-    config.evaluate.every = config.checkpoint.every = 2000
+    config.evaluate.update(every=2000, k=200, temperature=0.1)
+    config.checkpoint.every = 2000
     return config
 
 
@@ -52,7 +53,7 @@ def imagenet():
     config.batch_size = 256
     config.dtype = "bfloat16"
     config.log.every = 50
-    config.evaluate.update(every=5000, train_examples=50_000, test_examples=10_000)
+    config.evaluate.update(every=5000, train_examples=50_000, test_examples=10_000, k=200)
     config.checkpoint.every = 5000
     return config
 

@@ -46,7 +46,8 @@ def cifar10():
 
 
 def imagenet():
-    """The authors', 800 epochs: LARC on everything, 4.8 at a batch of 4096, warmed up from 0 in 10 epochs."""
+    """The authors', 800 epochs: LARC on everything, 4.8 at a batch of 4096, warmed up from 0.3 in 10 epochs. BatchNorm
+    is over the whole batch; theirs was over an eighth of it."""
     config = base_config("swav")
     config.method.eval_crop = 0.875
     config.encoder.name = "resnet50"
@@ -59,6 +60,7 @@ def imagenet():
         weight_decay=1e-6,
         exclude=(),
         warmup_epochs=10.0,
+        start=0.3 / 4.8,
         final=0.001,
         freeze=("prototypes",),
         freeze_epochs=1.0,
@@ -78,7 +80,7 @@ def imagenet_256():
     config.method.update(queue=3840, queue_start=15.0)
     config.batch_size = 256
     config.epochs = 400.0
-    config.optimizer.update(learning_rate=0.6, warmup_epochs=0.0)
+    config.optimizer.update(learning_rate=0.6, warmup_epochs=0.0, start=0.0)
     return config
 
 

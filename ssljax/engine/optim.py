@@ -33,6 +33,7 @@ def make_schedule(
     batch_size: int,
     total: int,
     warmup: int = 0,
+    start: float = 0.0,
     final: float = 0.0,
     kind: str = "cosine",
     milestones: tuple[int, ...] = (),
@@ -41,8 +42,8 @@ def make_schedule(
     """Learning rate as a function of the step.
 
     scaling: "linear" (base · batch / 256), "sqrt" (base · √batch; SimCLR's 0.075 √batch) or "none".
-    kind: "cosine" (linear warm-up from 0, then half a cosine to final · peak at `total`), "constant" after warm-up, or
-      "steps": a tenth of what it was from each of the `milestones` on.
+    kind: "cosine" (linear warm-up from start · peak, then half a cosine to final · peak at `total`), "constant" after
+      warm-up, or "steps": a tenth of what it was from each of the `milestones` on.
     steps_per_epoch: if not 0, the rate changes once an epoch (MoCo v2, SimSiam).
 
     Raises ValueError for an unknown scaling or kind.
@@ -55,7 +56,8 @@ def make_schedule(
     def schedule(step):
         step = step // steps_per_epoch * steps_per_epoch if steps_per_epoch else step
         falls = sum(jnp.asarray(step >= milestone, jnp.float32) for milestone in milestones)
-        return warmup_cosine(step, peak=peak, total=total, warmup=warmup, final=end) * 0.1**falls
+        rate = warmup_cosine(step, peak=peak, total=total, warmup=warmup, final=end, start=peak * start)
+        return rate * 0.1**falls
 
     return schedule
 
@@ -77,6 +79,7 @@ def make_optimizer(
     layer_decay: float = 1.0,
     clip_norm: float = 0.0,
     clip_each: float = 0.0,
+    clip_module: float = 0.0,
     freeze: tuple[str, ...] = (),
     constant: tuple[str, ...] = (),
 ) -> optax.GradientTransformation:
@@ -93,7 +96,8 @@ def make_optimizer(
     exclude: parameters with one of these names, any part of their path, have neither weight decay nor LARS adaptation
     ("prefix" would be class token and registers); `()` decays everything, as MoCo and SimSiam do.
     layer_decay: updates of the encoder's layer l of L are multiplied by layer_decay^(L + 1 - l); 1 is off.
-    clip_norm: clip the gradient's global norm first; clip_each: the norm of each parameter's (DINO); 0 is off.
+    clip_norm: clip the gradient's global norm first; clip_each: the norm of each parameter's (DINO); clip_module: that
+    of the encoder's and of each head's (DINOv2); 0 is off.
 
     The following choose parameters by names, any part of their path:
 
@@ -138,6 +142,7 @@ def make_optimizer(
         moved = optax.partition({False: moved, True: held}, lambda params: _chosen(params, freeze, "freeze"))
     before = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     before += [clip_each_norm(clip_each)] if clip_each else []
+    before += [clip_module_norms(clip_module)] if clip_module else []
     after = [scale_by_layer(layer_decay)] if layer_decay != 1.0 else []
     after += [_scale_by_name(rates)] if rates else []
     return optax.chain(*before, moved, *scaled, *after)
@@ -150,6 +155,16 @@ def clip_each_norm(largest: float) -> optax.GradientTransformation:
         return jax.tree.map(lambda g: g * jnp.minimum(1.0, largest / (optax.tree.norm(g) + 1e-6)), updates)
 
     return optax.stateless(clipped)
+
+
+def clip_module_norms(largest: float) -> optax.GradientTransformation:
+    """As `clip_each_norm`, of all arrays of a module together: of the encoder, and of each head (DINOv2)."""
+
+    def clipped(module: PyTree) -> PyTree:
+        factor = jnp.minimum(1.0, largest / (optax.tree.norm(module) + 1e-6))
+        return jax.tree.map(lambda g: g * factor, module)
+
+    return optax.stateless(lambda updates, _: {name: clipped(module) for name, module in updates.items()})
 
 
 def scale_by_larc(trust: float, weight_decay: float) -> optax.GradientTransformation:

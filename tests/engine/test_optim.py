@@ -27,6 +27,16 @@ def test_a_rate_that_changes_once_an_epoch():
     np.testing.assert_allclose(rates[:, 0], [0.5 * (1 + np.cos(np.pi * e / 4)) for e in range(4)], rtol=1e-6)
 
 
+def test_a_warm_up_may_begin_above_zero():
+    schedule = make_schedule(base=1.0, scaling="none", batch_size=1, total=40, warmup=10, start=0.2, final=0.1)
+    np.testing.assert_allclose([schedule(s) for s in (0, 5, 10, 40)], [0.2, 0.6, 1.0, 0.1], rtol=1e-6)
+
+
+def test_a_tenth_from_each_milestone_on():
+    schedule = make_schedule(base=1.0, scaling="none", batch_size=1, total=40, kind="steps", milestones=(10, 30))
+    np.testing.assert_allclose([schedule(s) for s in (0, 9, 10, 29, 30, 40)], [1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-5)
+
+
 @pytest.fixture
 def params():
     return {"dense": {"kernel": jnp.full((2, 2), 2.0), "bias": jnp.full(2, 2.0)}, "norm": {"scale": jnp.full(2, 2.0)}}
@@ -177,6 +187,17 @@ def test_each_array_is_clipped_by_its_own_norm(gradients):
         gradient, before = np.asarray(gradients[0][part]["kernel"], np.float64), PARAMS[part]["kernel"]
         clipped = gradient * min(1.0, 0.5 / (np.linalg.norm(gradient) + 1e-6))
         np.testing.assert_allclose(before - seen[1][part]["kernel"], clipped, rtol=1e-5)
+
+
+def test_each_module_is_clipped_by_its_own_norm():
+    """The encoder's by that of all its arrays together, whatever the heads' are: DINOv2."""
+    gradients = {"encoder": {"a": jnp.full(2, 3.0), "b": jnp.full(2, 4.0)}, "projector": {"c": jnp.full(4, 0.1)}}
+    params = jax.tree.map(jnp.zeros_like, gradients)
+    (_, moved), _ = descend(make_optimizer("sgd", lambda step: 1.0, momentum=0.0, clip_module=0.5), [gradients], params)
+    factor = 0.5 / (np.sqrt(50) + 1e-6)
+    np.testing.assert_allclose(moved["encoder"]["a"], -3.0 * factor, rtol=1e-5)
+    np.testing.assert_allclose(moved["encoder"]["b"], -4.0 * factor, rtol=1e-5)
+    np.testing.assert_allclose(moved["projector"]["c"], -0.1, rtol=1e-5)
 
 
 def test_larc_adds_the_norms(gradients):

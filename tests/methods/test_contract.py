@@ -129,6 +129,14 @@ def test_a_step_that_is_not_finite_changes_nothing_and_neither_do_those_after_it
     jax.tree.map(np.testing.assert_array_equal, after, mended)
 
 
+def test_a_step_on_grey_images_is_finite(whole, batches):
+    """As the data's sources make them of one channel; among them six that are all black and two that are white."""
+    (start, *_), _, step = whole
+    grey = jnp.repeat(batches[0]["image"][..., :1], 3, axis=-1).at[:6].set(0).at[6:8].set(255)
+    state, metrics = jax.device_get(step(jax.tree.map(jnp.asarray, start), {**batches[0], "image": grey}))
+    assert int(metrics["step"]) == 1 and all(np.isfinite(x).all() for x in jax.tree.leaves(state))
+
+
 @pytest.mark.parametrize("config", ["moco_v2"], indirect=True)
 def test_an_update_that_is_not_finite_changes_nothing(method, batches):
     poison = optax.stateless(lambda updates, _: jax.tree.map(lambda x: x / jnp.zeros_like(x), updates))
@@ -151,7 +159,10 @@ def test_views_depend_on_the_example_and_not_on_its_neighbours(method, batches):
 
 def test_features_and_pictures(method, batches):
     variables = jax.jit(method.init)(jax.random.key(0), batches[0])
-    features = jax.jit(method.features)(variables, batches[0])
+    encode = jax.jit(method.features)
+    features = encode(variables, batches[0])
+    blank = {**batches[0], "image": batches[0]["image"].at[4:].set(0)}
+    np.testing.assert_allclose(encode(variables, blank)[:4], features[:4], atol=1e-5)  # BatchNorm is in evaluation mode
     assert features.shape == (16, method.encoder.num_features) and features.dtype == jnp.float32
     pictures = jax.jit(method.show)(variables, batches[0], example_keys(jax.random.key(0), 16))
     assert method.caption and pictures.ndim == 5 and pictures.shape[-1] == 3

@@ -181,6 +181,17 @@ def test_blocks_may_be_left_without_the_last_norm(draw):
         close(normed, scaled * variables["params"]["norm"]["scale"] + variables["params"]["norm"]["bias"])
 
 
+def test_the_norms_epsilon_is_the_papers_1e_6(draw):
+    """PyTorch's default is 1e-5, and shows where tokens are small."""
+    vit = tiny(positions="learned")
+    variables = jax.tree.map(jnp.zeros_like, draw(vit, IMAGES))
+    variables["params"]["norm"]["scale"] += 1.0
+    token = 1e-3 * np.random.RandomState(1).standard_normal((1, 16)).astype(np.float32)
+    variables["params"]["prefix"] += token
+    expected = (token - token.mean()) / np.sqrt(token.var() + 1e-6)
+    close(apply(vit, variables), np.tile(expected, (3, 1)))
+
+
 # Stochastic depth and LayerScale --------------------------------------------------------------------------------------
 
 

@@ -69,8 +69,9 @@ class IBOT(MaskedDistillation):
     """DINO's loss between the class tokens of different crops, and for each global view, of which the student sees a
     part, the same between its hidden patches and the teacher's (`ibot_patches`); the sum of both.
 
-    patch_count: outputs of the head's second last layer, for patches; 0: they share the class token's. mask_shape: of
-    what is hidden, "block" or "random" patches. The centre for patches is that of all of the teacher's, hidden or not.
+    patch_count: outputs of the head's second last layer, `last_layer2`, for patches, which is then to be frozen with
+    the first one; 0: they share the class token's. mask_shape: of what is hidden, "block" or "random" patches. The
+    centre for patches is that of all of the teacher's, hidden or not.
     """
 
     patch_count: int = 0
