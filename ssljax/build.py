@@ -19,7 +19,7 @@ from ssljax.engine.step import StepFunction, make_train
 from ssljax.methods import METHODS, make_method
 from ssljax.models import make_encoder
 from ssljax.typing import Method, PyTree, TrainState
-from ssljax.views.images import make_views
+from ssljax.views.recipes import make_views
 
 
 @dataclass(frozen=True)

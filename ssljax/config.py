@@ -11,7 +11,8 @@ from ml_collections import ConfigDict, config_dict
 from ssljax.engine.optim import make_optimizer
 from ssljax.methods import METHODS
 from ssljax.models import ENCODERS
-from ssljax.views.images import RECIPES, Augment
+from ssljax.views.images import Augment
+from ssljax.views.recipes import RECIPES
 
 OF_THE_RUN = ("encoder", "augmentations", "total_steps", "steps_per_epoch", "examples")
 """Fields of a method that are built or counted, and so are not in its config."""

@@ -35,7 +35,7 @@ from ssljax.data.sources import FORMS, DataError, Source
 from ssljax.engine.mesh import batch_sharding, make_mesh
 from ssljax.models import ENCODERS
 from ssljax.typing import PyTree
-from ssljax.views.images import make_views
+from ssljax.views.recipes import make_views
 
 STAND_IN_STEPS = 1000
 """Steps of an epoch of data that is not there; only schedules see it."""

@@ -10,7 +10,7 @@
 """
 
 from ssljax.config import base_config, cifar10_config, demo_config, variant_of
-from ssljax.views.images import CIFAR10_MEAN, CIFAR10_STD
+from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
 def demo():

@@ -22,7 +22,7 @@ Distilled into a smaller encoder, given the run to learn from (docs/distillation
 """
 
 from ssljax.config import base_config, demo_config, variant_of
-from ssljax.views.images import CIFAR10_MEAN, CIFAR10_STD
+from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 EPOCH = 1250
 """Steps of what the authors call an epoch, whatever the data."""

@@ -9,7 +9,8 @@ import pytest
 from flax import traverse_util
 from jax.sharding import PartitionSpec as P
 
-from ssljax.models.vit import Block, Blocks, ViT, bicubic, gelu, resize_positions, sincos_positions
+from ssljax.models.positions import bicubic, resize_positions, sincos_positions
+from ssljax.models.vit import Block, Blocks, ViT, gelu
 
 close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
 IMAGES = np.random.RandomState(0).standard_normal((3, 16, 24, 3)).astype(np.float32)

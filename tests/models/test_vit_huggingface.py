@@ -7,7 +7,8 @@ import pytest
 
 from ssljax.losses import mae_loss
 from ssljax.methods.images.mae import Decoder
-from ssljax.models.vit import ViT, sincos_positions
+from ssljax.models.positions import sincos_positions
+from ssljax.models.vit import ViT
 from ssljax.views.masks import mask_from_noise
 
 close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)

@@ -12,7 +12,8 @@ from scipy import stats
 
 from ssljax.collectives import example_keys
 from ssljax.views import images as ops
-from ssljax.views.images import Augment, make_views
+from ssljax.views.images import Augment
+from ssljax.views.recipes import make_views
 
 close = np.testing.assert_allclose
 PICTURES = np.random.RandomState(0).randint(0, 256, (8, 20, 20, 3), np.uint8)

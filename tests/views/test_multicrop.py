@@ -15,7 +15,8 @@ from ssljax.collectives import example_keys
 from ssljax.config import base_config, set_fields
 from ssljax.data.sources import open_source
 from ssljax.views import images as ops
-from ssljax.views.images import RECIPES, Augment, draw_views, make_views, show_views
+from ssljax.views.images import Augment, draw_views, show_views
+from ssljax.views.recipes import RECIPES, make_views
 
 close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
 PICTURES = np.random.RandomState(0).randint(0, 256, (4, 20, 20, 3), np.uint8)

@@ -17,7 +17,8 @@ from ssljax.collectives import example_keys
 from ssljax.losses import layer_norm, smooth_l1
 from ssljax.methods.images.image_method import ImageMethod
 from ssljax.models import infer, initialise, run
-from ssljax.models.vit import INITIALIZERS, NORMAL, Blocks, ViT, sincos_positions
+from ssljax.models.positions import sincos_positions
+from ssljax.models.vit import INITIALIZERS, NORMAL, Blocks, ViT
 from ssljax.schedules import ema_decay
 from ssljax.typing import Array, Batch, TrainState, Variables
 from ssljax.views.blocks import MultiBlock, multi_block, multi_block_reference

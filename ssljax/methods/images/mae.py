@@ -14,7 +14,8 @@ from ssljax.collectives import example_keys
 from ssljax.losses.reconstruction import mae_loss, patch_statistics, patchify, unpatchify
 from ssljax.methods.images.image_method import ImageMethod
 from ssljax.models import infer, initialise
-from ssljax.models.vit import XAVIER, Blocks, ViT, sincos_positions
+from ssljax.models.positions import sincos_positions
+from ssljax.models.vit import XAVIER, Blocks, ViT
 from ssljax.typing import Array, Batch, TrainState, Variables
 from ssljax.views.images import Augment, draw_views, fold, unnormalize
 from ssljax.views.masks import Mask, mae_mask, unshuffle
