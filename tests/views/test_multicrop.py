@@ -15,6 +15,7 @@ from ssljax.collectives import example_keys
 from ssljax.config import base_config, set_fields
 from ssljax.data.sources import open_source
 from ssljax.views import images as ops
+from ssljax.views import recipes
 from ssljax.views.images import Augment, draw_views, show_views
 from ssljax.views.recipes import RECIPES, make_views
 
@@ -168,7 +169,7 @@ def test_equal_crops_are_compiled_once():
 
 
 def test_views_of_several_sizes_are_shown_as_pictures_of_one(views):
-    normalised = tuple(replace(crop, mean=ops.IMAGENET_MEAN, std=ops.IMAGENET_STD) for crop in CROPS)
+    normalised = tuple(replace(crop, mean=recipes.IMAGENET_MEAN, std=recipes.IMAGENET_STD) for crop in CROPS)
     shown = jax.jit(partial(show_views, normalised))(keys(4), {"image": PICTURES})
     assert shown.shape == (4, 6, 16, 16, 3)
     for i in (0, 1):

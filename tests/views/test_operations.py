@@ -6,6 +6,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from ssljax.views import images as ops
+from ssljax.views import recipes
 
 close = np.testing.assert_allclose
 FACTORS, SHIFTS = (0.3, 1.0, 1.7), (-0.4, -0.1, 0.0, 0.2, 0.5)
@@ -152,6 +153,6 @@ def test_uint8_and_float_images_are_the_same(numbers, image):
 
 
 def test_unnormalize_undoes_normalize(image):
-    normalised = ops.normalize(image, ops.IMAGENET_MEAN, ops.IMAGENET_STD)
+    normalised = ops.normalize(image, recipes.IMAGENET_MEAN, recipes.IMAGENET_STD)
     close(normalised, (np.asarray(image) - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225], atol=1e-6)
-    close(ops.unnormalize(normalised, ops.IMAGENET_MEAN, ops.IMAGENET_STD), image, atol=1e-6)
+    close(ops.unnormalize(normalised, recipes.IMAGENET_MEAN, recipes.IMAGENET_STD), image, atol=1e-6)
