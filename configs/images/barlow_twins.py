@@ -14,7 +14,7 @@ from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
 def demo():
-    config = demo_config("barlow_twins", epochs=10.0)
+    config = demo_config("barlow_twins", epochs=8.0)
     config.method.update(projector=(256, 256), weight=0.01, scale=0.1)
     config.views.update(
         name="byol", size=32, blur=0.0, solarize=0.0, scale=(0.2, 1.0), mean=CIFAR10_MEAN, std=CIFAR10_STD

@@ -14,7 +14,7 @@ from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
 def demo():
-    config = demo_config("byol", epochs=10.0)
+    config = demo_config("byol", epochs=7.0)
     config.method.update(projector=(256, 128), predictor=(256, 128), momentum=0.97)
     config.views.update(
         name="byol", size=32, blur=0.0, solarize=0.0, scale=(0.2, 1.0), mean=CIFAR10_MEAN, std=CIFAR10_STD

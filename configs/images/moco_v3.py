@@ -15,7 +15,7 @@ from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
 def demo():
-    config = demo_config("moco_v3", epochs=8.0)
+    config = demo_config("moco_v3", epochs=7.0)
     config.method.update(projector=(256, 128), predictor=(256, 128), temperature=0.2)
     config.views.update(
         name="moco_v3", size=32, blur=0.0, solarize=0.0, scale=(0.2, 1.0), mean=CIFAR10_MEAN, std=CIFAR10_STD

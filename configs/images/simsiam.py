@@ -15,7 +15,7 @@ from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
 def demo():
-    config = demo_config("simsiam", epochs=10.0)
+    config = demo_config("simsiam", epochs=8.0)
     config.method.update(projector=(128, 128), predictor=(32, 128))
     config.views.update(name="moco_v2", size=32, blur=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD)
     config.optimizer.constant = ("predictor",)

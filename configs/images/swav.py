@@ -15,8 +15,8 @@ from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
 def demo():
-    config = demo_config("swav", epochs=8.0)
-    config.method.update(projector=(128, 64), prototypes=64, queue_start=2.0)
+    config = demo_config("swav", epochs=5.0)
+    config.method.update(projector=(128, 64), prototypes=64, epsilon=0.02, queue_start=2.0)
     config.views.update(
         name="swav",
         size=32,
@@ -28,7 +28,7 @@ def demo():
         mean=CIFAR10_MEAN,
         std=CIFAR10_STD,
     )
-    config.optimizer.update(freeze=("prototypes",), freeze_epochs=0.3)
+    config.optimizer.update(freeze=("prototypes",), freeze_epochs=0.5)
     return config
 
 
