@@ -103,6 +103,19 @@ def cifar10_config(method: str) -> ConfigDict:
     return config
 
 
+def imagenet_config(method: str, every: int) -> ConfigDict:
+    """What the `:imagenet` variants share: the data, evaluation of the central 0.875, bfloat16, and after each `every`
+    steps an online k-NN and a checkpoint."""
+    config = base_config(method)
+    config.method.eval_crop = 0.875
+    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
+    config.dtype = "bfloat16"
+    config.log.every = 50
+    config.evaluate.update(every=every, train_examples=50_000, test_examples=10_000)
+    config.checkpoint.every = every
+    return config
+
+
 def variant_of(variants: dict[str, Callable[[], ConfigDict]], name: str | None) -> ConfigDict:
     """The config of a file's variant; the first one if none is named. Raises ValueError that lists what there is."""
     name = name or next(iter(variants))

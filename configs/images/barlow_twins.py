@@ -9,7 +9,7 @@
 | `:imagenet` | tfds:imagenet2012 | ResNet-50 | 32 accelerators | 73.5 % linear (authors)            | not run  |
 """
 
-from ssljax.config import base_config, cifar10_config, demo_config, variant_of
+from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
@@ -32,19 +32,13 @@ def cifar10():
 
 def imagenet():
     """The paper's: LARS with 0.2 · batch / 256 for weights and 0.0048 · batch / 256 for biases and norms."""
-    config = base_config("barlow_twins")
-    config.method.eval_crop = 0.875
+    config = imagenet_config("barlow_twins", every=6260)
     config.encoder.update(name="resnet50", zero_init_residual=True)
     config.views.update(name="byol", size=224)
     config.batch_size = 2048
     config.epochs = 1000.0
     config.optimizer.update(name="lars", learning_rate=0.2, weight_decay=1e-6, warmup_epochs=10.0, final=0.001)
     config.optimizer.rates = {"bias": 0.024, "scale": 0.024}
-    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
-    config.dtype = "bfloat16"
-    config.log.every = 50
-    config.evaluate.update(every=6260, train_examples=50_000, test_examples=10_000)
-    config.checkpoint.every = 6260
     return config
 
 

@@ -9,7 +9,7 @@
 | `:imagenet` | tfds:imagenet2012 | ResNet-50 | 32 accelerators | 74.4 % linear (paper)              | not run  |
 """
 
-from ssljax.config import base_config, cifar10_config, demo_config, variant_of
+from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
@@ -32,18 +32,12 @@ def cifar10():
 
 def imagenet():
     """The paper's, 1000 epochs: LARS 0.2 · batch / 256 without biases and norms, weight decay 1.5e-6."""
-    config = base_config("byol")
-    config.method.eval_crop = 0.875
+    config = imagenet_config("byol", every=3130)
     config.encoder.name = "resnet50"
     config.views.update(name="byol", size=224)
     config.batch_size = 4096
     config.epochs = 1000.0
     config.optimizer.update(name="lars", learning_rate=0.2, weight_decay=1.5e-6, warmup_epochs=10.0)
-    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
-    config.dtype = "bfloat16"
-    config.log.every = 50
-    config.evaluate.update(every=3130, train_examples=50_000, test_examples=10_000)
-    config.checkpoint.every = 3130
     return config
 
 

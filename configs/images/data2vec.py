@@ -9,7 +9,7 @@
 | `:imagenet` | tfds:imagenet2012 | ViT-B/16       | 16 accelerators | 84.2 % fine-tuned (paper) | not run  |
 """
 
-from ssljax.config import base_config, demo_config, variant_of
+from ssljax.config import base_config, demo_config, imagenet_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
@@ -50,8 +50,7 @@ def cifar10():
 def imagenet():
     """The authors' ViT-B of 800 epochs, with learned positions instead of relative ones, and without their dropout of
     0.05 in the attention."""
-    config = base_config("data2vec")
-    config.method.eval_crop = 0.875
+    config = imagenet_config("data2vec", every=6250)
     config.encoder.update(
         name="vit_b",
         pool="mean",
@@ -75,12 +74,7 @@ def imagenet():
         final=1e-5 / 2e-3,
         clip_norm=3.0,
     )
-    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
     config.batch_size = 2048
-    config.dtype = "bfloat16"
-    config.log.every = 50
-    config.evaluate.update(every=6250, train_examples=50_000, test_examples=10_000)
-    config.checkpoint.every = 6250
     return config
 
 

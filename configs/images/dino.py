@@ -11,7 +11,7 @@
 | `:small`    | your own, few     | ViT-S/16    | 1 accelerator   | nothing published          | not run  |
 """
 
-from ssljax.config import base_config, cifar10_config, demo_config, variant_of
+from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
@@ -54,8 +54,8 @@ def cifar10():
 
 def imagenet():
     """The authors' ViT-S of 800 epochs: 5e-4 · batch / 256, weight decay 0.04 to 0.4, teacher's temperature to 0.07."""
-    config = base_config("dino")
-    config.method.update(teacher_temperature=0.07, warmup_temperature_epochs=30, norm_last_layer=False, eval_crop=0.875)
+    config = imagenet_config("dino", every=12510)
+    config.method.update(teacher_temperature=0.07, warmup_temperature_epochs=30, norm_last_layer=False)
     config.encoder.update(name="vit_s", positions="learned", position_offset=0.1, initializer="dino", drop_path=0.1)
     config.views.name = "dino"
     config.epochs = 800.0
@@ -72,12 +72,7 @@ def imagenet():
         freeze=("last_layer",),
         freeze_epochs=1.0,
     )
-    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
     config.batch_size = 1024
-    config.dtype = "bfloat16"
-    config.log.every = 50
-    config.evaluate.update(every=12510, train_examples=50_000, test_examples=10_000)
-    config.checkpoint.every = 12510
     return config
 
 

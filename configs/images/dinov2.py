@@ -21,7 +21,7 @@ Distilled into a smaller encoder, given the run to learn from (docs/distillation
 | `:distill`      | tfds:imagenet2012 | `:imagenet` | ViT-S/16     | 32 accelerators | nothing published    | not run |
 """
 
-from ssljax.config import base_config, demo_config, variant_of
+from ssljax.config import base_config, demo_config, imagenet_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 EPOCH = 1250
@@ -80,8 +80,8 @@ def imagenet():
 
     In the first epoch their last layer has a rate of zero, while its moments go on; here these stay as they are, too.
     """
-    config = base_config("dinov2")
-    config.method.update(momentum=0.992, teacher_temperature=0.07, patch_temperature=0.07, eval_crop=0.875)
+    config = imagenet_config("dinov2", every=6250)
+    config.method.update(momentum=0.992, teacher_temperature=0.07, patch_temperature=0.07)
     config.encoder.update(
         name="vit_l",
         positions="learned",
@@ -107,13 +107,8 @@ def imagenet():
         freeze=("last_layer",),
     )
     config.optimizer.rates = {"patch_embed": 0.2}
-    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
     config.batch_size = 2048
     _warm_up(config, examples=1_281_167, epochs=10)
-    config.dtype = "bfloat16"
-    config.log.every = 50
-    config.evaluate.update(every=6250, train_examples=50_000, test_examples=10_000)
-    config.checkpoint.every = 6250
     return config
 
 

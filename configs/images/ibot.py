@@ -9,7 +9,7 @@
 | `:imagenet` | tfds:imagenet2012 | ViT-S/16       | 16 accelerators | 77.9 % linear, 75.2 % k-NN (authors) | not run  |
 """
 
-from ssljax.config import base_config, demo_config, variant_of
+from ssljax.config import base_config, demo_config, imagenet_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
@@ -62,14 +62,13 @@ def cifar10():
 
 def imagenet():
     """The authors' ViT-S of 800 epochs: one head of 8192 outputs for both, ten local crops."""
-    config = base_config("ibot")
+    config = imagenet_config("ibot", every=12510)
     config.method.update(
         count=8192,
         teacher_temperature=0.07,
         patch_temperature=0.07,
         warmup_temperature_epochs=30,
         norm_last_layer=False,
-        eval_crop=0.875,
     )
     config.encoder.update(
         name="vit_s", positions="learned", initializer="dino", mask_token=True, position_offset=0.1, drop_path=0.1
@@ -89,12 +88,7 @@ def imagenet():
         freeze=("last_layer",),
         freeze_epochs=1.0,
     )
-    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
     config.batch_size = 1024
-    config.dtype = "bfloat16"
-    config.log.every = 50
-    config.evaluate.update(every=12510, train_examples=50_000, test_examples=10_000)
-    config.checkpoint.every = 12510
     return config
 
 

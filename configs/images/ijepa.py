@@ -9,7 +9,7 @@
 | `:imagenet` | tfds:imagenet2012 | ViT-H/14       | 16 accelerators | 79.3 % linear (paper) | not run  |
 """
 
-from ssljax.config import base_config, demo_config, variant_of
+from ssljax.config import base_config, demo_config, imagenet_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
@@ -44,8 +44,8 @@ def imagenet():
 
     `--config.method.mask=reference` draws masks as the authors' code does.
     """
-    config = base_config("ijepa")
-    config.method.update(predictor_heads=16, eval_crop=0.875)
+    config = imagenet_config("ijepa", every=6250)
+    config.method.update(predictor_heads=16)
     config.encoder.update(name="vit_h", cls_token=False, pool="mean", initializer="dino")
     config.views.name = "ijepa"
     config.epochs = 300.0
@@ -61,12 +61,7 @@ def imagenet():
         start=0.2,
         final=1e-3,
     )
-    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
     config.batch_size = 2048
-    config.dtype = "bfloat16"
-    config.log.every = 50
-    config.evaluate.update(every=6250, train_examples=50_000, test_examples=10_000)
-    config.checkpoint.every = 6250
     return config
 
 

@@ -9,7 +9,7 @@
 | `:imagenet` | tfds:imagenet2012 | ViT-B, patch 16 | 128 devices   | 68.0 % linear (paper)              | not run  |
 """
 
-from ssljax.config import base_config, variant_of
+from ssljax.config import base_config, imagenet_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
@@ -43,17 +43,12 @@ def cifar10():
 
 def imagenet():
     """The paper's: 1.5e-4 · batch / 256 by AdamW (0.9, 0.95), 1600 epochs, targets normalised by the patch."""
-    config = base_config("mae")
-    config.method.eval_crop = 0.875
+    config = imagenet_config("mae", every=6260)
     config.encoder.update(name="vit_b")
     config.views.update(name="mae", size=224)
-    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
     config.batch_size = 4096
     config.epochs = 1600.0
-    config.dtype = "bfloat16"
     config.optimizer.update(name="adamw", learning_rate=1.5e-4, weight_decay=0.05, warmup_epochs=40.0)
-    config.log.every = 50
-    config.evaluate.update(every=6260, train_examples=50_000, test_examples=10_000)
     config.checkpoint.every = 3130
     return config
 

@@ -9,7 +9,7 @@
 | `:imagenet` | tfds:imagenet2012 | ResNet-50 | 8 accelerators | 60.6 % linear (paper)              | not run  |
 """
 
-from ssljax.config import base_config, demo_config, variant_of
+from ssljax.config import base_config, demo_config, imagenet_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
@@ -40,18 +40,12 @@ def cifar10():
 
 def imagenet():
     """The paper's: batch 256 in 8 groups of 32 with shuffled keys, SGD 0.03, a tenth of it after 120 and 160 epochs."""
-    config = base_config("moco_v1")
-    config.method.eval_crop = 0.875
+    config = imagenet_config("moco_v1", every=5000)
     config.encoder.update(name="resnet50", bn_groups=8)
     config.views.update(name="moco_v1", size=224)
     config.epochs = 200.0
     config.optimizer.update(name="sgd", learning_rate=0.03, weight_decay=1e-4, exclude=(), schedule="steps")
     config.optimizer.milestones = (120.0, 160.0)
-    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
-    config.dtype = "bfloat16"
-    config.log.every = 50
-    config.evaluate.update(every=5000, train_examples=50_000, test_examples=10_000)
-    config.checkpoint.every = 5000
     return config
 
 

@@ -9,22 +9,15 @@
 | `:imagenet` | tfds:imagenet2012 | ResNet-50 | 8 accelerators | 67.5 % linear (paper)               | not run  |
 """
 
-from ssljax.config import base_config, variant_of
+from ssljax.config import base_config, demo_config, imagenet_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
 def demo():
-    config = base_config("moco_v2")
+    config = demo_config("moco_v2", epochs=12.0)
     config.method.update(projector=(128, 128), queue=2048, momentum=0.98)
-    config.encoder.update(name="resnet8", bn_groups=4)
+    config.encoder.bn_groups = 4
     config.views.update(name="moco_v2", size=32, blur=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD)
-    config.epochs = 12.0
-    config.optimizer.update(
-        name="adamw", learning_rate=2e-3, scaling="none", b2=0.999, weight_decay=1e-4, warmup_epochs=1.0
-    )
-    config.log.every = 10
-    config.evaluate.update(every=75, train_examples=2000, test_examples=1000)
-    config.checkpoint.every = 75
     return config
 
 
@@ -47,16 +40,13 @@ def cifar10():
 
 def imagenet():
     """The paper's: batch 256 in 8 groups of 32 with shuffled keys, SGD 0.03, weight decay on every parameter."""
-    config = base_config("moco_v2")
-    config.method.update(projector=(2048, 128), temperature=0.2, queue=65536, momentum=0.999, eval_crop=0.875)
+    config = imagenet_config("moco_v2", every=25_000)
+    config.method.update(projector=(2048, 128), temperature=0.2, queue=65536, momentum=0.999)
     config.encoder.update(name="resnet50", bn_groups=8)
     config.views.update(name="moco_v2", size=224)
-    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
     config.epochs = 200.0
-    config.dtype = "bfloat16"
     config.optimizer.update(name="sgd", learning_rate=0.03, weight_decay=1e-4, exclude=(), per_epoch=True)
     config.log.every = 100
-    config.evaluate.update(every=25_000, train_examples=50_000, test_examples=10_000)
     config.checkpoint.every = 5000
     return config
 

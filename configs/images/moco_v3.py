@@ -10,7 +10,7 @@
 | `:imagenet_vit` | tfds:imagenet2012 | ViT-B/16  | 64 accelerators | 76.7 % linear, 300 epochs (authors) | not run  |
 """
 
-from ssljax.config import base_config, cifar10_config, demo_config, variant_of
+from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
@@ -33,18 +33,12 @@ def cifar10():
 
 def imagenet():
     """The authors' ResNet-50 of 300 epochs: LARS 0.3 · batch / 256, temperature 1."""
-    config = base_config("moco_v3")
-    config.method.eval_crop = 0.875
+    config = imagenet_config("moco_v3", every=3130)
     config.encoder.update(name="resnet50", zero_init_residual=True)
     config.views.update(name="moco_v3", size=224, scale=(0.2, 1.0))
-    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
     config.batch_size = 4096
     config.epochs = 300.0
-    config.dtype = "bfloat16"
     config.optimizer.update(name="lars", learning_rate=0.3, weight_decay=1e-6, warmup_epochs=10.0)
-    config.log.every = 50
-    config.evaluate.update(every=3130, train_examples=50_000, test_examples=10_000)
-    config.checkpoint.every = 3130
     return config
 
 

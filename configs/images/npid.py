@@ -9,7 +9,7 @@
 | `:imagenet` | tfds:imagenet2012 | ResNet-50 | 8 accelerators | 46.8 % k-NN (authors)              | not run  |
 """
 
-from ssljax.config import base_config, demo_config, variant_of
+from ssljax.config import base_config, demo_config, imagenet_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
@@ -43,19 +43,14 @@ def cifar10():
 
 def imagenet():
     """The authors': 4096 images of noise, temperature 0.07, a tenth of the rate after 120 and 160 epochs."""
-    config = base_config("npid")
-    config.method.eval_crop = 0.875
+    config = imagenet_config("npid", every=5000)
     config.encoder.name = "resnet50"
     config.views.name = "npid"
     config.epochs = 200.0
     config.optimizer.update(name="sgd", learning_rate=0.03, weight_decay=1e-4, exclude=(), schedule="steps")
     config.optimizer.milestones = (120.0, 160.0)
-    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
     config.batch_size = 256
-    config.dtype = "bfloat16"
-    config.log.every = 50
-    config.evaluate.update(every=5000, train_examples=50_000, test_examples=10_000, k=200)
-    config.checkpoint.every = 5000
+    config.evaluate.update(k=200)
     return config
 
 

@@ -9,21 +9,14 @@
 | `:imagenet` | tfds:imagenet2012 | ResNet-50 | 32 accelerators | 69.1 % linear (paper)               | not run  |
 """
 
-from ssljax.config import base_config, variant_of
+from ssljax.config import base_config, demo_config, imagenet_config, variant_of
 
 
 def demo():
-    config = base_config("simclr")
+    config = demo_config("simclr", epochs=7.0)
     config.method.update(projector=(128, 128), temperature=0.2)
-    config.encoder.name = "resnet8"
     config.views.update(name="simclr", size=32, strength=0.5, blur=0.0, scale=(0.2, 1.0))
-    config.epochs = 7.0
-    config.optimizer.update(
-        name="adamw", learning_rate=2e-3, scaling="none", b2=0.999, weight_decay=1e-4, warmup_epochs=1.0
-    )
-    config.log.every = 10
-    config.evaluate.update(every=55, train_examples=2000, test_examples=1000)
-    config.checkpoint.every = 55
+    config.evaluate.every = config.checkpoint.every = 55
     return config
 
 
@@ -45,18 +38,13 @@ def cifar10():
 
 def imagenet():
     """The paper's: 0.3 · batch / 256 = 4.8 by LARS, weight decay 1e-6, no mean and standard deviation."""
-    config = base_config("simclr")
-    config.method.update(projector=(2048, 128), temperature=0.1, convention="sum", eval_crop=0.875)
+    config = imagenet_config("simclr", every=3130)
+    config.method.update(projector=(2048, 128), temperature=0.1, convention="sum")
     config.encoder.update(name="resnet50", zero_init_residual=True)
     config.views.update(name="simclr", size=224, strength=1.0, blur=0.5)
-    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
     config.batch_size = 4096
     config.epochs = 1000.0
-    config.dtype = "bfloat16"
     config.optimizer.update(name="lars_simclr", learning_rate=0.3, weight_decay=1e-6, warmup_epochs=10.0)
-    config.log.every = 50
-    config.evaluate.update(every=3130, train_examples=50_000, test_examples=10_000)
-    config.checkpoint.every = 3130
     return config
 
 

@@ -19,7 +19,7 @@
 | `:distill`             | tfds:imagenet2012      | ResNet-50     | 32 accelerators | depends on the teacher | not run |
 """
 
-from ssljax.config import base_config, demo_config, variant_of
+from ssljax.config import base_config, demo_config, imagenet_config, variant_of
 
 CROP_AND_FLIP = dict(name="mae", scale=(0.08, 1.0), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
@@ -49,12 +49,11 @@ def cifar10():
 
 def imagenet():
     """The paper's: 0.1 √batch = 6.4 by LARS, weight decay 1e-4, 800 epochs of which 5 % are warm-up."""
-    config = base_config("simclr_v2")
-    config.method.update(temperature=0.1, convention="sum", eval_crop=0.875)
+    config = _on_imagenet("simclr_v2", epochs=800.0)
+    config.method.update(temperature=0.1, convention="sum")
     config.encoder.update(name="resnet50", zero_init_residual=True)
     config.views.update(name="simclr", size=224, strength=1.0, blur=0.5)
-    config.epochs = 800.0
-    return _on_imagenet(config)
+    return config
 
 
 def memory():
@@ -112,26 +111,20 @@ def fine_tune_10percent():
 def distill():
     """The paper's: as in pretraining, for 400 epochs, of crops and flips alone, at temperature 1. For a student as
     large as its teacher the temperature is 0.1; a large teacher is first distilled into one like itself."""
-    config = base_config("distill")
-    config.method.eval_crop = 0.875
+    config = _on_imagenet("distill", epochs=400.0)
     config.encoder.update(name="resnet50", zero_init_residual=True)
     config.views.update(CROP_AND_FLIP, size=224)
-    config.epochs = 400.0
-    config = _on_imagenet(config)
     config.optimizer.exclude = ("bias", "scale", "classifier")
     return config
 
 
-def _on_imagenet(config):
-    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
+def _on_imagenet(method, epochs):
+    config = imagenet_config(method, every=3130)
     config.batch_size = 4096
-    config.dtype = "bfloat16"
+    config.epochs = epochs
     config.optimizer.update(
-        name="lars_simclr", learning_rate=0.1, scaling="sqrt", weight_decay=1e-4, warmup_epochs=0.05 * config.epochs
+        name="lars_simclr", learning_rate=0.1, scaling="sqrt", weight_decay=1e-4, warmup_epochs=0.05 * epochs
     )
-    config.log.every = 50
-    config.evaluate.update(every=3130, train_examples=50_000, test_examples=10_000)
-    config.checkpoint.every = 3130
     return config
 
 

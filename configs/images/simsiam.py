@@ -10,7 +10,7 @@
 | `:small`    | your own, few     | ResNet-18 | 1 accelerator  | nothing published                  | not run  |
 """
 
-from ssljax.config import base_config, cifar10_config, demo_config, variant_of
+from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
@@ -33,8 +33,7 @@ def cifar10():
 
 def imagenet():
     """The paper's, 100 epochs: SGD 0.05 · batch / 256 once an epoch, the predictor's constant, decay on everything."""
-    config = base_config("simsiam")
-    config.method.eval_crop = 0.875
+    config = imagenet_config("simsiam", every=5000)
     config.encoder.update(name="resnet50", zero_init_residual=True)
     config.views.update(name="moco_v2", size=224)
     config.batch_size = 512
@@ -42,11 +41,6 @@ def imagenet():
     config.optimizer.update(
         name="sgd", learning_rate=0.05, weight_decay=1e-4, exclude=(), per_epoch=True, constant=("predictor",)
     )
-    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
-    config.dtype = "bfloat16"
-    config.log.every = 50
-    config.evaluate.update(every=5000, train_examples=50_000, test_examples=10_000)
-    config.checkpoint.every = 5000
     return config
 
 

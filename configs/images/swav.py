@@ -10,7 +10,7 @@
 | `:imagenet_256` | tfds:imagenet2012 | ResNet-50 | 4 accelerators  | 74.3 % linear, 400 epochs (authors) | not run  |
 """
 
-from ssljax.config import base_config, cifar10_config, demo_config, variant_of
+from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
@@ -48,8 +48,7 @@ def cifar10():
 def imagenet():
     """The authors', 800 epochs: LARC on everything, 4.8 at a batch of 4096, warmed up from 0.3 in 10 epochs. BatchNorm
     is over the whole batch; theirs was over an eighth of it."""
-    config = base_config("swav")
-    config.method.eval_crop = 0.875
+    config = imagenet_config("swav", every=3130)
     config.encoder.name = "resnet50"
     config.views.name = "swav"
     config.epochs = 800.0
@@ -65,12 +64,7 @@ def imagenet():
         freeze=("prototypes",),
         freeze_epochs=1.0,
     )
-    config.data.update(source="tfds:imagenet2012", test_split="validation", canvas=512)
     config.batch_size = 4096
-    config.dtype = "bfloat16"
-    config.log.every = 50
-    config.evaluate.update(every=3130, train_examples=50_000, test_examples=10_000)
-    config.checkpoint.every = 3130
     return config
 
 
