@@ -129,6 +129,7 @@ def test_nothing_decodable_is_an_error(write_images):
 
 
 def test_sources_can_be_pickled_and_read_from_threads(damaged_folder):
+    # Grain's worker processes are given a source so. The bytes are made here; ssljax itself loads no pickle.
     source = pickle.loads(pickle.dumps(open_source(f"folder:{damaged_folder}", "train")))
     with ThreadPoolExecutor(8) as threads:
         shown = list(threads.map(lambda i: int(source[i % 10]["image"][0, 0, 0]), range(200)))

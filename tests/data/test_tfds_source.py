@@ -56,6 +56,7 @@ def test_reads_without_tensorflow():
     assert example["label"].dtype == np.int32
     assert sorted(int(source[i]["image"][0, 0, 0]) for i in range(12)) == list(range(0, 120, 10))
     assert all(int(e["label"]) == int(e["image"][0, 0, 0]) // 10 % 2 for e in map(source.__getitem__, range(12)))
+    # As Grain's worker processes are given it; the bytes are made here.
     assert pickle.loads(pickle.dumps(source))[3]["label"] == source[3]["label"]
     assert next(train_batches(source, batch_size=5, seed=0))["image"].shape == (5, 6, 7, 3)
     assert sum(batch["mask"].sum() for batch in eval_batches(source, 5)) == 12

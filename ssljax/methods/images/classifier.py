@@ -1,5 +1,6 @@
 """What fine-tuning and distillation have in common: a network that says what is on an image."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import flax.linen as nn
@@ -15,13 +16,13 @@ from ssljax.views.images import draw_views
 
 
 @dataclass(frozen=True, eq=False)
-class Classifier(ImageMethod):
+class Classifier(ImageMethod, ABC):
     """logits = linear(g(f(view))) of one view, with the encoder f and some layers g, the `head`, which may be none."""
 
     @property
+    @abstractmethod
     def classes(self) -> int:
         """How many."""
-        raise NotImplementedError
 
     @property
     def head(self) -> MLP:

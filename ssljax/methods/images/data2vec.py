@@ -13,7 +13,7 @@ import optax
 from ssljax import collectives
 from ssljax.collectives import example_keys
 from ssljax.losses import data2vec_target, smooth_l1
-from ssljax.methods.images.image_method import ImageMethod
+from ssljax.methods.images.image_method import ImageMethod, momentum_network
 from ssljax.models import infer, initialise, run
 from ssljax.models.vit import NORMAL, ViT
 from ssljax.schedules import ema_decay
@@ -69,8 +69,7 @@ class Data2Vec(ImageMethod):
         images, _, _ = self.views(example_keys(key, len(batch["image"])), batch)
         encoder, _ = initialise(self.encoder, encoder_key, images)
         head, _ = initialise(self.head, head_key, jnp.zeros((1, self.encoder.width)))
-        # A copy, for donated buffers may not be shared.
-        target = {"params": {"encoder": jax.tree.map(jnp.copy, encoder)}, "model_state": {}}
+        target = momentum_network({"encoder": encoder}, {})
         params = {"encoder": encoder, "head": head}
         return Variables(params=params, model_state={"encoder": {}}, target=target, extra={})
 

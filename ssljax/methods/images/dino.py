@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from ssljax.losses import center_and_sharpen, dino, ema_center
-from ssljax.methods.images.image_method import JointEmbedding, target_statistics
+from ssljax.methods.images.image_method import JointEmbedding, momentum_network, target_statistics
 from ssljax.models import infer
 from ssljax.models.heads import DINOHead
 from ssljax.schedules import ema_decay
@@ -76,8 +76,7 @@ class SelfDistillation(JointEmbedding):
 
     def init(self, key: Array, batch: Batch) -> Variables:
         params, model_state = self.network(key, batch)
-        # A copy, for donated buffers may not be shared.
-        target = jax.tree.map(jnp.copy, {"params": params, "model_state": model_state})
+        target = momentum_network(params, model_state)
         return Variables(params=params, model_state=model_state, target=target, extra=self.centers())
 
     def centers(self) -> dict[str, Array]:

@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 from ssljax import collectives
 from ssljax.collectives import example_keys
 from ssljax.losses import layer_norm, smooth_l1
-from ssljax.methods.images.image_method import ImageMethod
+from ssljax.methods.images.image_method import ImageMethod, momentum_network
 from ssljax.models import infer, initialise, run
 from ssljax.models.positions import sincos_positions
 from ssljax.models.vit import INITIALIZERS, NORMAL, Blocks, ViT
@@ -132,8 +132,7 @@ class IJEPA(ImageMethod):
         encoder, _ = initialise(self.encoder, encoder_key, images)
         tokens, place, valid = jnp.zeros((1, 1, self.encoder.width)), jnp.zeros((1, 1), int), jnp.ones((1, 1), bool)
         predictor, _ = initialise(self.predictor, predictor_key, tokens, place, valid, place, valid)
-        # A copy, for donated buffers may not be shared.
-        target = {"params": {"encoder": jax.tree.map(jnp.copy, encoder)}, "model_state": {}}
+        target = momentum_network({"encoder": encoder}, {})
         params = {"encoder": encoder, "predictor": predictor}
         return Variables(params=params, model_state={"encoder": {}}, target=target, extra={})
 

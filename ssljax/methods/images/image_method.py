@@ -1,5 +1,6 @@
 """What the methods for images have in common: an encoder, crops of each image, and how the encoder is judged."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import groupby
@@ -80,13 +81,19 @@ def taken(ours: PyTree, theirs: PyTree, where: str = "") -> PyTree:
     return theirs
 
 
+def momentum_network(params: PyTree, model_state: PyTree) -> dict[str, PyTree]:
+    """Where a target starts that is the network itself: a copy, for donated buffers may not be shared."""
+    return jax.tree.map(jnp.copy, {"params": params, "model_state": model_state})
+
+
 @dataclass(frozen=True, eq=False)
-class JointEmbedding(ImageMethod):
+class JointEmbedding(ImageMethod, ABC):
     """Methods that compare embeddings of views: z = g(f(view)) with the encoder f and a projector g, the `head`."""
 
     @property
+    @abstractmethod
     def head(self) -> nn.Module:
-        raise NotImplementedError
+        """g."""
 
     def init(self, key: Array, batch: Batch) -> Variables:
         params, model_state = self.network(key, batch)
@@ -148,8 +155,9 @@ class Predictive(JointEmbedding):
     """Methods that predict the embedding of one view from that of another: p = q(z) with a predictor q."""
 
     @property
+    @abstractmethod
     def predictor_head(self) -> nn.Module:
-        raise NotImplementedError
+        """q."""
 
     def init(self, key: Array, batch: Batch) -> Variables:
         params, model_state = self.online(key, batch)

@@ -1,15 +1,10 @@
-"""A memory of the keys of earlier batches, and the momentum network that makes them: MoCo, SimCLR v2."""
+"""A memory of the keys of earlier batches: MoCo, SimCLR v2."""
 
 import jax
 import jax.numpy as jnp
 
 from ssljax.losses.contrastive import normalize
-from ssljax.typing import Array, PyTree
-
-
-def momentum_network(params: PyTree, model_state: PyTree) -> dict[str, PyTree]:
-    """Where it starts: a copy, for donated buffers may not be shared."""
-    return jax.tree.map(jnp.copy, {"params": params, "model_state": model_state})
+from ssljax.typing import Array
 
 
 def new_queue(key: Array, size: int, dim: int) -> dict[str, Array]:

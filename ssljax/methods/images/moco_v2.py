@@ -13,8 +13,8 @@ import optax
 from ssljax import collectives
 from ssljax.losses import info_nce
 from ssljax.losses.contrastive import normalize
-from ssljax.methods.images.image_method import JointEmbedding
-from ssljax.methods.images.memory import enqueue, momentum_network, new_queue
+from ssljax.methods.images.image_method import JointEmbedding, momentum_network
+from ssljax.methods.images.memory import enqueue, new_queue
 from ssljax.models.heads import MLP
 from ssljax.schedules import ema_decay
 from ssljax.typing import Array, Batch, TrainState, Variables

@@ -6,11 +6,10 @@ Chen, Xie and He, "An Empirical Study of Training Self-Supervised Vision Transfo
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from ssljax.losses import info_nce
-from ssljax.methods.images.image_method import Predictive
+from ssljax.methods.images.image_method import Predictive, momentum_network
 from ssljax.models.heads import MLP
 from ssljax.schedules import ema_decay
 from ssljax.typing import Array, Batch, TrainState, Variables
@@ -52,12 +51,8 @@ class MoCoV3(Predictive):
 
     def init(self, key: Array, batch: Batch) -> Variables:
         params, model_state = self.online(key, batch)
-        momentum = {
-            "params": {name: params[name] for name in ("encoder", "projector")},
-            "model_state": {name: model_state[name] for name in ("encoder", "projector")},
-        }
-        # A copy, for donated buffers may not be shared.
-        target = jax.tree.map(jnp.copy, momentum)
+        without_predictor = ({name: tree[name] for name in ("encoder", "projector")} for tree in (params, model_state))
+        target = momentum_network(*without_predictor)
         return Variables(params=params, model_state=model_state, target=target, extra={})
 
     def loss(self, params, state: TrainState, views, key: Array, axis: str | None) -> tuple[Array, dict]:

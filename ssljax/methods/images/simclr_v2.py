@@ -13,7 +13,8 @@ import optax
 from ssljax.collectives import example_keys, gather_replicated
 from ssljax.losses import info_nce
 from ssljax.losses.contrastive import normalize
-from ssljax.methods.images.memory import enqueue, momentum_network, new_queue
+from ssljax.methods.images.image_method import momentum_network
+from ssljax.methods.images.memory import enqueue, new_queue
 from ssljax.methods.images.simclr import SimCLR
 from ssljax.typing import Array, Batch, TrainState, Variables
 
