@@ -32,7 +32,11 @@ def make_encoder(name: str, *, chunks: int = 1, **fields) -> Any:
         raise ValueError(f"encoder '{name}' is unknown; use one of {', '.join(ENCODERS)}.")
     known = set(signature(ENCODERS[name].func).parameters) - {"parent", "name", "stages", "bottleneck", "chunks"}
     if unknown := set(fields) - known:
-        raise ValueError(f"encoder '{name}' has no field '{min(unknown)}'; it has {', '.join(sorted(known))}.")
+        take_back = " ".join(f"--config.encoder.{field}=None" for field in sorted(unknown))
+        raise ValueError(
+            f"encoder '{name}' has no field '{min(unknown)}'; it has {', '.join(sorted(known))}. What a config set for "
+            f"another encoder is taken back by {take_back}."
+        )
     return ENCODERS[name](**fields, chunks=chunks)
 
 

@@ -66,5 +66,6 @@ def test_vit_g_has_as_many_parameters_as_hugging_faces_dinov2(golden):
 def test_an_unknown_encoder_or_field_is_answered_with_what_there_is():
     with pytest.raises(ValueError, match="'resnet5' is unknown; use one of resnet8, resnet18, .*vit_h"):
         make_encoder("resnet5")
-    with pytest.raises(ValueError, match="'resnet18' has no field 'depth'; it has bn_groups, .*stem"):
+    said = "'resnet18' has no field 'depth'; it has bn_groups, .*stem.* --config.encoder.depth=None"
+    with pytest.raises(ValueError, match=said):
         make_encoder("resnet18", depth=3)
