@@ -2,32 +2,40 @@
 
     python benchmarks/learning.py [--write] [--methods=simclr,byol] [--seeds=3] [--runs=runs/learning]
 
-Runs that are complete already are not repeated, so that it may be stopped and started again, a method at a time. With
---write the table goes into docs/results.md; a method whose runs are not there is left out and named.
+What each run gave is a line of benchmarks/learning.jsonl, with a digest of its settings: a run that is there is not
+repeated, so that this may be stopped and started again, or run at once for different methods. (Code is not in the
+digest: where it changes what is learnt, delete the lines.) With --write the table of all that is recorded goes into
+docs/results.md; a method with runs missing is left out and named.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import platform
 import resource
+import runpy
+import shutil
 import statistics
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "results.md"
-PROTOCOLS = "knn", "linear"
-HEAD = """# What the demos reach
+from sections import publish
 
+from ssljax.build import build_method
+
+ROOT = Path(__file__).parents[1]
+RECORD = Path(__file__).with_suffix(".jsonl")
+PROTOCOLS = "knn", "linear"
+HEAD = """\
 Made by `python benchmarks/learning.py --write`: each `:demo` pretrained on the 8,000 embedded training images with
 {seeds} seeds, and judged on the 2,000 embedded test images by its last checkpoint. ± is the standard deviation over
-seeds, which change everything: the weights, the order of the images, the views. Random init is the same encoder before
-its first step, with the same seeds. The embedded images are a re-encoded part of CIFAR-10
-(`ssljax/data/demo/README.md`), so these are not CIFAR-10 numbers.
-
+seeds, which change everything: the weights, the order of the images, the views. Random init is the same encoder
+before its first step, with the same seeds. CPU minutes are those of pretraining.
+The embedded images are a re-encoded part of CIFAR-10 (`ssljax/data/demo/README.md`), so these are not CIFAR-10
+numbers.
 """
 
 
@@ -36,18 +44,41 @@ def cpu_minutes() -> float:
     return (used.ru_utime + used.ru_stime) / 60
 
 
-def train_and_evaluate(config: Path, seed: int, workdir: Path) -> dict:
-    """What the run's results.json says, with the CPU minutes that pretraining took."""
-    spent, environment = workdir / "cpu_minutes.json", os.environ | {"PYTHONPATH": str(ROOT)}
-    if not (workdir / "results.json").exists():
-        before = cpu_minutes()
-        train = ["ssljax.train", f"--config={config}:demo", f"--config.seed={seed}", "--config.evaluate.every=0"]
-        for command in (train, ["ssljax.evaluate"]):
-            subprocess.run([sys.executable, "-m", *command, f"--workdir={workdir}"], check=True, env=environment)
-            if command is train:
-                spent.write_text(json.dumps(cpu_minutes() - before))
-    minutes = json.loads(spent.read_text()) if spent.exists() else float("nan")
-    return json.loads((workdir / "results.json").read_text()) | {"minutes": minutes}
+def digest(config: Path, seed: int) -> str:
+    """Of the seed, of all that the config says, and of what it leaves to the defaults of encoders and views."""
+    settings = runpy.run_path(str(config))["get_config"]("demo")
+    method = build_method(settings, total_steps=1)
+    return hashlib.sha256(f"{seed} {settings.to_json(sort_keys=True)} {method}".encode()).hexdigest()[:16]
+
+
+def recorded() -> dict[str, dict]:
+    """The lines of the record by their digest, the last one where there are several."""
+    lines = RECORD.read_text().splitlines() if RECORD.exists() else ()
+    return {line["digest"]: line for line in map(json.loads, lines)}
+
+
+def train_and_evaluate(config: Path, seed: int, key: str, workdir: Path) -> None:
+    """Runs the demo from its beginning, and adds what its results.json says and its CPU minutes to the record."""
+    shutil.rmtree(workdir, ignore_errors=True)
+    environment, before = os.environ | {"PYTHONPATH": str(ROOT)}, cpu_minutes()
+    train = ["ssljax.train", f"--config={config}:demo", f"--config.seed={seed}", "--config.evaluate.every=0"]
+    for command in (train, ["ssljax.evaluate"]):
+        subprocess.run([sys.executable, "-m", *command, f"--workdir={workdir}"], check=True, env=environment)
+        if command is train:
+            minutes = cpu_minutes() - before
+    results = json.loads((workdir / "results.json").read_text())
+    line = {"digest": key, "method": config.stem, "seed": seed, "minutes": minutes}
+    line |= {
+        "python": platform.python_version(),
+        "jax": version("jax"),
+        "protocols": results["protocols"],
+        "accuracy": {
+            name: {protocol: of[protocol]["accuracy"] for protocol in PROTOCOLS}
+            for name, of in results["encoders"].items()
+        },
+    }
+    with RECORD.open("a") as file:
+        file.write(json.dumps(line) + "\n")
 
 
 def percent(accuracies: list[float]) -> str:
@@ -58,9 +89,7 @@ def percent(accuracies: list[float]) -> str:
 def row(method: str, results: list[dict]) -> str:
     cells = [method, f"{statistics.mean(r['minutes'] for r in results):.1f}"]
     for protocol in PROTOCOLS:
-        of = {
-            name: [r["encoders"][name][protocol]["accuracy"] for r in results] for name in ("pretrained", "random init")
-        }
+        of = {name: [r["accuracy"][name][protocol] for r in results] for name in ("pretrained", "random init")}
         ahead = [a - b for a, b in zip(*of.values(), strict=True)]
         cells += [percent(of["pretrained"]), percent(of["random init"]), percent(ahead)]
     return f"| {' | '.join(cells)} |"
@@ -75,35 +104,37 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
 
-    results: dict[str, list[dict]] = {}
-    for name in arguments.methods:
-        for seed in range(arguments.seeds):
-            found = train_and_evaluate(configs[name], seed, arguments.runs / f"{name}-{seed}")
-            results.setdefault(name, []).append(found)
-        print(row(name, results[name]), flush=True)
-    last = results[name][-1]
-    raw = last["encoders"]["raw pixels"]
+    for seed in range(arguments.seeds):
+        for name in arguments.methods:
+            if (key := digest(configs[name], seed)) not in recorded():
+                train_and_evaluate(configs[name], seed, key, arguments.runs / f"{name}-{seed}")
+
+    found, results = recorded(), {}
+    for name, config in configs.items():
+        runs = [found.get(digest(config, seed)) for seed in range(arguments.seeds)]
+        if all(runs):
+            results[name] = runs
+    if not results:
+        raise SystemExit(f"no method has all {arguments.seeds} runs in {RECORD.name}: nothing to show.")
+    last = next(reversed(results.values()))[-1]
+    raw = last["accuracy"]["raw pixels"]
+    left_out = ", ".join(name for name in configs if name not in results)
     lines = [
+        HEAD.format(seeds=arguments.seeds),
         "| method | CPU min | k-NN, % | random init | ahead by | linear, % | random init | ahead by |",
         "|---|---|---|---|---|---|---|---|",
         *(row(name, of) for name, of in results.items()),
         "",
-        f"Raw pixels: k-NN {100 * raw['knn']['accuracy']:.1f} %, linear {100 * raw['linear']['accuracy']:.1f} %.",
+        f"Raw pixels: k-NN {100 * raw['knn']:.1f} %, linear {100 * raw['linear']:.1f} %.",
+        *(["", f"Not run: {left_out}."] if left_out else []),
         "",
         "Protocols:",
         "",
         *(f"- {name}: {text}." for name, text in last["protocols"].items()),
         "",
-        f"Python {platform.python_version()}, jax {version('jax')}, {os.cpu_count()} CPU cores.",
-        "",
+        f"Python {last['python']}, jax {last['jax']}, {os.cpu_count()} CPU cores.",
     ]
-    left_out = [name for name in configs if name not in results]
-    if left_out:
-        lines[-1:-1] = ["", f"Not run: {', '.join(left_out)}."]
-    page = HEAD.format(seeds=arguments.seeds) + "\n".join(lines)
-    print(page)
-    if arguments.write:
-        PAGE.write_text(page)
+    publish("results.md", "What the demos reach", lines)
 
 
 if __name__ == "__main__":

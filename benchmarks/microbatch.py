@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 BATCH, MICROBATCH, REPEATS = 4096, 64, 3
 TIMED_BATCH = 512
 STEPS = [("simclr", "cifar10", {}), ("simclr", "cifar10", {"norm": "group"}), ("moco_v2", "cifar10", {"bn_groups": 1})]
-TIMED_ENCODERS = {"ResNet-8": {}, "ViT 4 x 128": {"name": "vit_micro"}}
+TIMED_ENCODERS = {"ResNet-8": {}, "ViT 4 x 128": {"name": "vit_micro", "width": 128}}
 
 
 def build(name: str, variant: str, encoder: dict, microbatch: int, size: int = BATCH) -> tuple[Run, dict]:

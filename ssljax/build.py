@@ -137,7 +137,7 @@ def canvas_of(config: ConfigDict, source: Source) -> int | None:
 def example_batch(config: ConfigDict, source: Source) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of a batch with two examples."""
     canvas = canvas_of(config, source)
-    numbers = {name: jax.ShapeDtypeStruct((2,), jnp.int32) for name in ("index", *_labels(config))}
+    numbers = {name: jax.ShapeDtypeStruct((2,), jnp.int32) for name in _numbers(config)}
     if canvas is None:
         return {"image": jax.ShapeDtypeStruct((2, *(source.image_shape or ()), 3), jnp.uint8)} | numbers
     return {
@@ -146,8 +146,9 @@ def example_batch(config: ConfigDict, source: Source) -> dict[str, jax.ShapeDtyp
     } | numbers
 
 
-def _labels(config: ConfigDict) -> tuple[str, ...]:
-    return ("label",) if needs_labels(config) else ()
+def _numbers(config: ConfigDict) -> tuple[str, ...]:
+    """What a batch has beside images."""
+    return ("index", "label") if needs_labels(config) else ("index",)
 
 
 def build_run(
@@ -187,7 +188,7 @@ def build_run(
         schedule,
         total=total,
         constant_rate=peak_rate(o.learning_rate, o.scaling, config.batch_size),
-        freeze_steps=round(o.freeze_epochs * steps_per_epoch),
+        freeze_steps=max(1, round(o.freeze_epochs * steps_per_epoch)) if o.freeze_epochs > 0 else 0,
         rates=o.rates.to_dict(),
         momentum=o.momentum,
         b2=o.b2,
@@ -199,7 +200,7 @@ def build_run(
         clip_norm=o.clip_norm,
         clip_each=o.clip_each,
         clip_module=o.clip_module,
-        freeze=tuple(o.freeze),
+        freeze=tuple(o.freeze) if o.freeze_epochs else (),
         constant=tuple(o.constant),
     )
     init, step, abstract = make_train(
@@ -231,7 +232,7 @@ def open_run(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -
     size = make_views(**set_fields(config.views))[0].size
     one_device = make_mesh(1, 1, jax.local_devices()[:1])
     example = {"image": jax.ShapeDtypeStruct((2, size, size, 3), jnp.uint8)}
-    example |= {name: jax.ShapeDtypeStruct((2,), jnp.int32) for name in _labels(config)}
+    example |= {name: jax.ShapeDtypeStruct((2,), jnp.int32) for name in _numbers(config)}
     run = build_run(config, examples=config.data.examples, example=example, mesh=one_device, total=1)
     whole = replicated(mesh or one_device)
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), run.abstract)

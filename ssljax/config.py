@@ -60,7 +60,7 @@ def base_config(method: str) -> ConfigDict:
         "start": 0.0,  # where the warm-up begins, as a part of the peak
         "final": 0.0,  # the schedule's end, as a part of its peak
         "per_epoch": False,  # the rate changes once an epoch
-        "freeze_epochs": 0.0,  # how long the parameters of `freeze` do not move; 0: the whole run
+        "freeze_epochs": -1.0,  # how long the parameters of `freeze` do not move; 0: they move; -1: the whole run
         "rates": {},
         **_defaults(make_optimizer, without=("name", "schedule", "total", "constant_rate", "freeze_steps", "rates")),
     }
@@ -73,33 +73,45 @@ def base_config(method: str) -> ConfigDict:
     return config
 
 
-def demo_config(method: str, epochs: float) -> ConfigDict:
-    """What the `:demo` variants for images share: ResNet-8 on the embedded images, AdamW, minutes on a CPU."""
+def demo_config(method: str, epochs: float, batch_size: int = 256) -> ConfigDict:
+    """What the `:demo` variants for images share: ResNet-8 on the embedded images, AdamW, minutes on a CPU.
+
+    batch_size: small where the number of steps matters more than what a batch compares; evaluation and checkpoints
+    follow it.
+    """
     config = base_config(method)
     config.encoder.name = "resnet8"
+    config.batch_size = batch_size
     config.epochs = epochs
     config.optimizer.update(
         name="adamw", learning_rate=2e-3, scaling="none", b2=0.999, weight_decay=1e-4, warmup_epochs=1.0
     )
     config.log.every = 10
-    config.evaluate.update(every=75, train_examples=2000, test_examples=1000)
-    config.checkpoint.every = 75
+    every = 75 * 256 // batch_size
+    config.evaluate.update(every=every, train_examples=2000, test_examples=1000)
+    config.checkpoint.every = every
     return config
 
 
-def cifar10_config(method: str) -> ConfigDict:
-    """What the `:cifar10` variants share whose numbers are held against lightly's: ResNet-18, SGD 0.06 · batch / 128
-    with a cosine once an epoch, batches of 512, 800 epochs."""
+def cifar10_config(method: str, epochs: float, batch_size: int = 256, every: int = 2000) -> ConfigDict:
+    """What the `:cifar10` variants share: the data, bfloat16, and after each `every` steps an online k-NN and a
+    checkpoint."""
     config = base_config(method)
-    config.encoder.update(name="resnet18", stem="cifar")
     config.data.source = "tfds:cifar10"
-    config.batch_size = 512
-    config.epochs = 800.0
+    config.epochs, config.batch_size = epochs, batch_size
     config.dtype = "bfloat16"
-    config.optimizer.update(name="sgd", learning_rate=0.12, weight_decay=5e-4, exclude=(), per_epoch=True)
     config.log.every = 50
-    config.evaluate.update(every=1960, k=200, temperature=0.1)
-    config.checkpoint.every = 1960
+    config.evaluate.every = config.checkpoint.every = every
+    return config
+
+
+def lightly_config(method: str) -> ConfigDict:
+    """What those `:cifar10` variants share whose numbers are held against lightly's: ResNet-18, SGD 0.06 · batch / 128
+    with a cosine once an epoch, batches of 512, 800 epochs."""
+    config = cifar10_config(method, epochs=800.0, batch_size=512, every=1960)
+    config.encoder.update(name="resnet18", stem="cifar")
+    config.optimizer.update(name="sgd", learning_rate=0.12, weight_decay=5e-4, exclude=(), per_epoch=True)
+    config.evaluate.update(k=200, temperature=0.1)
     return config
 
 

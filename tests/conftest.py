@@ -72,24 +72,25 @@ def value_and_gradients(spread) -> Callable:
 
 EXAMPLES = 80
 CONFIGS = Path(__file__).parents[1] / "configs"
-SMALL_VIT = {"width": 16, "depth": 2, "heads": 2, "initializer": "mae"}
+SMALL_RESNET = {"channels": 4}
+SMALL_VIT = {"width": 16, "depth": 1, "heads": 2}
 # Sharp distributions make rounding large.
 SOFT = {"student_temperature": 0.5, "teacher_temperature": 0.5, "warmup_temperature": 0.5}
 SMALLER = {
-    "simclr": {"method": {"projector": (16, 16), "temperature": 0.5}, "encoder": {"channels": 4}},
+    "simclr": {"method": {"projector": (16, 16), "temperature": 0.5}, "encoder": SMALL_RESNET},
     "simclr_v2": {
         "method": {"projector": (16, 16, 16), "temperature": 0.5, "memory": 64, "momentum": 0.9},
-        "encoder": {"channels": 4},
+        "encoder": SMALL_RESNET,
     },
-    "fine_tune": {"method": {"classes": 10}, "encoder": {"channels": 4}},
+    "fine_tune": {"method": {"classes": 10}, "encoder": SMALL_RESNET},
     "distill": {"method": {"temperature": 0.1}, "encoder": {"channels": 3}},
-    "moco_v2": {"method": {"projector": (16, 8), "queue": 64}, "encoder": {"channels": 4}},
-    "moco_v1": {"method": {"projector": (8,), "queue": 64}, "encoder": {"channels": 4}},
-    "moco_v3": {"method": {"projector": (16, 8), "predictor": (16, 8)}, "encoder": {"channels": 4}},
-    "byol": {"method": {"projector": (16, 8), "predictor": (16, 8)}, "encoder": {"channels": 4}},
-    "simsiam": {"method": {"projector": (16, 16), "predictor": (8, 16)}, "encoder": {"channels": 4}},
-    "barlow_twins": {"method": {"projector": (16, 16)}, "encoder": {"channels": 4}},
-    "vicreg": {"method": {"projector": (16, 16)}, "encoder": {"channels": 4}},
+    "moco_v2": {"method": {"projector": (16, 8), "queue": 64}, "encoder": SMALL_RESNET | {"bn_groups": 4}},
+    "moco_v1": {"method": {"projector": (8,), "queue": 64}, "encoder": SMALL_RESNET | {"bn_groups": 4}},
+    "moco_v3": {"method": {"projector": (16, 8), "predictor": (16, 8)}, "encoder": SMALL_RESNET},
+    "byol": {"method": {"projector": (16, 8), "predictor": (16, 8)}, "encoder": SMALL_RESNET},
+    "simsiam": {"method": {"projector": (16, 16), "predictor": (8, 16)}, "encoder": SMALL_RESNET},
+    "barlow_twins": {"method": {"projector": (16, 16)}, "encoder": SMALL_RESNET},
+    "vicreg": {"method": {"projector": (16, 16)}, "encoder": SMALL_RESNET},
     "swav": {
         "method": {
             "projector": (16, 8),
@@ -99,23 +100,26 @@ SMALLER = {
             "temperature": 0.5,
             "epsilon": 0.5,
         },
-        "encoder": {"channels": 4},
+        "encoder": SMALL_RESNET,
     },
-    "npid": {"method": {"projector": (8,), "noise": 16}, "encoder": {"channels": 4}},
-    "dino": {"method": {"count": 24, "hidden": 16, "bottleneck": 8, **SOFT}, "encoder": SMALL_VIT},
+    "npid": {"method": {"projector": (8,), "noise": 16}, "encoder": SMALL_RESNET},
+    "dino": {
+        "method": {"count": 24, "hidden": 16, "bottleneck": 8, "head_norm": False, **SOFT},
+        "encoder": SMALL_VIT | {"name": "vit_micro", "positions": "learned"},
+    },
     "ibot": {
         "method": {"count": 24, "hidden": 16, "bottleneck": 8, "patch_temperature": 0.5, **SOFT},
-        "encoder": SMALL_VIT | {"depth": 1},
+        "encoder": SMALL_VIT,
     },
     "dinov2": {
-        "method": {"count": 24, "hidden": 16, "bottleneck": 8, "patch_temperature": 0.5, **SOFT},
-        "encoder": SMALL_VIT | {"depth": 1},
+        "method": {"count": 24, "hidden": 16, "bottleneck": 8, **SOFT},
+        "encoder": SMALL_VIT,
     },
     "dinov2_distill": {
         "method": {"count": 24, "hidden": 16, "bottleneck": 8, **SOFT},
-        "encoder": SMALL_VIT | {"depth": 1},
+        "encoder": SMALL_VIT,
     },
-    "data2vec": {"method": {"layers": 2, "smallest_block": 4, "momentum": 0.9}, "encoder": SMALL_VIT},
+    "data2vec": {"method": {"layers": 2, "smallest_block": 4, "momentum": 0.9}, "encoder": SMALL_VIT | {"depth": 2}},
     "ijepa": {
         "method": {"predictor_width": 16, "predictor_depth": 1, "predictor_heads": 2, "min_keep": 2, "momentum": 0.9},
         "encoder": SMALL_VIT,

@@ -173,7 +173,7 @@ PAPERS = {
         TEACHER,
     ),
     ("ibot", "imagenet"): (
-        DINO | {"batch": 1024, "epochs": 800, "peak": 2e-3, "freeze": ("last_layer",), "freeze_epochs": 1},
+        DINO | {"batch": 1024, "epochs": 800, "peak": 2e-3, "freeze": ("last_layer*",), "freeze_epochs": 1},
         TEACHER
         | {"count": 8192, "patch_count": 0, "teacher_temperature": 0.07, "patch_temperature": 0.07}
         | {"warmup_temperature_epochs": 30, "norm_last_layer": False, "momentum": 0.996, "mask_ratio": (0.1, 0.5)},
@@ -299,7 +299,8 @@ def test_weight_decay_spares_what_the_papers_spare(name, variant, spared, load_c
             value = config.method[field]
             config.method[field] = (size,) * len(value) if isinstance(value, tuple) else size
     method = build_method(config, 5, examples=8)
-    shapes = jax.eval_shape(method.init, jax.random.key(0), {"image": jnp.zeros((2, 224, 224, 3), jnp.uint8)}).params
+    batch = {"image": jnp.zeros((2, 224, 224, 3), jnp.uint8), "index": jnp.arange(2)}
+    shapes = jax.eval_shape(method.init, jax.random.key(0), batch).params
     params, o = jax.tree.map(lambda x: np.ones(x.shape, np.float32), shapes), config.optimizer
     optimizer = make_optimizer(o.name, lambda _: 1.0, weight_decay=o.weight_decay, exclude=tuple(o.exclude))
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ssljax"
-SHARED = {"chunks", "collectives", "schedules", "typing"}
+SHARED = {"chunks", "collectives", "numerics", "schedules", "typing"}
 ALLOWED = {
     "chunks": {"typing"},
     "collectives": {"typing"},
+    "numerics": {"typing"},
     "schedules": {"typing"},
     "typing": set(),
     "cost": {"typing"},

@@ -9,7 +9,7 @@
 | `:imagenet` | tfds:imagenet2012 | ResNet-50 | 32 accelerators | 73.5 % linear (authors)            | not run  |
 """
 
-from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of
+from ssljax.config import demo_config, imagenet_config, lightly_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
@@ -24,7 +24,7 @@ def demo():
 
 def cifar10():
     """lightly's: three layers of 2048."""
-    config = cifar10_config("barlow_twins")
+    config = lightly_config("barlow_twins")
     config.method.update(projector=(2048, 2048, 2048), weight=0.005)
     config.views.update(name="byol", size=32, blur=0.0, solarize=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD)
     return config

@@ -9,12 +9,12 @@
 | `:imagenet` | tfds:imagenet2012 | ResNet-50 | 32 accelerators | 74.4 % linear (paper)              | not run  |
 """
 
-from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of
+from ssljax.config import demo_config, imagenet_config, lightly_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
 def demo():
-    config = demo_config("byol", epochs=7.0)
+    config = demo_config("byol", epochs=7.0, batch_size=64)
     config.method.update(projector=(256, 128), predictor=(256, 128), momentum=0.97)
     config.views.update(
         name="byol", size=32, blur=0.0, solarize=0.0, scale=(0.2, 1.0), mean=CIFAR10_MEAN, std=CIFAR10_STD
@@ -24,7 +24,7 @@ def demo():
 
 def cifar10():
     """lightly's: heads of 512-1024-256 and 1024-256, momentum 0.99."""
-    config = cifar10_config("byol")
+    config = lightly_config("byol")
     config.method.update(projector=(1024, 256), predictor=(1024, 256), momentum=0.99, momentum_schedule="constant")
     config.views.update(name="byol", size=32, blur=0.0, solarize=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD)
     return config

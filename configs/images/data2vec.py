@@ -4,26 +4,26 @@
 
 | variant     | data              | encoder        | hardware        | expected                  | status   |
 |-------------|-------------------|----------------|-----------------|---------------------------|----------|
-| `:demo`     | embedded images   | ViT 4 x 128    | 2 CPU cores     | docs/results.md           | not yet  |
+| `:demo`     | embedded images   | ViT 4 x 64     | 2 CPU cores     | docs/results.md           | not yet  |
 | `:cifar10`  | tfds:cifar10      | ViT-S, patch 4 | 1 accelerator   | nothing published         | not run  |
 | `:imagenet` | tfds:imagenet2012 | ViT-B/16       | 16 accelerators | 84.2 % fine-tuned (paper) | not run  |
 """
 
-from ssljax.config import base_config, demo_config, imagenet_config, variant_of
+from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
 def demo():
-    config = demo_config("data2vec", epochs=20.0)
-    config.method.update(layers=3, momentum=0.99, smallest_block=4)
-    config.encoder.update(name="vit_micro", pool="mean", positions="learned", initializer="dino", mask_token=True)
+    config = demo_config("data2vec", epochs=12.0, batch_size=16)
+    config.method.update(layers=3, momentum=0.999, mask_ratio=0.4, smallest_block=2)
+    config.encoder.update(name="vit_micro", pool="mean", positions="learned", mask_token=True)
     config.views.update(name="data2vec", size=32, scale=(0.4, 1.0), mean=CIFAR10_MEAN, std=CIFAR10_STD)
-    config.batch_size = 128
+    config.optimizer.learning_rate = 3e-4
     return config
 
 
 def cifar10():
-    config = base_config("data2vec")
+    config = cifar10_config("data2vec", epochs=800.0)
     config.method.update(momentum=0.999, smallest_block=4)
     config.encoder.update(
         name="vit_s",
@@ -36,14 +36,9 @@ def cifar10():
         drop_path=0.1,
     )
     config.views.update(name="data2vec", size=32, mean=CIFAR10_MEAN, std=CIFAR10_STD)
-    config.data.source = "tfds:cifar10"
-    config.epochs = 800.0
-    config.dtype = "bfloat16"
     config.optimizer.update(
         name="adamw", learning_rate=5e-4, b2=0.999, weight_decay=0.05, warmup_epochs=10.0, clip_norm=3.0
     )
-    config.log.every = 50
-    config.evaluate.every = config.checkpoint.every = 2000
     return config
 
 

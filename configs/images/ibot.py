@@ -4,36 +4,41 @@
 
 | variant     | data              | encoder        | hardware        | expected                             | status   |
 |-------------|-------------------|----------------|-----------------|--------------------------------------|----------|
-| `:demo`     | embedded images   | ViT 4 x 128    | 2 CPU cores     | to be measured                      | not yet  |
+| `:demo`     | embedded images   | ViT 4 x 64     | 2 CPU cores     | to be measured                      | not yet  |
 | `:cifar10`  | tfds:cifar10      | ViT-S, patch 4 | 1 accelerator   | nothing published                    | not run  |
 | `:imagenet` | tfds:imagenet2012 | ViT-S/16       | 16 accelerators | 77.9 % linear, 75.2 % k-NN (authors) | not run  |
+
+Class token and patches share the head; with `--config.method.patch_count=8192` patches have a last layer of their own.
 """
 
-from ssljax.config import base_config, demo_config, imagenet_config, variant_of
+from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
 def demo():
-    config = demo_config("ibot", epochs=8.0)
-    config.method.update(count=512, hidden=256, bottleneck=64, momentum=0.98, patch_temperature=0.04)
-    config.encoder.update(name="vit_micro", positions="learned", initializer="dino", mask_token=True)
+    config = demo_config("ibot", epochs=2.5, batch_size=32)
+    config.method.update(count=512, hidden=256, bottleneck=64, momentum=0.99, patch_temperature=0.04)
+    config.encoder.update(name="vit_micro", positions="learned", mask_token=True)
     config.views.update(
         name="ibot",
         size=32,
+        scale=(0.3, 1.0),
         local_crops=2,
         local_size=16,
-        local_scale=(0.1, 0.4),
+        local_scale=(0.15, 0.4),
         blur=0.0,
         solarize=0.0,
         mean=CIFAR10_MEAN,
         std=CIFAR10_STD,
     )
-    config.optimizer.update(clip_each=3.0, freeze=("last_layer",), freeze_epochs=1.0)
+    config.optimizer.update(
+        learning_rate=5e-4, warmup_epochs=0.5, clip_each=3.0, freeze=("last_layer*",), freeze_epochs=0.2
+    )
     return config
 
 
 def cifar10():
-    config = base_config("ibot")
+    config = cifar10_config("ibot", epochs=800.0)
     config.method.update(count=4096, momentum=0.99, patch_temperature=0.04)
     config.encoder.update(
         name="vit_s", patch=4, positions="learned", initializer="dino", mask_token=True, drop_path=0.1
@@ -41,9 +46,6 @@ def cifar10():
     config.views.update(
         name="ibot", size=32, local_crops=6, local_size=16, blur=0.0, solarize=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD
     )
-    config.data.source = "tfds:cifar10"
-    config.epochs = 800.0
-    config.dtype = "bfloat16"
     config.optimizer.update(
         name="adamw",
         learning_rate=5e-4,
@@ -52,11 +54,9 @@ def cifar10():
         weight_decay_final=0.4,
         warmup_epochs=10.0,
         clip_each=3.0,
-        freeze=("last_layer",),
+        freeze=("last_layer*",),
         freeze_epochs=1.0,
     )
-    config.log.every = 50
-    config.evaluate.every = config.checkpoint.every = 2000
     return config
 
 
@@ -85,7 +85,7 @@ def imagenet():
         warmup_epochs=10.0,
         final=5e-4,
         clip_each=3.0,
-        freeze=("last_layer",),
+        freeze=("last_layer*",),
         freeze_epochs=1.0,
     )
     config.batch_size = 1024

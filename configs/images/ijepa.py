@@ -4,37 +4,32 @@
 
 | variant     | data              | encoder        | hardware        | expected              | status   |
 |-------------|-------------------|----------------|-----------------|-----------------------|----------|
-| `:demo`     | embedded images   | ViT 4 x 128    | 2 CPU cores     | docs/results.md       | not yet  |
+| `:demo`     | embedded images   | ViT 4 x 64     | 2 CPU cores     | docs/results.md       | not yet  |
 | `:cifar10`  | tfds:cifar10      | ViT-S, patch 4 | 1 accelerator   | nothing published     | not run  |
 | `:imagenet` | tfds:imagenet2012 | ViT-H/14       | 16 accelerators | 79.3 % linear (paper) | not run  |
 """
 
-from ssljax.config import base_config, demo_config, imagenet_config, variant_of
+from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
 def demo():
-    config = demo_config("ijepa", epochs=20.0)
-    config.method.update(predictor_width=64, predictor_depth=2, predictor_heads=4, momentum=0.99, min_keep=4)
-    config.encoder.update(name="vit_micro", cls_token=False, pool="mean", initializer="dino")
+    config = demo_config("ijepa", epochs=12.0, batch_size=16)
+    config.method.update(predictor_width=64, predictor_depth=2, predictor_heads=4, momentum=0.998, min_keep=4)
+    config.encoder.update(name="vit_micro", cls_token=False, pool="mean", positions="learned")
     config.views.update(name="ijepa", size=32, mean=CIFAR10_MEAN, std=CIFAR10_STD)
-    config.batch_size = 128
+    config.optimizer.learning_rate = 5e-4
     return config
 
 
 def cifar10():
-    config = base_config("ijepa")
+    config = cifar10_config("ijepa", epochs=800.0)
     config.method.update(predictor_width=192, predictor_depth=6, predictor_heads=6)
     config.encoder.update(name="vit_s", patch=4, cls_token=False, pool="mean", initializer="dino")
     config.views.update(name="ijepa", size=32, mean=CIFAR10_MEAN, std=CIFAR10_STD)
-    config.data.source = "tfds:cifar10"
-    config.epochs = 800.0
-    config.dtype = "bfloat16"
     config.optimizer.update(
         name="adamw", learning_rate=1e-3, b2=0.999, weight_decay=0.04, weight_decay_final=0.4, warmup_epochs=10.0
     )
-    config.log.every = 50
-    config.evaluate.every = config.checkpoint.every = 2000
     return config
 
 

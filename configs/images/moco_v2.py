@@ -9,32 +9,26 @@
 | `:imagenet` | tfds:imagenet2012 | ResNet-50 | 8 accelerators | 67.5 % linear (paper)               | not run  |
 """
 
-from ssljax.config import base_config, demo_config, imagenet_config, variant_of
+from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
 def demo():
     config = demo_config("moco_v2", epochs=12.0)
     config.method.update(projector=(128, 128), queue=2048, momentum=0.98)
-    config.encoder.bn_groups = 4
+    config.encoder.bn_groups = 8
     config.views.update(name="moco_v2", size=32, blur=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD)
     return config
 
 
 def cifar10():
     """The official demo's numbers (200 epochs, 8 groups of BatchNorm, queue 4096), with version 2's head."""
-    config = base_config("moco_v2")
+    config = cifar10_config("moco_v2", epochs=200.0, batch_size=512, every=980)
     config.method.update(projector=(512, 128), temperature=0.1, queue=4096, momentum=0.99)
     config.encoder.update(name="resnet18", stem="cifar", bn_groups=8)
     config.views.update(name="moco_v2", size=32, blur=0.0, scale=(0.08, 1.0), mean=CIFAR10_MEAN, std=CIFAR10_STD)
-    config.data.source = "tfds:cifar10"
-    config.batch_size = 512
-    config.epochs = 200.0
-    config.dtype = "bfloat16"
     config.optimizer.update(name="sgd", learning_rate=0.03, weight_decay=5e-4, exclude=(), per_epoch=True)
-    config.log.every = 50
-    config.evaluate.update(every=980, k=200, temperature=0.1)
-    config.checkpoint.every = 980
+    config.evaluate.update(k=200, temperature=0.1)
     return config
 
 

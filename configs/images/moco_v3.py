@@ -10,7 +10,7 @@
 | `:imagenet_vit` | tfds:imagenet2012 | ViT-B/16  | 64 accelerators | 76.7 % linear, 300 epochs (authors) | not run  |
 """
 
-from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of
+from ssljax.config import demo_config, imagenet_config, lightly_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
@@ -25,7 +25,7 @@ def demo():
 
 def cifar10():
     """solo-learn's heads and temperature."""
-    config = cifar10_config("moco_v3")
+    config = lightly_config("moco_v3")
     config.method.update(projector=(4096, 256), predictor=(4096, 256), temperature=0.2)
     config.views.update(name="moco_v3", size=32, blur=0.0, solarize=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD)
     return config

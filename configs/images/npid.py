@@ -9,35 +9,30 @@
 | `:imagenet` | tfds:imagenet2012 | ResNet-50 | 8 accelerators | 46.8 % k-NN (authors)              | not run  |
 """
 
-from ssljax.config import base_config, demo_config, imagenet_config, variant_of
+from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
 def demo():
     """By the softmax over all images, which the authors take for CIFAR too: with few epochs NCE's constant Z fails."""
-    config = demo_config("npid", epochs=15.0)
+    config = demo_config("npid", epochs=15.0, batch_size=64)
     config.method.update(projector=(128,), temperature=0.1, noise=0)
     config.views.update(name="npid", size=32, mean=CIFAR10_MEAN, std=CIFAR10_STD)
+    config.optimizer.learning_rate = 1e-3
     return config
 
 
 def cifar10():
     """The authors': all images instead of noise, temperature 0.1, no flips; a tenth of the rate every 40 epochs."""
-    config = base_config("npid")
+    config = cifar10_config("npid", epochs=200.0, batch_size=128)
     config.method.update(projector=(128,), temperature=0.1, noise=0)
     config.encoder.update(name="resnet18", stem="cifar")
     config.views.update(name="npid", size=32, flip=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD)
-    config.batch_size = 128
-    config.epochs = 200.0
     config.optimizer.update(
         name="sgd", learning_rate=0.03, scaling="none", weight_decay=5e-4, exclude=(), schedule="steps"
     )
     config.optimizer.milestones = (80.0, 120.0, 160.0)
-    config.data.source = "tfds:cifar10"
-    config.dtype = "bfloat16"
-    config.log.every = 50
-    config.evaluate.update(every=2000, k=200, temperature=0.1)
-    config.checkpoint.every = 2000
+    config.evaluate.update(k=200, temperature=0.1)
     return config
 
 

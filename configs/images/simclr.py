@@ -9,7 +9,7 @@
 | `:imagenet` | tfds:imagenet2012 | ResNet-50 | 32 accelerators | 69.1 % linear (paper)               | not run  |
 """
 
-from ssljax.config import base_config, demo_config, imagenet_config, variant_of
+from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of
 
 
 def demo():
@@ -22,17 +22,11 @@ def demo():
 
 def cifar10():
     """The reference code's command for CIFAR-10; its jitter is halved and nothing blurred (paper, appendix B.9)."""
-    config = base_config("simclr")
+    config = cifar10_config("simclr", epochs=1000.0, batch_size=512)
     config.method.update(projector=(512, 512, 128), temperature=0.5, convention="sum")
     config.encoder.update(name="resnet18", stem="cifar", zero_init_residual=True)
     config.views.update(name="simclr", size=32, strength=0.5, blur=0.0)
-    config.data.source = "tfds:cifar10"
-    config.batch_size = 512
-    config.epochs = 1000.0
-    config.dtype = "bfloat16"
     config.optimizer.update(name="lars_simclr", learning_rate=1.0, weight_decay=1e-4, warmup_epochs=10.0)
-    config.log.every = 50
-    config.evaluate.every = config.checkpoint.every = 2000
     return config
 
 

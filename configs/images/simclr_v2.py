@@ -19,7 +19,7 @@
 | `:distill`             | tfds:imagenet2012      | ResNet-50     | 32 accelerators | depends on the teacher | not run |
 """
 
-from ssljax.config import base_config, demo_config, imagenet_config, variant_of
+from ssljax.config import base_config, cifar10_config, demo_config, imagenet_config, variant_of
 
 CROP_AND_FLIP = dict(name="mae", scale=(0.08, 1.0), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
@@ -33,17 +33,11 @@ def demo():
 
 def cifar10():
     """The command for CIFAR-10 of the authors' code, whose projector has three layers in both versions."""
-    config = base_config("simclr_v2")
+    config = cifar10_config("simclr_v2", epochs=1000.0, batch_size=512)
     config.method.update(projector=(512, 512, 128), temperature=0.5, convention="sum")
     config.encoder.update(name="resnet18", stem="cifar", zero_init_residual=True)
     config.views.update(name="simclr", size=32, strength=0.5, blur=0.0)
-    config.data.source = "tfds:cifar10"
-    config.batch_size = 512
-    config.epochs = 1000.0
-    config.dtype = "bfloat16"
     config.optimizer.update(name="lars_simclr", learning_rate=1.0, weight_decay=1e-4, warmup_epochs=10.0)
-    config.log.every = 50
-    config.evaluate.every = config.checkpoint.every = 2000
     return config
 
 
@@ -64,10 +58,9 @@ def memory():
 
 
 def fine_tune_demo():
-    config = demo_config("fine_tune", epochs=40.0)
+    config = demo_config("fine_tune", epochs=40.0, batch_size=128)
     config.views.update(CROP_AND_FLIP, size=32, scale=(0.2, 1.0))
     config.data.labelled = 0.1
-    config.batch_size = 128
     config.optimizer.update(learning_rate=1e-3, weight_decay=0.0, warmup_epochs=0.0)
     return config
 

@@ -10,12 +10,12 @@
 | `:small`    | your own, few     | ResNet-18 | 1 accelerator  | nothing published                  | not run  |
 """
 
-from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of
+from ssljax.config import demo_config, imagenet_config, lightly_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
 def demo():
-    config = demo_config("simsiam", epochs=8.0)
+    config = demo_config("simsiam", epochs=8.0, batch_size=64)
     config.method.update(projector=(128, 128), predictor=(32, 128))
     config.views.update(name="moco_v2", size=32, blur=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD)
     config.optimizer.constant = ("predictor",)
@@ -24,7 +24,7 @@ def demo():
 
 def cifar10():
     """lightly's: a rate of 0.06 whatever the batch."""
-    config = cifar10_config("simsiam")
+    config = lightly_config("simsiam")
     config.method.update(projector=(2048, 2048, 2048), predictor=(512, 2048))
     config.views.update(name="moco_v2", size=32, blur=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD)
     config.optimizer.update(learning_rate=0.06, scaling="none", constant=("predictor",))
@@ -47,8 +47,8 @@ def imagenet():
 def small():
     """For few images or small batches, where users of the original saw the loss go to -1: that is collapse.
 
-    A small rate that no batch scales, a warm-up, a smaller embedding, and a predictor whose rate stays. Expect a loss
-    that goes down slowly and stays above -0.95, and an `embedding_std` above 0.5: towards 0 it has collapsed.
+    A small rate that no batch scales, a warm-up, a smaller embedding, and a predictor whose rate stays. Watch
+    `embedding_std` rather than the loss: 1 is healthy, and towards 0 it has collapsed. Not run: a starting point.
     """
     config = imagenet()
     config.method.update(projector=(512, 512, 512), predictor=(128, 512))
@@ -56,7 +56,7 @@ def small():
     config.data.update(source="folder:PATH", test_split="test")
     config.batch_size = 128
     config.epochs = 400.0
-    config.optimizer.update(learning_rate=0.03, scaling="none", warmup_epochs=10.0)
+    config.optimizer.update(learning_rate=0.03, scaling="none", warmup_epochs=10.0, per_epoch=False)
     config.evaluate.update(every=1000, train_examples=4000, test_examples=1000)
     config.checkpoint.every = 1000
     return config

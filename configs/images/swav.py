@@ -10,13 +10,13 @@
 | `:imagenet_256` | tfds:imagenet2012 | ResNet-50 | 4 accelerators  | 74.3 % linear, 400 epochs (authors) | not run  |
 """
 
-from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of
+from ssljax.config import demo_config, imagenet_config, lightly_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
 def demo():
-    config = demo_config("swav", epochs=5.0)
-    config.method.update(projector=(128, 64), prototypes=64, epsilon=0.02, queue_start=2.0)
+    config = demo_config("swav", epochs=5.5, batch_size=64)
+    config.method.update(projector=(128, 64), prototypes=64, epsilon=0.02)
     config.views.update(
         name="swav",
         size=32,
@@ -28,13 +28,13 @@ def demo():
         mean=CIFAR10_MEAN,
         std=CIFAR10_STD,
     )
-    config.optimizer.update(freeze=("prototypes",), freeze_epochs=0.5)
+    config.optimizer.update(freeze=("prototypes",), freeze_epochs=0.2)
     return config
 
 
 def cifar10():
     """lightly's optimiser, Adam 1e-3 · batch / 128; two crops, prototypes frozen for an epoch."""
-    config = cifar10_config("swav")
+    config = lightly_config("swav")
     config.method.update(projector=(2048, 128), prototypes=512)
     config.views.update(
         name="swav", size=32, local_crops=0, scale=(0.08, 1.0), blur=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD

@@ -9,7 +9,7 @@
 | `:imagenet` | tfds:imagenet2012 | ResNet-50 | 32 accelerators | 73.2 % linear (paper)              | not run  |
 """
 
-from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of
+from ssljax.config import demo_config, imagenet_config, lightly_config, variant_of
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 
@@ -23,7 +23,7 @@ def demo():
 
 
 def cifar10():
-    config = cifar10_config("vicreg")
+    config = lightly_config("vicreg")
     config.method.projector = (2048, 2048, 2048)
     config.views.update(name="byol", size=32, blur=0.0, solarize=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD)
     return config

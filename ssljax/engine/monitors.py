@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax import collectives
+from ssljax.numerics import normalize, product
 from ssljax.typing import Array
 
 SAMPLE = 256
@@ -61,7 +62,7 @@ SIGNS = {
         above=True,
     ),
     "target_std": Sign(
-        0.01,
+        0.1,
         "the targets of all patches are nearly the same. Lower the learning rate, or move the target faster.",
     ),
     "prediction_std": Sign(
@@ -85,24 +86,24 @@ def collapse_statistics(aux: dict, axis: str | None) -> dict[str, Array]:
     embedding_rank and uniformity are of the first 256 examples of the batch. Alignment and uniformity: Wang and Isola,
     2020. What is of embeddings is absent where a method does not compare two views.
     """
-    x = _unit(jax.lax.stop_gradient(aux["features"]))
-    mean = collectives.mean(x.mean(0), axis)
+    x = normalize(jax.lax.stop_gradient(aux["features"]))
+    x = x - collectives.mean(x.mean(0), axis)
     # The covariance's trace and squared norm are all that the effective rank needs: no eigenvalues.
-    covariance = collectives.mean(x.T @ x / len(x), axis) - jnp.outer(mean, mean)
-    variance = jnp.maximum(jnp.diagonal(covariance), 0.0)
+    covariance = collectives.mean(product(x.T, x) / len(x), axis)
+    variance = jnp.diagonal(covariance)
     statistics = {
         "feature_std": jnp.sqrt(variance).mean() * jnp.sqrt(x.shape[1]),
         "effective_rank": jnp.square(variance.sum()) / jnp.maximum(jnp.sum(jnp.square(covariance)), 1e-12),
     }
     if len(aux["embeddings"]) == 2:
-        first, second = (_unit(jax.lax.stop_gradient(z)) for z in aux["embeddings"])
+        first, second = (normalize(jax.lax.stop_gradient(z)) for z in aux["embeddings"])
         statistics["embedding_std"] = collectives.std(first, axis) * jnp.sqrt(first.shape[1])
         statistics["alignment"] = collectives.mean(jnp.square(first - second).sum(-1).mean(), axis)
         z = collectives.gather_replicated(first, axis)[:SAMPLE]
         # The Gram matrix has the covariance's eigenvalues, and stays small where an embedding has 65,536 numbers.
-        gram = jnp.matmul(z - z.mean(0), (z - z.mean(0)).T, precision=jax.lax.Precision.HIGHEST)
+        gram = product(z - z.mean(0), (z - z.mean(0)).T)
         statistics["embedding_rank"] = jnp.square(jnp.trace(gram)) / jnp.maximum(jnp.sum(jnp.square(gram)), 1e-12)
-        potential = jnp.exp(-4.0 * (1.0 - jnp.matmul(z, z.T, precision=jax.lax.Precision.HIGHEST)))
+        potential = jnp.exp(-4.0 * (1.0 - product(z, z.T)))
         others = 1.0 - jnp.eye(len(z))
         statistics["uniformity"] = jnp.log(jnp.sum(potential * others) / jnp.maximum(others.sum(), 1.0) + 1e-30)
     return statistics
@@ -114,8 +115,3 @@ def alarm(metrics: dict[str, float]) -> str | None:
         if name in metrics and sign.shows(metrics[name]):
             return f"{name} is {metrics[name]:.3g}: {sign.advice}"
     return None
-
-
-def _unit(x: Array) -> Array:
-    x = x.astype(jnp.float32)
-    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, -1, keepdims=True), 1e-24))

@@ -1,5 +1,6 @@
 """Optimisers and learning rates, in the conventions of the papers."""
 
+import fnmatch
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -99,7 +100,7 @@ def make_optimizer(
     clip_norm: clip the gradient's global norm first; clip_each: the norm of each parameter's (DINO); clip_module: that
     of the encoder's and of each head's (DINOv2); 0 is off.
 
-    The following choose parameters by names, any part of their path:
+    The following choose parameters by names or patterns (`last_layer*`), any part of their path:
 
     freeze: these do not move in the first `freeze_steps` steps, or ever if there are none: no update, no weight decay,
       and their moments stay as they are (DINO's last layer, SwAV's prototypes, MoCo v3's patch projection).
@@ -124,28 +125,33 @@ def make_optimizer(
         always = optax.scale_by_learning_rate(constant_rate)
         rate = optax.partition({False: rate, True: always}, lambda params: _chosen(params, constant, "constant"))
     larc = scale_by_larc(trust, weight_decay)
-    parts: dict[str, tuple[tuple[optax.GradientTransformation, ...], tuple[optax.GradientTransformation, ...]]] = {
-        "sgd": ((decay, optax.trace(momentum)), (rate,)),
-        "adamw": ((optax.scale_by_adam(b1=momentum, b2=b2), decay), (rate,)),
-        "lars": ((decay, adapt, optax.trace(momentum)), (rate,)),
-        "lars_simclr": ((decay, adapt, rate, optax.trace(momentum)), ()),
-        "larc": ((optax.masked(larc, included), optax.trace(momentum)), (rate,)),
+
+    def held(moments: optax.GradientTransformation) -> optax.GradientTransformation:
+        """These for all parameters, but for the frozen ones no update and no change of their state. Rates and weight
+        decay, which follow the step, are not among them: they go on."""
+        if not freeze:
+            return moments
+        still = optax.set_to_zero()
+        if freeze_steps:
+            still = optax.transforms.conditionally_mask(moments, lambda step: step >= freeze_steps)
+        return optax.partition({False: moments, True: still}, lambda params: _chosen(params, freeze, "freeze"))
+
+    trace = held(optax.trace(momentum))
+    parts: dict[str, tuple[optax.GradientTransformation, ...]] = {
+        "sgd": (decay, trace, rate),
+        "adamw": (held(optax.scale_by_adam(b1=momentum, b2=b2)), decay, held(optax.identity()), rate),
+        "lars": (decay, adapt, trace, rate),
+        "lars_simclr": (decay, adapt, rate, trace),
+        "larc": (optax.masked(larc, included), trace, rate),
     }
     if name not in parts:
         raise ValueError(f"optimiser '{name}' is unknown; use one of {', '.join(parts)}.")
-    moved, scaled = optax.chain(*parts[name][0]), parts[name][1]
-    if freeze:
-        held = optax.set_to_zero()
-        if freeze_steps:
-            held = optax.transforms.conditionally_mask(moved, lambda step: step >= freeze_steps)
-        # Only what has a state is held: the learning rate goes on.
-        moved = optax.partition({False: moved, True: held}, lambda params: _chosen(params, freeze, "freeze"))
     before = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
     before += [clip_each_norm(clip_each)] if clip_each else []
     before += [clip_module_norms(clip_module)] if clip_module else []
     after = [scale_by_layer(layer_decay)] if layer_decay != 1.0 else []
     after += [_scale_by_name(rates)] if rates else []
-    return optax.chain(*before, moved, *scaled, *after)
+    return optax.chain(*before, *parts[name], *after)
 
 
 def clip_each_norm(largest: float) -> optax.GradientTransformation:
@@ -189,13 +195,18 @@ def _scale_by_name(rates: Mapping[str, float]) -> optax.GradientTransformation:
 
 
 def _chosen(tree: PyTree, names: tuple[str, ...], field: str) -> PyTree:
-    """True for what has one of the names in its path. Raises ValueError if one of them occurs nowhere."""
+    """True for what has one of the names, or what one of the patterns fits, in its path. Raises ValueError for a name
+    that occurs nowhere."""
     paths = [_names(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
     for name in names:
-        if not any(name in path for path in paths):
+        if not any(fnmatch.filter(path, name) for path in paths):
             known = sorted({part for path in paths for part in path})
             raise ValueError(f"optimizer.{field}: no parameter has '{name}' in its path; there are {', '.join(known)}.")
-    return jax.tree_util.tree_map_with_path(lambda path, _: bool(set(names) & set(_names(path))), tree)
+
+    def chosen(path: tuple[Any, ...], _: Any) -> bool:
+        return any(fnmatch.filter(_names(path), name) for name in names)
+
+    return jax.tree_util.tree_map_with_path(chosen, tree)
 
 
 def scale_by_layer(decay: float) -> optax.GradientTransformation:

@@ -94,6 +94,7 @@ def make_train(
             **collapse_statistics(aux, axis),
             "gradient_norm": optax.tree.norm(grads),
             "update_norm": optax.tree.norm(updates),
+            "parameter_norm": optax.tree.norm(state.params),
         }
         if learning_rate is not None:
             metrics["learning_rate"] = jnp.asarray(learning_rate(state.step), jnp.float32)

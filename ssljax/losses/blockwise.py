@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssljax.collectives import varying_like
+from ssljax.numerics import product
 from ssljax.typing import Array
 
 # Up to 2**24 similarities (64 MiB each time that they are held) the whole matrix is the simplest way. Tiles of 1024 x
@@ -59,11 +60,6 @@ def _similarities(rows: Array, row_ids: Array, columns: Array, column_ids: Array
     """A tile of the matrix, -inf where a row meets a column of its own, or one of the padding."""
     hidden = (row_ids[:, None] == column_ids) | (column_ids < 0)
     return jnp.where(hidden, -jnp.inf, product(rows, columns.T))
-
-
-def product(a: Array, b: Array) -> Array:
-    """a b in full float32: on a TPU the default would multiply in bfloat16, and exp(x / 0.1) would show it."""
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

@@ -6,13 +6,8 @@ import jax.numpy as jnp
 from ssljax import collectives
 from ssljax.losses.blockwise import log_sum_exp
 from ssljax.losses.checks import check_pair, check_positive
+from ssljax.numerics import normalize
 from ssljax.typing import Array
-
-
-def normalize(x: Array) -> Array:
-    """x / max(|x|, 1e-12) along the last axis, in float32; its gradient is finite at zero."""
-    x = x.astype(jnp.float32)
-    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-24))
 
 
 def nt_xent(

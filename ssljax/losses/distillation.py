@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from ssljax import collectives
-from ssljax.losses.blockwise import product
 from ssljax.losses.checks import check_pair, check_positive, check_weights
+from ssljax.numerics import normalize, product
 from ssljax.typing import Array
 
 
@@ -134,7 +134,7 @@ def ibot_patches(student_logits: Array, teacher_probabilities: Array, weights: A
     Raises: ValueError if the shapes do not fit or the temperature is not positive.
 
     Zhou et al., "iBOT: Image BERT Pre-Training with Online Tokenizer", 2022, section 3; gathered: Oquab et al.,
-    "DINOv2: Learning Robust Visual Features without Supervision", 2023.
+    "DINOv2: Learning Robust Visual Features without Supervision", 2024.
     """
     student_logits, teacher_probabilities = jnp.asarray(student_logits), jnp.asarray(teacher_probabilities)
     weights = jnp.asarray(weights)
@@ -145,7 +145,7 @@ def ibot_patches(student_logits: Array, teacher_probabilities: Array, weights: A
         )
     check_weights("student_logits", student_logits, weights)
     check_positive("temperature", temperature)
-    entropy = _cross_entropy(teacher_probabilities, log_softmax(student_logits, temperature))
+    entropy = _cross_entropy(teacher_probabilities, _log_softmax(student_logits, temperature))
     return jnp.sum(weights.astype(jnp.float32) * entropy)
 
 
@@ -171,7 +171,7 @@ def soft_cross_entropy(student_logits: Array, teacher_logits: Array, *, temperat
     check_pair("student_logits", student_logits, "teacher_logits", teacher_logits)
     check_positive("temperature", temperature)
     p = jax.nn.softmax(teacher_logits.astype(jnp.float32) / temperature, axis=-1)
-    return _cross_entropy(p, log_softmax(student_logits, temperature)).mean()
+    return _cross_entropy(p, _log_softmax(student_logits, temperature)).mean()
 
 
 def koleo(features: Array, *, axis: str | None = None) -> Array:
@@ -191,7 +191,7 @@ def koleo(features: Array, *, axis: str | None = None) -> Array:
     Raises: ValueError if the features are not (batch, dim), or if there is one example in the (global) batch.
 
     Sablayrolles et al., "Spreading Vectors for Similarity Search", 2019; Oquab et al., "DINOv2: Learning Robust Visual
-    Features without Supervision", 2023.
+    Features without Supervision", 2024.
     """
     features = jnp.asarray(features)
     if features.ndim != 2:
@@ -199,8 +199,7 @@ def koleo(features: Array, *, axis: str | None = None) -> Array:
     n, epsilon = len(features), 1e-8
     if n * (1 if axis is None else jax.lax.axis_size(axis)) < 2:
         raise ValueError("koleo needs at least 2 examples in the global batch: one alone has no nearest neighbour.")
-    x = features.astype(jnp.float32)
-    x = x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), epsilon**2))
+    x = normalize(features, epsilon=epsilon)
     everyone = collectives.gather(x, axis)
     similarity = jax.lax.stop_gradient(product(x, everyone.T))
     own = collectives.shard_offset(n, axis) + jnp.arange(n)
@@ -228,13 +227,13 @@ def cross_entropy_between_views(
     check_positive("temperature", temperature)
     total = jnp.float32(0.0)
     for view, z in enumerate(logits):
-        log_p = log_softmax(z, temperature)
+        log_p = _log_softmax(z, temperature)
         for target in targets[:view] + targets[view + 1 :]:
             total += _cross_entropy(target, log_p).mean()
     return total / (len(targets) * (len(logits) - 1))
 
 
-def log_softmax(logits: Array, temperature) -> Array:
+def _log_softmax(logits: Array, temperature) -> Array:
     return jax.nn.log_softmax(logits.astype(jnp.float32) / temperature, axis=-1)
 
 

@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 
 from ssljax import collectives
-from ssljax.losses.blockwise import as_tiles, product, tile_side
+from ssljax.losses.blockwise import as_tiles, tile_side
 from ssljax.losses.checks import check_pair
+from ssljax.numerics import product
 from ssljax.typing import Array
 
 

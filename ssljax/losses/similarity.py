@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.losses.checks import check_pair
-from ssljax.losses.contrastive import normalize
+from ssljax.numerics import normalize
 from ssljax.typing import Array
 
 

@@ -1,5 +1,6 @@
 """The methods by the names that configs use. A new one is a file, a config, and a line here."""
 
+from collections.abc import Callable
 from typing import Any
 
 from ssljax.methods.images.barlow_twins import BarlowTwins
@@ -48,8 +49,24 @@ METHODS: dict[str, Any] = {
 }
 
 
+RANGES: list[tuple[str, Callable[[Any], bool], str]] = [
+    ("above 0", lambda x: x > 0, "temperature student_temperature teacher_temperature warmup_temperature"),
+    ("above 0", lambda x: x > 0, "patch_temperature epsilon beta"),
+    ("from 0 to 1", lambda x: 0 <= x <= 1, "momentum bank_momentum center_momentum mask_probability"),
+    ("at least 1", lambda x: x >= 1, "count hidden bottleneck patch_bottleneck head_layers prototypes iterations"),
+    ("at least 1", lambda x: x >= 1, "targets layers smallest_block predictor_width predictor_depth predictor_heads"),
+    ("at least 1", lambda x: x >= 1, "decoder_width decoder_depth decoder_heads"),
+    ("0 or more", lambda x: x >= 0, "queue memory noise patch_count classes"),
+    ("a width or more, each at least 1", lambda x: len(x) > 0 and min(x) >= 1, "projector"),
+]
+"""What the fields of these names must be, whatever the method."""
+
+
 def make_method(name: str, **fields) -> Method:
-    """The method `name` with its modules and hyper-parameters. Raises ValueError that lists what there is."""
+    """The method `name` with its modules and hyper-parameters.
+
+    Raises ValueError that lists what there is for an unknown name or field, and for a number outside of `RANGES`.
+    """
     if name not in METHODS:
         raise ValueError(f"method '{name}' is unknown; use one of {', '.join(METHODS)}.")
     known = METHODS[name].__dataclass_fields__
@@ -59,4 +76,7 @@ def make_method(name: str, **fields) -> Method:
     for field in fields:
         if field not in known:
             raise ValueError(f"method '{name}' has no field '{field}'; it has {', '.join(known)}.")
+        for what, fits, names in RANGES:
+            if field in names.split() and not fits(fields[field]):
+                raise ValueError(f"--config.method.{field}={fields[field]} must be {what}.")
     return METHODS[name](**fields)

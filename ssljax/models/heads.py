@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 
 from ssljax.models.norm import BatchNorm
 from ssljax.models.vit import NORMAL, TORCH_LINEAR, gelu
+from ssljax.numerics import normalize
 from ssljax.typing import Array, PyTree
 
 
@@ -73,7 +74,7 @@ class DINOHead(nn.Module):
     logits_k = g_k z · v_k / |v_k|. norm_last_layer: g is 1 and no parameter (DINO by default), else learnt from 1 on
     (DINO's ViT-S, iBOT, DINOv2). norm: BatchNorm in the MLP (DINO with a ResNet).
 
-    patch_count: a second last layer, of so many prototypes, that gives the logits with `patches=True`: iBOT's head for
+    patch_count: another last layer, of so many prototypes, that gives the logits with `patches=True`: iBOT's head for
     patches, where it is not shared. The last layers are `last_layer` and `last_layer2` among the parameters, so that an
     optimiser can hold them by name in the first epoch.
 
@@ -97,7 +98,7 @@ class DINOHead(nn.Module):
             raise ValueError("this head has no last layer for patches of their own: set patch_count.")
         widths = (self.hidden,) * (self.layers - 1) + (self.bottleneck,)
         mlp = MLP(widths, norm=self.norm, activation=gelu, kernel_init=NORMAL, dtype=self.dtype, name="mlp")
-        z = _normalize(mlp(x, train=train, axis=axis))
+        z = normalize(mlp(x, train=train, axis=axis))
         logits = WeightNormDense(self.count, self.norm_last_layer, name="last_layer")(z)
         if self.patch_count is None:
             return logits
@@ -118,7 +119,7 @@ class WeightNormDense(nn.Module):
     @nn.compact
     def __call__(self, x):
         kernel = self.param("kernel", TORCH_LINEAR, (x.shape[-1], self.features))
-        y = jnp.matmul(x.astype(jnp.float32), _normalize(kernel, axis=0), precision=jax.lax.Precision.HIGHEST)
+        y = jnp.matmul(x.astype(jnp.float32), normalize(kernel, axis=0), precision=jax.lax.Precision.HIGHEST)
         return y if self.fixed else y * self.param("g", nn.initializers.ones, (self.features,))
 
 
@@ -142,13 +143,8 @@ class Prototypes(nn.Module):
 
 def normalize_prototypes(params: PyTree) -> PyTree:
     """The parameters of `Prototypes` with rows of length 1."""
-    return jax.tree.map(_normalize, params)
+    return jax.tree.map(normalize, params)
 
 
 def _unit_rows(key: Array, shape: tuple[int, int], dtype: DTypeLike = jnp.float32) -> Array:
-    return _normalize(TORCH_LINEAR(key, shape[::-1], dtype).T)
-
-
-def _normalize(x: Array, axis: int = -1) -> Array:
-    """x / max(|x|, 1e-12); its gradient is finite at zero."""
-    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=axis, keepdims=True), 1e-24))
+    return normalize(TORCH_LINEAR(key, shape[::-1], dtype).T)

@@ -61,8 +61,8 @@ class BatchNorm(nn.Module):
         shards = 1 if axis is None or self.groups == 1 else jax.lax.axis_size(axis)
         if self.groups % shards or n % (self.groups // shards):
             raise ValueError(
-                f"{self.groups} BatchNorm groups do not fit a batch of {n} examples on each of {shards} shards: the "
-                f"shards must divide the groups, and the groups the batch."
+                f"--config.encoder.bn_groups={self.groups} BatchNorm groups do not fit a batch of {n} examples on each "
+                f"of {shards} shards: the shards must divide the groups, and the groups the batch."
             )
         return self.groups // shards
 

@@ -148,7 +148,7 @@ COLLAPSE = (
         "target_std",
         "Standard deviation of targets",
         "Between patches. In the shaded zone all patches have the same target.",
-        alarm_below=0.01,
+        alarm_below=0.1,
     ),
     Curve(
         "prediction_std",

@@ -71,9 +71,12 @@ def test_targets_that_are_all_one_prototype_or_none():
     one = np.tile(np.eye(16)[3], (2, 32, 1))
     spread = np.eye(16)[rng.randint(16, size=(2, 32))]
     for targets, words in ((one, "the same prototype"), (np.full((2, 32, 16), 1 / 16), "every prototype")):
-        assert words in alarm({k: float(v) for k, v in target_statistics(jnp.asarray(targets), None).items()})
-    numbers = target_statistics(jnp.asarray(spread), None)
+        assert words in alarm(
+            {k: float(v) for k, v in target_statistics(jnp.asarray(targets), jnp.float32(5.0), None).items()}
+        )
+    numbers = target_statistics(jnp.asarray(spread), jnp.float32(5.0), None)
     share = np.bincount(spread.reshape(-1, 16).argmax(1), minlength=16) / 64
     np.testing.assert_allclose(numbers["prototypes_used"], -(share * np.log(share)).sum() / np.log(16), rtol=1e-5)
     np.testing.assert_allclose(numbers["target_entropy"], 0.0, atol=1e-5)
+    np.testing.assert_allclose(numbers["kl_divergence"], 5.0, atol=1e-4)
     assert alarm({k: float(v) for k, v in numbers.items()}) is None

@@ -124,7 +124,7 @@ def gradients():
     return [jax.tree.map(lambda x: jnp.asarray(rng.standard_normal(x.shape), jnp.float32), PARAMS) for _ in range(5)]
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "lars", "larc"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars", "lars_simclr", "larc"])
 def test_what_is_frozen_has_no_step_at_all(name, gradients):
     """Once free it moves as one that begins then: moments, weight decay and Adam's count did not go on without it."""
     options = {"weight_decay": 0.1, "exclude": ()}
@@ -138,6 +138,20 @@ def test_what_is_frozen_has_no_step_at_all(name, gradients):
         np.testing.assert_allclose(frozen[step]["encoder"]["kernel"], free[step]["encoder"]["kernel"], rtol=1e-6)
         expected = later[max(0, step - 2)]["last_layer"]["kernel"]
         np.testing.assert_allclose(frozen[step]["last_layer"]["kernel"], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_what_was_frozen_then_has_the_weight_decay_of_the_step(name):
+    """The schedule goes on while it rests: without gradients, both shrink by the same factor."""
+    nothing = [jax.tree.map(jnp.zeros_like, PARAMS)] * 6
+    options = {"momentum": 0.0, "weight_decay": 0.1, "weight_decay_final": 0.9, "exclude": (), "total": 6}
+    seen, _ = descend(
+        make_optimizer(name, lambda step: 0.5, freeze=("last_layer",), freeze_steps=3, **options), nothing
+    )
+    factors = [jax.tree.map(lambda a, b: (b / a).ravel()[0], *pair) for pair in zip(seen, seen[1:], strict=False)]
+    free, frozen = ([float(f[name]["kernel"]) for f in factors] for name in ("encoder", "last_layer"))
+    assert len(set(free)) == 6 and frozen[:3] == [1.0] * 3
+    np.testing.assert_allclose(frozen[3:], free[3:], rtol=1e-6)
 
 
 def test_what_is_frozen_for_ever_has_no_state(gradients):

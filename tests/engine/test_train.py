@@ -42,6 +42,11 @@ def test_killed_and_resumed_is_equal_to_the_bit(config, tmp_path, monkeypatch, f
     """Data, draws, optimiser, queues and metrics: a run that dies at step 5 ends as one that does not."""
     config = shortened(config)
     config.evaluate.every = 0
+    # All that moves: AdamW's moments, the schedule of the weight decay, what is frozen for a step, a late queue.
+    config.optimizer.update(name="adamw", learning_rate=1e-3, weight_decay=0.04, weight_decay_final=0.4)
+    config.optimizer.freeze_epochs = 1e-6
+    if "queue_start" in config.method:
+        config.method.queue_start = 0.0
     build_run, built = launcher.build_run, []
 
     def built_once(*args, **options):

@@ -10,6 +10,7 @@ from ssljax.build import build_method
 from ssljax.collectives import example_keys
 from ssljax.engine.mesh import make_mesh, to_devices
 from ssljax.engine.step import make_train
+from ssljax.typing import Variables
 
 MESHES = [(1, 1), (4, 1), (1, 4), (2, 2)]
 EXAMPLES = 80
@@ -26,11 +27,24 @@ def make(method, shape, batches, *, chunks=1, optimizer=None):
 def trained(method, batches, shape, start=None, **options):
     """State after one plain SGD step a batch on a mesh, and the metrics of the last. start: the state before them."""
     mesh, init, step, abstract = make(method, shape, batches, **options)
-    state = init() if start is None else jax.device_put(start, jax.tree.map(lambda x: x.sharding, abstract))
+    state = init() if start is None else put(start, abstract)
     for batch in batches:
         state, metrics = step(state, to_devices(batch, mesh))
     assert step._cache_size() == 1, "the step was compiled more than once"
     return jax.device_get((state, metrics))
+
+
+def put(state, abstract):
+    """A state where the step expects it, so that it is not compiled for another place."""
+    return jax.device_put(state, jax.tree.map(lambda x: x.sharding, abstract))
+
+
+@pytest.fixture
+def config(config):
+    """With drop-path where there are blocks to drop: what is random belongs to the example on every mesh."""
+    if "vit" in config.encoder.name:
+        config.encoder.update(drop_path=0.5, drop_path_uniform=True)
+    return config
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +54,17 @@ def compiled():
 
 @pytest.fixture
 def whole(config, method, batches, compiled):
-    """(states before and after each step, metrics of each step, step) on one device; compiled once for all tests."""
+    """(states before and after each step, metrics of each step, step, what it takes) on one device; compiled once for
+    all tests."""
     if config.method.name not in compiled:
-        _, init, step, _ = make(method, (1, 1), batches)
+        _, init, step, abstract = make(method, (1, 1), batches)
         state, states, metrics = init(), [], []
         states.append(jax.device_get(state))
         for batch in batches:
             state, numbers = step(state, batch)
             states.append(jax.device_get(state))
             metrics.append(jax.device_get(numbers))
-        compiled[config.method.name] = states, metrics, step
+        compiled[config.method.name] = states, metrics, step, abstract
     return compiled[config.method.name]
 
 
@@ -72,7 +87,7 @@ def test_same_state_on_every_mesh(method, whole, batches):
     And every part of the state moves, parameters, statistics, targets and queues: nothing that is kept is dead. What a
     teacher brought stays.
     """
-    states, metrics, _ = whole
+    states, metrics, _, _ = whole
     for shape in MESHES[1:]:
         spread = trained(method, batches, shape, start=states[0])
         assert largest_difference(states[-1], spread[0]) < 5e-6, shape
@@ -91,6 +106,26 @@ def test_same_state_on_every_mesh(method, whole, batches):
     assert [name for name in still if "'key']['bias']" not in name and name not in taught] == []
 
 
+@pytest.mark.parametrize(
+    "config, fields",
+    [
+        ("npid", {"noise": 0}),
+        ("ibot", {"patch_count": 12}),
+        ("dinov2", {"centering": "sinkhorn", "patch_count": 12, "patch_bottleneck": 4}),
+        ("ijepa", {"mask": "reference"}),
+    ],
+    indirect=["config"],
+)
+def test_same_state_on_a_mesh_with_the_other_recipe(config, fields, batches):
+    """Of methods that have two: a softmax over all images, heads of their own for patches, the reference's masks."""
+    config.method.update(fields)
+    method = build_method(config, 5, examples=EXAMPLES)
+    start = jax.device_get(make(method, (1, 1), batches)[1]())
+    one, many = (trained(method, batches[:3], shape, start=start) for shape in ((1, 1), (2, 2)))
+    assert largest_difference(one[0], many[0]) < 5e-6
+    assert_same_metrics(many[1], one[1], 1e-4)
+
+
 @pytest.mark.parametrize("config", ["moco_v2", "dinov2"], indirect=True)
 def test_same_start_on_every_mesh(method, batches):
     states = [jax.device_get(make(method, shape, batches)[1]()) for shape in MESHES]
@@ -98,42 +133,41 @@ def test_same_start_on_every_mesh(method, batches):
         jax.tree.map(np.testing.assert_array_equal, state, states[0])
 
 
-def test_in_microbatches_as_at_once(config, batches):
+def test_in_microbatches_as_at_once(config, batches, request):
     """With a quarter of the batch alive at once: the step of the whole batch, where no statistic of the batch is in the
     encoder, and what is random (drop-path) belongs to the example."""
     if "vit" in config.encoder.name:
-        config.encoder.drop_path = 0.5
+        states, metrics, _, _ = request.getfixturevalue("whole")
+        start, at_once = states[0], (states[-1], metrics[-1])
     else:
         # With four channels, rounding decides the sign of an activation here and there, and so a gradient.
         config.encoder.update(norm="group", bn_groups=None, channels=8)
-    method = build_method(config, 5, examples=EXAMPLES)
-    start = jax.device_get(make(method, (1, 1), batches)[1]())
-    whole = trained(method, batches, (1, 1), start=start)
+        start, at_once = None, trained(build_method(config, 5, examples=EXAMPLES), batches, (1, 1))
     in_parts = build_method(config, 5, chunks=4, examples=EXAMPLES)
     for shape in ((1, 1), (2, 2)) if config.method.name in BOTH_WAYS else ((2, 2),):
         parts = trained(in_parts, batches, shape, start=start, chunks=4)
-        assert largest_difference(whole[0], parts[0]) < 5e-6, shape
-        assert_same_metrics(parts[1], whole[1], 1e-4)
+        assert largest_difference(at_once[0], parts[0]) < 5e-6, shape
+        assert_same_metrics(parts[1], at_once[1], 1e-4)
 
 
 def test_a_step_that_is_not_finite_changes_nothing_and_neither_do_those_after_it(whole, batches):
     """NaN in the parameters reaches statistics, targets and queues by the way of the features."""
-    (start, *_), _, step = whole
+    (start, *_), _, step, abstract = whole
     broken = start.replace(params=jax.tree.map(lambda x: np.full_like(x, np.nan), start.params))
-    halted, metrics = jax.device_get(step(jax.tree.map(jnp.asarray, broken), batches[0]))
+    halted, metrics = jax.device_get(step(put(broken, abstract), batches[0]))
     assert np.isnan(metrics["loss"]) and int(metrics["step"]) == int(halted.step) == -1
     jax.tree.map(np.testing.assert_array_equal, halted.replace(step=0), broken.replace(step=0))
     mended = halted.replace(params=start.params)
-    after, metrics = jax.device_get(step(jax.tree.map(jnp.asarray, mended), batches[1]))
+    after, metrics = jax.device_get(step(put(mended, abstract), batches[1]))
     assert np.isfinite(metrics["loss"]) and int(metrics["step"]) == -1
     jax.tree.map(np.testing.assert_array_equal, after, mended)
 
 
 def test_a_step_on_grey_images_is_finite(whole, batches):
     """As the data's sources make them of one channel; among them six that are all black and two that are white."""
-    (start, *_), _, step = whole
+    (start, *_), _, step, abstract = whole
     grey = jnp.repeat(batches[0]["image"][..., :1], 3, axis=-1).at[:6].set(0).at[6:8].set(255)
-    state, metrics = jax.device_get(step(jax.tree.map(jnp.asarray, start), {**batches[0], "image": grey}))
+    state, metrics = jax.device_get(step(put(start, abstract), {**batches[0], "image": grey}))
     assert int(metrics["step"]) == 1 and all(np.isfinite(x).all() for x in jax.tree.leaves(state))
 
 
@@ -149,16 +183,18 @@ def test_an_update_that_is_not_finite_changes_nothing(method, batches):
 
 def test_views_depend_on_the_example_and_not_on_its_neighbours(method, batches):
     keys = example_keys(jax.random.key(3), 16)
-    whole = jax.jit(method.views)(keys, batches[0])
-    part = jax.jit(method.views)(keys[12:], jax.tree.map(lambda x: x[12:], batches[0]))
-    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(part), strict=True):
+    order = jnp.roll(jnp.arange(16), 5)
+    views = jax.jit(method.views)
+    here, elsewhere = views(keys, batches[0]), views(keys[order], jax.tree.map(lambda x: x[order], batches[0]))
+    for a, b in zip(jax.tree.leaves(here), jax.tree.leaves(elsewhere), strict=True):
         if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
             a, b = jax.random.key_data(a), jax.random.key_data(b)
-        np.testing.assert_allclose(a[12:], b, atol=1e-5)
+        np.testing.assert_allclose(a[order], b, atol=1e-5)
 
 
-def test_features_and_pictures(method, batches):
-    variables = jax.jit(method.init)(jax.random.key(0), batches[0])
+def test_features_and_pictures(method, whole, batches):
+    start = whole[0][0]
+    variables = Variables(start.params, start.model_state, start.target, start.extra)
     encode = jax.jit(method.features)
     features = encode(variables, batches[0])
     blank = {**batches[0], "image": batches[0]["image"].at[4:].set(0)}

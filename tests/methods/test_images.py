@@ -11,7 +11,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from ssljax.build import build_method
+from ssljax.build import build_method, build_run
 from ssljax.collectives import example_keys
 from ssljax.engine.mesh import make_mesh
 from ssljax.engine.optim import make_optimizer
@@ -25,7 +25,9 @@ from ssljax.typing import TrainState
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "images"
 EXAMPLES = 80
+EXAMPLE = {"image": jax.ShapeDtypeStruct((2, 20, 20, 3), jnp.uint8), "index": jax.ShapeDtypeStruct((2,), jnp.int32)}
 RESNET = {"name": "resnet8", "channels": 4}
+VIT = {"name": "vit_micro", "channels": None, "width": 16, "depth": 1, "heads": 2}
 CONSTANT = {"momentum_schedule": "constant"}
 
 
@@ -109,8 +111,7 @@ def test_moco_v3s_keys_are_of_the_weights_before_the_step(states):
 
 def test_moco_v3s_patch_projection_stays_as_it_was_drawn(load_small, batches):
     config = load_small("moco_v3")
-    fields = {"name": "vit_micro", "channels": None, "width": 16, "depth": 1, "heads": 2}
-    config.encoder.update(fields | {"freeze_patch_embed": True, "initializer": "moco_v3"})
+    config.encoder.update(VIT | {"freeze_patch_embed": True, "initializer": "moco_v3"})
     method = build_method(config, 5)
     optimizer = make_optimizer("adamw", lambda step: 0.01, weight_decay=0.1, freeze=("patch_embed",))
     init, step, _ = make_train(method, optimizer, make_mesh(1, 1, jax.devices()[:1]), batches[0])
@@ -206,7 +207,7 @@ def test_the_teacher_drops_nothing(load_small):
 )
 def test_joint_embedding_with_a_vision_transformer(name, load_small, batches):
     config = load_small(name)
-    config.encoder.update(name="vit_micro", channels=None, bn_groups=None, width=16, depth=1, heads=2)
+    config.encoder.update(VIT | {"bn_groups": None})
     method = build_method(config, 5, examples=EXAMPLES)
     init, step, _ = make_train(method, optax.sgd(0.01), make_mesh(1, 1, jax.devices()[:1]), batches[0])
     jax.eval_shape(step, jax.eval_shape(init), batches[0])
@@ -237,6 +238,19 @@ def test_any_number_of_local_crops_and_either_encoder(name, crops, load_small, b
         ),
         ("ibot", "encoder", {"mask_token": False}, "mask_token=True"),
         ("dinov2", "method", {"centering": "none"}, "use 'ema' or 'sinkhorn'"),
+        ("dinov2", "method", {"centering": "sinkhorn"}, "mixes DINOv2's two recipes"),
+        ("dinov2", "method", {"patch_count": 12}, "mixes DINOv2's two recipes"),
+        ("dino", "method", {"teacher_temperature": -0.04}, "teacher_temperature=-0.04 must be above 0"),
+        ("dino", "method", {"count": 0}, "count=0 must be at least 1"),
+        ("npid", "method", {"temperature": 0.0}, "temperature=0.0 must be above 0"),
+        ("npid", "method", {"noise": -3}, "noise=-3 must be 0 or more"),
+        ("byol", "method", {"momentum": 1.5}, "momentum=1.5 must be from 0 to 1"),
+        ("byol", "method", {"projector": ()}, r"projector=\(\) must be a width or more"),
+        ("moco_v3", "method", {"predictor_norm": "batch"}, "use 'none' or 'plain'"),
+        ("data2vec", "method", {"mask_ratio": 0.0}, "must hide some of the 16 patches, and not all"),
+        ("data2vec", "method", {"mask_ratio": 1.5}, "must hide some of the 16 patches, and not all"),
+        ("ijepa", "method", {"predictor_heads": 5}, "predictor_heads=5 must divide predictor_width, which is 16"),
+        ("mae", "method", {"decoder_heads": 5}, "decoder_heads=5 must divide decoder_width, which is 16"),
         ("data2vec", "method", {"layers": 9}, "an encoder with as many, not 2"),
         ("ijepa", "encoder", {"cls_token": True}, "cls_token=False"),
         ("ijepa", "method", {"mask": "none"}, "use 'unbiased' or 'reference'"),
@@ -408,6 +422,10 @@ def test_the_oldest_keys_of_a_queue_go_first_and_its_pointer_goes_round():
     extra = enqueue(extra, jnp.array([[10.0], [11.0]]))
     np.testing.assert_array_equal(extra["queue"][:, 0], [0, 1, 2, 3, 10, 11])
     assert int(extra["pointer"]) == 0
+    for new in (20.0, 30.0):  # batches of four, which do not divide it
+        extra = enqueue(extra, new + jnp.arange(4.0)[:, None])
+    np.testing.assert_array_equal(extra["queue"][:, 0], [32, 33, 22, 23, 30, 31])
+    assert int(extra["pointer"]) == 2
 
 
 @pytest.mark.parametrize("shards", [1, 4])
@@ -426,6 +444,18 @@ def test_shuffled_keys_come_back_in_their_order_and_had_other_neighbours(shards,
     np.testing.assert_array_equal(np.sort(shuffled, axis=0), images)
     groups = np.asarray(shuffled)[:, 0].reshape(4, 4) // 8  # which group each image of a group came from
     assert all(len(set(group)) > 1 for group in groups)
+
+
+@pytest.mark.parametrize(
+    "chunks, fields, shuffles",
+    [(1, {}, False), (4, {}, True), (1, {"bn_groups": 4}, True), (4, {"norm": "group"}, False), (4, VIT, False)],
+)
+def test_keys_are_shuffled_wherever_batch_norm_is_of_a_part_of_the_batch(chunks, fields, shuffles, load_small):
+    """Microbatches are groups as well."""
+    config = load_small("moco_v2")
+    config.encoder.update({"bn_groups": None} | fields)
+    shuffled, _ = build_method(config, 5, chunks)._shuffle(jnp.arange(16.0), jax.random.key(0), None)
+    assert np.array_equal(shuffled, np.arange(16)) != shuffles
 
 
 # What is compared with what -------------------------------------------------------------------------------------------
@@ -560,6 +590,25 @@ def test_ijepa_predicts_each_block_by_itself(prepare, monkeypatch):
     assert context[0] == places[0] == 16 * method.targets and len(places) == 2
 
 
+def test_ijepas_targets_are_normalised_over_the_whole_image_and_then_taken_out(prepare, monkeypatch):
+    """LayerNorm of each token's features, of a target encoder that saw all patches."""
+    method, state, views = prepare("ijepa")
+    monkeypatch.setattr(
+        import_module(type(method).__module__), "smooth_l1", lambda prediction, target, **options: target
+    )
+
+    def targets(state, views):
+        return method.loss(state.params, state, views, jax.random.key(2), None)[0]
+
+    found = jax.jit(targets)(state, views)
+    images, mask_keys, _ = views
+    tokens, _ = run(method.encoder, state.target["params"]["encoder"], {}, images, method="tokens")
+    tokens = np.asarray(tokens, np.float64)
+    whole = (tokens - tokens.mean(-1, keepdims=True)) / np.sqrt(tokens.var(-1, keepdims=True) + 1e-5)
+    places = np.asarray(method._mask(mask_keys, jax.random.key(2), None).target).reshape(16, -1)
+    np.testing.assert_allclose(found, np.take_along_axis(whole, places[:, :, None], axis=1), rtol=1e-3, atol=1e-3)
+
+
 def test_at_the_start_the_loss_is_ln_k(prepare):
     """Equal logits; a loss that stays there has collapsed."""
     for name, fields, k in (("swav", {"temperature": 1e4}, 12), ("dino", {"student_temperature": 1e4}, 24)):
@@ -594,6 +643,25 @@ def test_npids_noise_is_never_of_the_rows_that_only_fill_the_bank_up(noise, prep
     bank = state.extra["bank"]
     full = state.replace(extra=state.extra | {"bank": bank.at[EXAMPLES:].set(1e3)})
     assert float(losses(method, full, views)[0]) == float(losses(method, state, views)[0])
+
+
+def test_npids_noise_is_drawn_with_replacement_and_may_be_the_own_image(prepare, monkeypatch):
+    """As the authors draw it: 400 times of 80 images, so some more than once, and nearly always the own one too."""
+    method, state, views = prepare("npid", noise=400)
+    monkeypatch.setattr(import_module(type(method).__module__), "nce", lambda own, others, *_: (own, others))
+    found = jax.jit(lambda state, views: method.loss(state.params, state, views, jax.random.key(2), None)[0])
+    own, others = (np.asarray(x) for x in found(state, views))
+    assert others.shape == (16, 400)
+    assert (np.abs(others - own[:, None]) < 1e-6).any(axis=1).mean() > 0.9
+    for row in others:
+        assert (np.diff(np.sort(row)) < 1e-6).any()
+
+
+def test_npid_says_what_its_batches_need(load_small, batches):
+    method = build_method(load_small("npid"), 5, examples=EXAMPLES)
+    without = {name: x for name, x in batches[0].items() if name != "index"}
+    with pytest.raises(ValueError, match="give the batch an 'index'"):
+        method.views(example_keys(jax.random.key(0), 16), without)
 
 
 # Networks -------------------------------------------------------------------------------------------------------------
@@ -639,12 +707,12 @@ def test_heads_have_the_biases_and_norms_of_the_papers(name, variant, projector,
     assert predictor is None or layers(method.predictor_head) == predictor
 
 
-def test_both_last_layers_of_ibot_are_frozen(states):
+def test_both_last_layers_of_ibot_are_frozen(states, load_small):
     """A head of its own for patches has its own last layer."""
-    names = ("last_layer", "last_layer2")
-    optimizer = make_optimizer("sgd", lambda step: 0.5, weight_decay=0.1, exclude=(), freeze=names, freeze_steps=1)
+    freeze = load_small("ibot").optimizer.freeze
+    optimizer = make_optimizer("sgd", lambda step: 0.5, weight_decay=0.1, exclude=(), freeze=freeze, freeze_steps=1)
     _, seen, _ = states("ibot", steps=2, optimizer=optimizer, patch_count=12)
-    for name in names:
+    for name in ("last_layer", "last_layer2"):
         kernels = [state.params["projector"][name]["kernel"] for state in seen]
         np.testing.assert_array_equal(kernels[0], kernels[1])
         assert not np.array_equal(kernels[1], kernels[2])
@@ -659,17 +727,32 @@ def test_data2vec_stops_when_targets_or_predictions_have_collapsed(load_small):
         assert method.stop(method.collapse_after, healthy | {name: low}).startswith(f"{name} is {low}")
 
 
+@pytest.mark.parametrize("epochs, steps, frozen", [(0.3, 1, True), (2.0, 2, True), (-1.0, 0, True), (0.0, 0, False)])
+def test_what_rests_for_a_part_of_an_epoch_rests_for_a_step_at_least(epochs, steps, frozen, load_small, monkeypatch):
+    """With 20 images an epoch has 1.25 steps; 0 steps would be the whole run."""
+    config, seen = load_small("swav"), {}
+
+    def watch(*args, **options):
+        seen.update(options)
+        return make_optimizer(*args, **options)
+
+    monkeypatch.setattr("ssljax.build.make_optimizer", watch)
+    config.optimizer.freeze_epochs = epochs
+    build_run(config, examples=20, example=EXAMPLE, mesh=make_mesh(1, 1, jax.devices()[:1]))
+    assert (seen["freeze_steps"], bool(seen["freeze"])) == (steps, frozen)
+
+
 # Any batch that the mesh divides --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_batches_of_any_size_that_the_mesh_divides(name, load_small, batches):
-    """12 on 2 x 2 devices, 6 on 2 x 1 and 5 on one; queues must be multiples, groups of BatchNorm must divide."""
+    """12 on 2 x 2 devices, 6 on 2 x 1 and 5 on one; groups of BatchNorm must divide."""
     config = load_small(name)
     config.encoder.bn_groups = None
     for queue in ("queue", "memory"):
         if queue in config.method:
-            config.method[queue] = 120
+            config.method[queue] = 34
     method = build_method(config, 5, examples=EXAMPLES)
     for size, shape in ((12, (2, 2)), (6, (2, 1)), (5, (1, 1))):
         mesh = make_mesh(*shape, devices=jax.devices()[: shape[0] * shape[1]])
@@ -681,9 +764,9 @@ def test_batches_of_any_size_that_the_mesh_divides(name, load_small, batches):
 @pytest.mark.parametrize(
     "name, section, fields, sentence",
     [
-        ("moco_v2", "method", {"queue": 40}, "a queue of 40 keys cannot take whole batches of 16"),
-        ("simclr_v2", "method", {"memory": 48}, "a queue of 48 keys cannot take whole batches of 32"),
-        ("swav", "method", {"queue": 40}, "a queue of 40 embeddings cannot take whole batches of 16"),
+        ("moco_v2", "method", {"queue": 8}, "a queue of 8 keys cannot take the 16 of a batch"),
+        ("simclr_v2", "method", {"memory": 24}, "a queue of 24 keys cannot take the 32 of a batch"),
+        ("swav", "method", {"queue": 8}, "queue=8 must be .* no smaller than a batch, which has 16"),
         ("moco_v1", "encoder", {"bn_groups": 5}, "5 BatchNorm groups do not fit a batch of 16"),
     ],
 )

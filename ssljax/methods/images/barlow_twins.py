@@ -27,7 +27,7 @@ class BarlowTwins(JointEmbedding):
     caption = "the image and its two views"
 
     def __post_init__(self):
-        self._expect_two_views("'byol', 'simclr' or 'moco_v2'")
+        self._expect_views(2, "'byol', 'simclr' or 'moco_v2'")
 
     @property
     def head(self) -> MLP:

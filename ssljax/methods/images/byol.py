@@ -6,10 +6,9 @@ Grill et al., "Bootstrap Your Own Latent: A New Approach to Self-Supervised Lear
 from dataclasses import dataclass
 
 import jax
-import optax
 
 from ssljax.losses import cosine_regression
-from ssljax.methods.images.image_method import Predictive
+from ssljax.methods.images.image_method import Predictive, follow
 from ssljax.models.heads import MLP
 from ssljax.schedules import ema_decay
 from ssljax.typing import Array, Batch, TrainState, Variables
@@ -31,10 +30,10 @@ class BYOL(Predictive):
     momentum_schedule: str = "cosine"
     total_steps: int = 1
 
-    caption = "the image and the two views of which each must foretell the other"
+    caption = "the image and the two views of which each must predict the other"
 
     def __post_init__(self):
-        self._expect_two_views("'byol', 'simclr' or 'moco_v2'")
+        self._expect_views(2, "'byol', 'simclr' or 'moco_v2'")
 
     @property
     def head(self) -> MLP:
@@ -67,8 +66,5 @@ class BYOL(Predictive):
 
     def update(self, state: TrainState, aux: dict, axis: str | None) -> TrainState:
         momentum = ema_decay(state.step, self.total_steps, start=self.momentum, kind=self.momentum_schedule)
-        target = state.target["params"]
-        online = {name: state.params[name] for name in target}
-        target = optax.incremental_update(online, target, 1 - momentum)
-        target = {"params": target, "model_state": aux["target_state"]}
+        target = {"params": follow(state.target["params"], state.params, momentum), "model_state": aux["target_state"]}
         return state.replace(model_state=aux["model_state"], target=target)

@@ -34,13 +34,13 @@ class Classifier(ImageMethod, ABC):
 
     def network(self, key: Array, batch: Batch) -> tuple[PyTree, PyTree]:
         """(params, state), of which "projector" is the head's."""
-        encoder_key, head_key, view_key = jax.random.split(key, 3)
+        encoder_key, head_key, linear_key, view_key = jax.random.split(key, 4)
         view = draw_views(self.augmentations, example_keys(view_key, len(batch["image"])), batch)[0]
         encoder, encoder_state = initialise(self.encoder, encoder_key, view)
         features = jnp.zeros((1, self.encoder.num_features))
         projector, projector_state = initialise(self.head, head_key, features, train=False)
         h = infer(self.head, projector, projector_state, features, train=False)
-        linear, _ = initialise(self.linear, key, h)
+        linear, _ = initialise(self.linear, linear_key, h)
         return (
             {"encoder": encoder, "projector": projector, "classifier": linear},
             {"encoder": encoder_state, "projector": projector_state},
@@ -74,11 +74,3 @@ class Classifier(ImageMethod, ABC):
 
     def update(self, state: TrainState, aux: dict, axis: str | None) -> TrainState:
         return state.replace(model_state=aux["model_state"])
-
-    def _expect_one_view(self) -> None:
-        """For `__post_init__`. Raises ValueError."""
-        if len(self.augmentations) != 1:
-            raise ValueError(
-                f"{type(self).__name__} sees one view, but the recipe draws {len(self.augmentations)}: choose views "
-                "'mae', a crop and a flip."
-            )

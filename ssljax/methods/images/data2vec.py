@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 
 from ssljax import collectives
 from ssljax.collectives import example_keys
 from ssljax.losses import data2vec_target, smooth_l1
-from ssljax.methods.images.image_method import ImageMethod, momentum_network
+from ssljax.methods.images.image_method import ImageMethod, follow, momentum_network
 from ssljax.models import infer, initialise, run
 from ssljax.models.vit import NORMAL, ViT
 from ssljax.schedules import ema_decay
@@ -53,12 +52,19 @@ class Data2Vec(ImageMethod):
                 "data2vec hides patches, so it needs a Vision Transformer with a mask token: choose an encoder vit_* "
                 "with --config.encoder.mask_token=True."
             )
-        if len(self.augmentations) != 1:
+        self._expect_views(1, "'data2vec'")
+        patches = self.grid[0] * self.grid[1]
+        if not 1 <= int(self.mask_ratio * patches) < patches:
             raise ValueError(
-                f"data2vec sees one view, but the recipe draws {len(self.augmentations)}: choose views 'data2vec'."
+                f"--config.method.mask_ratio={self.mask_ratio} must hide some of the {patches} patches, and not all."
             )
         if not 0 < self.layers <= self.encoder.depth:
             raise ValueError(f"targets of {self.layers} blocks need an encoder with as many, not {self.encoder.depth}.")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        side = self.augmentations[0].size // self.encoder.patch
+        return side, side
 
     @property
     def head(self) -> nn.Dense:
@@ -76,9 +82,8 @@ class Data2Vec(ImageMethod):
     def views(self, keys: Array, batch: Batch) -> tuple[Array, Array, Array]:
         """The view, which of its patches are hidden, and a key for drop-path."""
         (images,) = draw_views(self.augmentations, fold(keys, 0), batch)
-        side = self.augmentations[0].size // self.encoder.patch
-        hidden = int(self.mask_ratio * side * side)
-        return images, block_mask(fold(keys, 1), (side, side), hidden, smallest=self.smallest_block), fold(keys, 2)
+        hidden = int(self.mask_ratio * self.grid[0] * self.grid[1])
+        return images, block_mask(fold(keys, 1), self.grid, hidden, smallest=self.smallest_block), fold(keys, 2)
 
     def loss(self, params, state: TrainState, views, key: Array, axis: str | None) -> tuple[Array, dict]:
         images, hidden, keys = views
@@ -105,9 +110,7 @@ class Data2Vec(ImageMethod):
 
     def update(self, state: TrainState, aux: dict, axis: str | None) -> TrainState:
         momentum = ema_decay(state.step, self.total_steps, start=self.momentum, kind=self.momentum_schedule)
-        old = state.target["params"]["encoder"]
-        encoder = optax.incremental_update(state.params["encoder"], old, 1 - momentum)
-        return state.replace(target={"params": {"encoder": encoder}, "model_state": {}})
+        return state.replace(target=state.target | {"params": follow(state.target["params"], state.params, momentum)})
 
     def stop(self, step: int, metrics: dict[str, float]) -> str | None:
         for name, least in (("target_std", self.least_target_std), ("prediction_std", self.least_prediction_std)):
@@ -122,6 +125,6 @@ class Data2Vec(ImageMethod):
         """The image, and its view without what is hidden."""
         shown = show_views(self.augmentations, fold(keys, 0), batch)
         _, hidden, _ = self.views(keys, batch)
-        side, patch = self.augmentations[0].size // self.encoder.patch, self.encoder.patch
-        visible = 1.0 - hidden.reshape(-1, side, side).repeat(patch, axis=1).repeat(patch, axis=2)
+        patch = self.encoder.patch
+        visible = 1.0 - hidden.reshape(-1, *self.grid).repeat(patch, axis=1).repeat(patch, axis=2)
         return shown.at[:, 1].multiply(visible[:, :, :, None])

@@ -8,10 +8,9 @@ from typing import Self
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from ssljax.losses import center_and_sharpen, dino, ema_center
-from ssljax.methods.images.image_method import JointEmbedding, momentum_network, target_statistics
+from ssljax.methods.images.image_method import JointEmbedding, follow, momentum_network, target_statistics
 from ssljax.models import infer
 from ssljax.models.heads import DINOHead
 from ssljax.schedules import ema_decay
@@ -50,11 +49,7 @@ class SelfDistillation(JointEmbedding):
     caption = "the image, the two views that the teacher sees, and the local crops"
 
     def __post_init__(self):
-        if len(self.augmentations) < 2 or self.augmentations[0].size != self.augmentations[1].size:
-            raise ValueError(
-                f"{type(self).__name__}'s teacher sees two views of one size: choose views 'dino', 'ibot' or 'dinov2', "
-                "with any number of local crops."
-            )
+        self._expect_two_of_one_size("has a teacher that sees", "'dino', 'ibot' or 'dinov2'")
 
     @property
     def head(self) -> DINOHead:
@@ -85,7 +80,7 @@ class SelfDistillation(JointEmbedding):
 
     def update(self, state: TrainState, aux: dict, axis: str | None) -> TrainState:
         momentum = ema_decay(state.step, self.total_steps, start=self.momentum, kind=self.momentum_schedule)
-        teacher = optax.incremental_update(state.params, state.target["params"], 1 - momentum)
+        teacher = follow(state.target["params"], state.params, momentum)
         target = {"params": teacher, "model_state": aux["target_state"]}
         return state.replace(model_state=aux["model_state"], target=target, extra=aux["extra"])
 
@@ -96,7 +91,8 @@ class SelfDistillation(JointEmbedding):
         )
 
     def temperature(self, step: Array, final: float) -> Array:
-        """The teacher's, at a step."""
+        """The teacher's at a step: T_w + (final - T_w) · min(⌊step / steps_per_epoch⌋ / (E - 1), 1), with T_w =
+        warmup_temperature and E = warmup_temperature_epochs."""
         epochs = self.warmup_temperature_epochs
         if not epochs:
             return jnp.float32(final)
@@ -125,7 +121,7 @@ class DINO(SelfDistillation):
         targets = center_and_sharpen(teacher, state.extra["center"], temperature)
         # 2) The student's of all crops, each size in a batch of its own.
         seen, student, model_state = self.embed_by_size(params, state.model_state, views, student_key, axis)
-        # 3) Every crop must foretell the global views that it is not.
+        # 3) Every crop must predict the global views that it is not.
         loss = dino(tuple(student), tuple(targets), temperature=self.student_temperature)
         # 4) The centre moves after it was used.
         center = ema_center(state.extra["center"], teacher, self.center_momentum, axis=axis)
@@ -133,7 +129,7 @@ class DINO(SelfDistillation):
             "model_state": model_state,
             "target_state": target_state,
             "extra": {"center": center},
-            "metrics": target_statistics(targets, axis),
+            "metrics": target_statistics(targets, loss, axis),
             "features": seen[0],
             "embeddings": (),
         }

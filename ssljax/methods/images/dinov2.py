@@ -26,14 +26,13 @@ class DINOv2(MaskedDistillation):
     There are two published recipes, and their parts do not mix: a shared head with centring ("ema"), and a head of
     patch_count outputs for patches with centring by Sinkhorn's algorithm ("sinkhorn").
 
-    patch_count, patch_bottleneck: of the head for patches; 0: patches share the class token's. centering: how the
-    teacher is kept from collapse, "ema" (`ema_center`, of the hidden patches for patches) or "sinkhorn". koleo_weight:
-    of the regulariser, which sees the global batch. Of all global views of the batch the share mask_probability has
-    hidden patches, and each batch has every share in mask_ratio (`dinov2_mask`).
+    patch_count, patch_bottleneck: of a head for patches; without a count they share the class token's. centering: how
+    the teacher is kept from collapse, "ema" (`ema_center`, of the hidden patches for patches) or "sinkhorn".
+    koleo_weight: of the regulariser, which sees the global batch. Of all global views of the batch the share
+    mask_probability has hidden patches, and each batch has every share in mask_ratio (`dinov2_mask`).
     """
 
     norm_last_layer: bool = False
-    patch_count: int = 0
     patch_bottleneck: int = 256
     centering: str = "ema"
     koleo_weight: float = 0.1
@@ -42,6 +41,11 @@ class DINOv2(MaskedDistillation):
         super().__post_init__()
         if self.centering not in ("ema", "sinkhorn"):
             raise ValueError(f"centering '{self.centering}' is unknown; use 'ema' or 'sinkhorn'.")
+        if (self.centering == "sinkhorn") != (self.patch_count > 0):
+            raise ValueError(
+                f"centering '{self.centering}' with patch_count={self.patch_count} mixes DINOv2's two recipes: 'ema' "
+                "has one head (--config.method.patch_count=0), 'sinkhorn' one for patches too (patch_count above 0)."
+            )
 
     @property
     def patch_head(self) -> DINOHead:
@@ -56,9 +60,7 @@ class DINOv2(MaskedDistillation):
         return params, model_state
 
     def centers(self) -> dict[str, Array]:
-        if self.centering == "sinkhorn":
-            return {}
-        return {"center": jnp.zeros(self.count), "patch_center": jnp.zeros(self.patch_count or self.count)}
+        return {} if self.centering == "sinkhorn" else super().centers()
 
     def loss(self, params, state: TrainState, crops, key: Array, axis: str | None) -> tuple[Array, dict]:
         student_key, teacher_key, mask_key = jax.random.split(key, 3)
@@ -78,7 +80,7 @@ class DINOv2(MaskedDistillation):
         # 3) The student sees what is not hidden of them, and the local crops.
         seen, s_class, s_patches = self.student(params, crops, masks, student_key, axis)
         student, student_patches = self.logits(params, s_class, s_patches, places)
-        # 4) Every crop must foretell the global views that it is not, every hidden patch itself, and all keep apart.
+        # 4) Every crop must predict the global views that it is not, every hidden patch itself, and all keep apart.
         loss, metrics = self.compare(s_class, student, student_patches, targets, patch_targets, weights / (2 * n), axis)
         return loss, {
             "model_state": state.model_state,
@@ -89,7 +91,7 @@ class DINOv2(MaskedDistillation):
             "embeddings": (),
         }
 
-    def logits(self, params, classes: Array, patches: Array, places: Array) -> tuple[Array, Array]:
+    def logits(self, params, classes: Array, patches: Array, places: Array | slice) -> tuple[Array, Array]:
         """(of class tokens, of the patches at some places of all (n, patches, width))"""
         slots = patches.reshape(-1, patches.shape[-1])[places]
         head, name = (self.patch_head, "patch_projector") if self.patch_count else (self.head, "projector")
@@ -115,8 +117,8 @@ class DINOv2(MaskedDistillation):
         return center_and_sharpen(classes, center, temperature), of_patches, extra
 
     def compare(self, tokens, logits, patch_logits, targets, patch_targets, weights, axis: str | None):
-        """(loss, metrics), from the student's class tokens and logits of all
-        crops, the teacher's targets, and what each patch weighs."""
+        """(loss, metrics), from the student's class tokens and logits of all crops, the teacher's targets, and the
+        weight of each patch."""
         student = jnp.split(logits, 2 * len(logits) // len(targets))
         between = dino(student, jnp.split(targets, 2), temperature=self.student_temperature)
         within = ibot_patches(patch_logits, patch_targets, weights, temperature=self.student_temperature)
@@ -126,6 +128,6 @@ class DINOv2(MaskedDistillation):
             "class_loss": between,
             "patch_loss": within,
             "koleo": apart,
-            **target_statistics(targets, axis),
+            **target_statistics(targets, between, axis),
         }
         return loss, metrics

@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ssljax.losses import patch_weights
 from ssljax.methods.images.dino import SelfDistillation
 from ssljax.methods.images.dinov2 import DINOv2
 from ssljax.methods.images.image_method import taken
@@ -20,8 +19,8 @@ from ssljax.typing import Array, Batch, TrainState, Variables
 @dataclass(frozen=True, eq=False)
 class DINOv2Distill(DINOv2):
     """DINOv2 whose teacher is another, larger one: encoder and heads that do not move. Nothing is hidden from the
-    student, so every patch of both global views counts. The average of the student that would be the teacher's is
-    spare, and is what is evaluated.
+    student, so every patch of both global views counts. The student's moving average is kept,
+    and is what is evaluated.
 
     teacher: in a config the folder of a DINOv2 run; here that run's method. Its averaged network is taken, and the
     centres that it ended with, where both have them. count and patch_count must be its, and so must be the encoder's
@@ -66,14 +65,13 @@ class DINOv2Distill(DINOv2):
         # 1) The teacher's logits of the global views, with nothing dropped.
         teacher, theirs = self.teacher.without_drop_path, state.target["teacher"]["params"]
         t_class, t_patches = teacher.tokens(theirs, crops[:2], teacher_key, axis)
-        every = jnp.arange(t_patches.shape[0] * t_patches.shape[1])
-        t_class, t_patches = teacher.logits(theirs, t_class, t_patches, every)
-        targets, patch_targets, extra = self.targets(state, t_class, t_patches, jnp.ones(len(every)), axis)
+        t_class, t_patches = teacher.logits(theirs, t_class, t_patches, slice(None))
+        targets, patch_targets, extra = self.targets(state, t_class, t_patches, jnp.ones(len(t_patches)), axis)
         # 2) The student's, of all crops.
         seen, s_class, s_patches = self.student(params, crops, None, student_key, axis)
-        student, student_patches = self.logits(params, s_class, s_patches, every)
-        # 3) Every crop must foretell the global views that it is not, every patch itself, and all keep apart.
-        weights = patch_weights(jnp.ones((2 * len(crops[0]), len(every) // (2 * len(crops[0]))))).reshape(-1)
+        student, student_patches = self.logits(params, s_class, s_patches, slice(None))
+        # 3) Every crop must predict the global views that it is not, every patch itself, and all keep apart.
+        weights = jnp.full(len(t_patches), 1 / len(t_patches))
         loss, metrics = self.compare(s_class, student, student_patches, targets, patch_targets, weights, axis)
         return loss, {
             "model_state": state.model_state,

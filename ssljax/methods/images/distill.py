@@ -31,7 +31,7 @@ class Distill(Classifier):
     caption = "the image and the crop that teacher and student classify"
 
     def __post_init__(self):
-        self._expect_one_view()
+        self._expect_views(1, "'mae', a crop and a flip")
         self._expect_teacher(self.teacher, Classifier, self.teachers)
 
     @property

@@ -37,7 +37,7 @@ class FineTune(Classifier):
     caption = "the image and the crop that is classified"
 
     def __post_init__(self):
-        self._expect_one_view()
+        self._expect_views(1, "'mae', a crop and a flip")
         self._expect_teacher(self.teacher, JointEmbedding, self.teachers)
         if not isinstance(self.teacher.head, MLP):
             raise ValueError(f"FineTune needs {self.teachers}: that of {type(self.teacher).__name__} is no MLP.")

@@ -1,4 +1,4 @@
-"""iBOT: DINO, and besides the student paints hidden patches as its teacher, which sees the whole view, makes them.
+"""iBOT: DINO, and besides the student predicts, of hidden patches, what its teacher makes of them, which sees them.
 
 Zhou et al., "iBOT: Image BERT Pre-Training with Online Tokenizer", 2022.
 """
@@ -26,13 +26,14 @@ class MaskedDistillation(SelfDistillation):
     """What iBOT and DINOv2 share: tokens of a Vision Transformer that has a mask token, and a head for patches.
 
     mask_ratio, mask_probability: with that probability a share of a view's patches, uniform in mask_ratio, is hidden.
-    patch_temperature: as teacher_temperature, for patches.
+    patch_weight: of the loss between patches. patch_count: prototypes of patches, if they have their own; 0: they share
+    the class token's.
     """
 
     mask_ratio: tuple[float, float] = (0.1, 0.5)
     mask_probability: float = 0.5
-    patch_temperature: float = 0.07
     patch_weight: float = 1.0
+    patch_count: int = 0
 
     def __post_init__(self):
         super().__post_init__()
@@ -46,6 +47,9 @@ class MaskedDistillation(SelfDistillation):
     def grid(self) -> tuple[int, int]:
         side = self.augmentations[0].size // self.encoder.patch
         return side, side
+
+    def centers(self) -> dict[str, Array]:
+        return {"center": jnp.zeros(self.count), "patch_center": jnp.zeros(self.patch_count or self.count)}
 
     def tokens(self, params, crops, key: Array, axis: str | None, masked: Array | None = None) -> tuple[Array, Array]:
         """(class tokens (n, width), patches (n, patches, width)) of n crops of one size, given for each view."""
@@ -69,20 +73,17 @@ class IBOT(MaskedDistillation):
     """DINO's loss between the class tokens of different crops, and for each global view, of which the student sees a
     part, the same between its hidden patches and the teacher's (`ibot_patches`); the sum of both.
 
-    patch_count: outputs of the head's second last layer, `last_layer2`, for patches, which is then to be frozen with
-    the first one; 0: they share the class token's. mask_shape: of what is hidden, "block" or "random" patches. The
-    centre for patches is that of all of the teacher's, hidden or not.
+    patch_count: if not 0, outputs of `last_layer2`, a last layer of the head for patches, to be frozen with the other
+    one (`optimizer.freeze = ("last_layer*",)`). patch_temperature: as teacher_temperature, for patches. mask_shape: of
+    what is hidden, "block" or "random" patches. The centre for patches is that of all of the teacher's, hidden or not.
     """
 
-    patch_count: int = 0
+    patch_temperature: float = 0.07
     mask_shape: str = "block"
 
     @property
     def head(self) -> DINOHead:
         return super().head.clone(patch_count=self.patch_count or None)
-
-    def centers(self) -> dict[str, Array]:
-        return {"center": jnp.zeros(self.count), "patch_center": jnp.zeros(self.patch_count or self.count)}
 
     def views(self, keys: Array, batch: Batch) -> tuple[tuple[Array, ...], tuple[Array, Array]]:
         """The crops, and which patches of the two global ones are hidden."""
@@ -108,7 +109,7 @@ class IBOT(MaskedDistillation):
         patch_targets = center_and_sharpen(t_patches, state.extra["patch_center"], temperatures[1])
         # 2) The student sees what is not hidden of them, and the local crops.
         seen, s_class, s_patches = self.student(params, crops, masks, student_key, axis)
-        # 3) Every crop must foretell the global views that it is not, and every hidden patch itself.
+        # 3) Every crop must predict the global views that it is not, and every hidden patch itself.
         student = self._logits(params, s_class)
         between = dino(jnp.split(student, len(crops)), jnp.split(targets, 2), temperature=self.student_temperature)
         within = ibot_patches(
@@ -129,7 +130,7 @@ class IBOT(MaskedDistillation):
             "metrics": {
                 "class_loss": between,
                 "patch_loss": within,
-                **target_statistics(targets, axis),
+                **target_statistics(targets, between, axis),
             },
             "features": seen,
             "embeddings": (),

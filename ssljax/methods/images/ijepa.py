@@ -9,13 +9,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
 from jax.typing import DTypeLike
 
 from ssljax import collectives
 from ssljax.collectives import example_keys
 from ssljax.losses import layer_norm, smooth_l1
-from ssljax.methods.images.image_method import ImageMethod, momentum_network
+from ssljax.methods.images.image_method import ImageMethod, follow, momentum_network
 from ssljax.models import infer, initialise, run
 from ssljax.models.positions import sincos_positions
 from ssljax.models.vit import INITIALIZERS, NORMAL, Blocks, ViT
@@ -98,9 +97,11 @@ class IJEPA(ImageMethod):
                 "I-JEPA's encoder sees some patches and nothing else: choose an encoder vit_* with "
                 "--config.encoder.cls_token=False --config.encoder.pool=mean and no registers."
             )
-        if len(self.augmentations) != 1:
+        self._expect_views(1, "'ijepa'")
+        if self.predictor_width % self.predictor_heads:
             raise ValueError(
-                f"I-JEPA sees one view, but the recipe draws {len(self.augmentations)}: choose views 'ijepa'."
+                f"--config.method.predictor_heads={self.predictor_heads} must divide predictor_width, which is "
+                f"{self.predictor_width}."
             )
         if self.mask not in ("unbiased", "reference"):
             raise ValueError(f"mask '{self.mask}' is unknown; use 'unbiased' or 'reference'.")
@@ -128,7 +129,7 @@ class IJEPA(ImageMethod):
 
     def init(self, key: Array, batch: Batch) -> Variables:
         encoder_key, predictor_key = jax.random.split(key)
-        images, _ = self.views(example_keys(key, len(batch["image"])), batch)
+        images, _, _ = self.views(example_keys(key, len(batch["image"])), batch)
         encoder, _ = initialise(self.encoder, encoder_key, images)
         tokens, place, valid = jnp.zeros((1, 1, self.encoder.width)), jnp.zeros((1, 1), int), jnp.ones((1, 1), bool)
         predictor, _ = initialise(self.predictor, predictor_key, tokens, place, valid, place, valid)
@@ -136,14 +137,14 @@ class IJEPA(ImageMethod):
         params = {"encoder": encoder, "predictor": predictor}
         return Variables(params=params, model_state={"encoder": {}}, target=target, extra={})
 
-    def views(self, keys: Array, batch: Batch) -> tuple[Array, Array]:
-        """The view, and a key for its masks and for drop-path."""
+    def views(self, keys: Array, batch: Batch) -> tuple[Array, Array, Array]:
+        """The view, a key for its masks and one for drop-path."""
         (images,) = draw_views(self.augmentations, fold(keys, 0), batch)
-        return images, fold(keys, 1)
+        return images, fold(keys, 1), fold(keys, 2)
 
     def loss(self, params, state: TrainState, views, key: Array, axis: str | None) -> tuple[Array, dict]:
-        images, keys = views
-        mask = self._mask(keys, key, axis)
+        images, mask_keys, keys = views
+        mask = self._mask(mask_keys, key, axis)
         n, blocks, asked = mask.target.shape
         # 1) The target encoder sees all; its tokens are normalised, and then the blocks are taken out.
         target_encoder, target_params = self.encoder.clone(drop_path=0.0), state.target["params"]["encoder"]
@@ -152,7 +153,7 @@ class IJEPA(ImageMethod):
         places = mask.target.reshape(n, -1)
         target = jnp.take_along_axis(layer_norm(whole), places[:, :, None], axis=1)
         # 2) The encoder sees the context.
-        seen = {"keep": mask.context, "valid": mask.context_valid, "keys": fold(keys, 1)}
+        seen = {"keep": mask.context, "valid": mask.context_valid, "keys": keys}
         context, _ = run(self.encoder, params["encoder"], {}, images, method="tokens", **seen)
         # 3) Each block is predicted by itself, from the same context.
         repeated = [jnp.repeat(x, blocks, axis=0) for x in (context, mask.context, mask.context_valid)]
@@ -160,18 +161,19 @@ class IJEPA(ImageMethod):
         prediction = infer(self.predictor, params["predictor"], {}, *repeated, *of_blocks)
         prediction = prediction.reshape(n, blocks * asked, -1)
         # 4) All tokens of all blocks count alike.
-        loss = smooth_l1(prediction, target, weights=mask.target_valid.reshape(n, -1), axis=axis)
-        return loss, {
-            "metrics": {"target_std": collectives.std(whole, axis)},
+        valid = mask.target_valid.reshape(n, -1)
+        return smooth_l1(prediction, target, weights=valid, axis=axis), {
+            "metrics": {
+                "target_std": collectives.std(whole, axis),
+                "prediction_std": collectives.std(jax.lax.stop_gradient(prediction), axis, valid),
+            },
             "features": whole.mean(axis=1),
             "embeddings": (),
         }
 
     def update(self, state: TrainState, aux: dict, axis: str | None) -> TrainState:
         momentum = ema_decay(state.step, self.total_steps, start=self.momentum, kind=self.momentum_schedule)
-        old = state.target["params"]["encoder"]
-        encoder = optax.incremental_update(state.params["encoder"], old, 1 - momentum)
-        return state.replace(target={"params": {"encoder": encoder}, "model_state": {}})
+        return state.replace(target=state.target | {"params": follow(state.target["params"], state.params, momentum)})
 
     def features(self, state: Variables, batch: Batch) -> Array:
         """Of the target encoder."""

@@ -9,6 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 
 from ssljax import collectives
 from ssljax.collectives import example_keys
@@ -45,12 +46,20 @@ class ImageMethod:
     def show(self, state: Variables, batch: Batch, keys: Array) -> Array:
         return show_views(self.augmentations, keys, batch)
 
-    def _expect_two_views(self, names: str) -> None:
+    def _expect_views(self, count: int, names: str) -> None:
         """For `__post_init__`; names: recipes that would do. Raises ValueError."""
-        if len(self.augmentations) != 2:
+        if len(self.augmentations) != count:
+            needs = "sees one view" if count == 1 else "compares two views"
             raise ValueError(
-                f"{type(self).__name__} compares two views, but the recipe draws {len(self.augmentations)}: choose "
-                f"views {names}."
+                f"{type(self).__name__} {needs}, but the recipe draws {len(self.augmentations)}: choose views {names}."
+            )
+
+    def _expect_two_of_one_size(self, does: str, names: str) -> None:
+        """For `__post_init__` of methods with local crops. Raises ValueError."""
+        if len(self.augmentations) < 2 or self.augmentations[0].size != self.augmentations[1].size:
+            raise ValueError(
+                f"{type(self).__name__} {does} two views of one size: choose views {names}, with any number of local "
+                "crops."
             )
 
     def _expect_teacher(self, teacher: Any, kind: "type[ImageMethod]", names: str) -> None:
@@ -84,6 +93,11 @@ def taken(ours: PyTree, theirs: PyTree, where: str = "") -> PyTree:
 def momentum_network(params: PyTree, model_state: PyTree) -> dict[str, PyTree]:
     """Where a target starts that is the network itself: a copy, for donated buffers may not be shared."""
     return jax.tree.map(jnp.copy, {"params": params, "model_state": model_state})
+
+
+def follow(target: PyTree, params: PyTree, momentum: Array | float) -> PyTree:
+    """momentum · target + (1 - momentum) · params, of the modules that the target has."""
+    return optax.incremental_update({name: params[name] for name in target}, target, 1 - momentum)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,18 +195,21 @@ class Predictive(JointEmbedding):
         return seen, embedded, predicted, state
 
 
-def target_statistics(targets: Array, axis: str | None) -> dict[str, Array]:
-    """For the monitors, of distributions (…, K) over prototypes, both as a part of ln K.
+def target_statistics(targets: Array, cross_entropy: Array, axis: str | None) -> dict[str, Array]:
+    """For the monitors, of distributions (…, K) over prototypes and the mean cross-entropy of what predicts them.
 
-    prototypes_used: entropy of the global batch's mean; 0 where every image has the same prototype.
-    target_entropy: mean entropy; 1 where no image prefers a prototype.
+    prototypes_used: entropy of the global batch's mean as a part of ln K; 0 where every image has the same prototype.
+    target_entropy: mean entropy as a part of ln K; 1 where no image prefers a prototype.
+    kl_divergence: of the targets from the predictions, the cross-entropy without the targets' own entropy.
     """
     rows = targets.reshape(-1, targets.shape[-1])
 
     def entropy(p: Array) -> Array:
-        return -jnp.sum(p * jnp.log(p + 1e-12), axis=-1) / jnp.log(p.shape[-1])
+        return -jnp.sum(p * jnp.log(p + 1e-12), axis=-1)
 
+    own, most = collectives.mean(entropy(rows).mean(), axis), jnp.log(rows.shape[-1])
     return {
-        "prototypes_used": entropy(collectives.mean(rows.mean(0), axis)),
-        "target_entropy": collectives.mean(entropy(rows).mean(), axis),
+        "prototypes_used": entropy(collectives.mean(rows.mean(0), axis)) / most,
+        "target_entropy": own / most,
+        "kl_divergence": collectives.mean(jax.lax.stop_gradient(cross_entropy), axis) - own,
     }

@@ -74,8 +74,12 @@ class MAE(ImageMethod):
             raise ValueError(
                 "MAE hides patches from the encoder, so it needs a Vision Transformer: choose an encoder vit_*."
             )
-        if len(self.augmentations) != 1:
-            raise ValueError(f"MAE sees one view, but the recipe draws {len(self.augmentations)}: choose views 'mae'.")
+        self._expect_views(1, "'mae'")
+        if self.decoder_width % self.decoder_heads:
+            raise ValueError(
+                f"--config.method.decoder_heads={self.decoder_heads} must divide decoder_width, which is "
+                f"{self.decoder_width}."
+            )
         if self.view.size % self.encoder.patch:
             raise ValueError(
                 f"patches of {self.encoder.patch} do not divide a view of {self.view.size} pixels: change one of them."

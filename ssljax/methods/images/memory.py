@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from ssljax.losses.contrastive import normalize
+from ssljax.numerics import normalize
 from ssljax.typing import Array
 
 
@@ -13,11 +13,11 @@ def new_queue(key: Array, size: int, dim: int) -> dict[str, Array]:
 
 
 def enqueue(extra: dict[str, Array], keys: Array) -> dict[str, Array]:
-    """The oldest keys make room for these of the global batch (n, dim). Raises ValueError if n does not divide them."""
+    """The oldest keys make room for these of the global batch (n, dim). Raises ValueError if there are fewer than n."""
     queue, pointer = extra["queue"], extra["pointer"]
-    if len(queue) % len(keys):
+    if len(queue) < len(keys):
         raise ValueError(
-            f"a queue of {len(queue)} keys cannot take whole batches of {len(keys)}: let the batch divide it."
+            f"a queue of {len(queue)} keys cannot take the {len(keys)} of a batch: let it be at least as large."
         )
-    queue = jax.lax.dynamic_update_slice_in_dim(queue, keys, pointer, axis=0)
+    queue = queue.at[(pointer + jnp.arange(len(keys))) % len(queue)].set(keys, unique_indices=True)
     return {"queue": queue, "pointer": (pointer + len(keys)) % len(queue)}

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from ssljax import collectives
 from ssljax.losses import info_nce
-from ssljax.losses.contrastive import normalize
-from ssljax.methods.images.image_method import JointEmbedding, momentum_network
+from ssljax.methods.images.image_method import JointEmbedding, follow, momentum_network
 from ssljax.methods.images.memory import enqueue, new_queue
 from ssljax.models.heads import MLP
+from ssljax.models.resnet import ResNet
+from ssljax.numerics import normalize
 from ssljax.schedules import ema_decay
 from ssljax.typing import Array, Batch, TrainState, Variables
 
@@ -24,12 +24,12 @@ from ssljax.typing import Array, Batch, TrainState, Variables
 class MoCoV2(JointEmbedding):
     """query q = g(f(view 1)); key k = g'(f'(view 2)) with the momentum network f', g'; loss InfoNCE with a queue.
 
-    projector: widths of g, ReLU between, no BatchNorm. queue: number of keys that are remembered; the batch must divide
-    it. momentum: f' <- momentum f' + (1 - momentum) f, before the keys are made, so with the weights that the step
+    projector: widths of g, ReLU between, no BatchNorm. queue: number of keys that are remembered, no fewer than a batch
+    has. momentum: f' <- momentum f' + (1 - momentum) f, before the keys are made, so with the weights that the step
     started from; it may go to 1 over `total_steps` (momentum_schedule "cosine" or "linear"; the paper's is "constant").
-    An encoder with `bn_groups` > 1 normalises each group of the batch by itself, and the keys are then
-    shuffled over the global batch before their forward pass and back after it, so that no query shares its statistics
-    with its key: the paper's ShuffleBN with any number of devices.
+    Where BatchNorm is of groups of the batch (`bn_groups` > 1, or microbatches), the keys are shuffled over the global
+    batch before their forward pass and back after it, so that no query shares its statistics with its key: the paper's
+    ShuffleBN with any number of devices.
     """
 
     projector: tuple[int, ...] = (2048, 128)
@@ -42,7 +42,7 @@ class MoCoV2(JointEmbedding):
     caption = "the image, the query's view and the key's view"
 
     def __post_init__(self):
-        self._expect_two_views("'moco_v2', 'simclr' or 'byol'")
+        self._expect_views(2, "'moco_v2', 'simclr' or 'byol'")
 
     @property
     def head(self) -> MLP:
@@ -66,12 +66,12 @@ class MoCoV2(JointEmbedding):
         h, q, model_state = self.embed(params, state.model_state, for_query, keys, axis)
         # 2) The momentum network takes its step towards the weights before this step's update.
         momentum = ema_decay(state.step, self.total_steps, start=self.momentum, kind=self.momentum_schedule)
-        momentum_params = optax.incremental_update(state.params, state.target["params"], 1 - momentum)
+        momentum_params = follow(state.target["params"], state.params, momentum)
         # 3) Keys, in train mode with statistics of their own, among other neighbours than the queries had.
         images, unshuffle = self._shuffle(for_key, shuffle_key, axis)
         keys = collectives.example_keys(key_key, len(images), axis)
         _, k, target_state = self.embed(momentum_params, state.target["model_state"], images, keys, axis)
-        keys = unshuffle(normalize(jax.lax.stop_gradient(k)))
+        keys = unshuffle(normalize(k))
         # 4) Each query must tell its own key from the queue, in which this batch's keys are not yet.
         own = jax.lax.dynamic_slice_in_dim(keys, collectives.shard_offset(len(q), axis), len(q))
         loss = info_nce(q, own, state.extra["queue"], self.temperature)
@@ -90,7 +90,9 @@ class MoCoV2(JointEmbedding):
 
     def _shuffle(self, images, key, axis):
         """This shard's part of the shuffled global batch, and what gathers its embeddings in the old order."""
-        if getattr(self.encoder, "bn_groups", 1) == 1:
+        # Microbatches are groups too.
+        groups = max(self.encoder.bn_groups, self.encoder.chunks) if isinstance(self.encoder, ResNet) else 1
+        if groups == 1 or self.encoder.norm != "batch":
             return images, lambda k: collectives.gather_replicated(k, axis)
         everyone = collectives.gather_replicated(images, axis)
         order = jax.random.permutation(key, len(everyone))

@@ -6,10 +6,9 @@ Chen, Xie and He, "An Empirical Study of Training Self-Supervised Vision Transfo
 from dataclasses import dataclass
 
 import jax
-import optax
 
 from ssljax.losses import info_nce
-from ssljax.methods.images.image_method import Predictive, momentum_network
+from ssljax.methods.images.image_method import Predictive, follow, momentum_network
 from ssljax.models.heads import MLP
 from ssljax.schedules import ema_decay
 from ssljax.typing import Array, Batch, TrainState, Variables
@@ -39,7 +38,9 @@ class MoCoV3(Predictive):
     caption = "the image and the two views of which each must find the other"
 
     def __post_init__(self):
-        self._expect_two_views("'moco_v3', 'byol' or 'moco_v2'")
+        self._expect_views(2, "'moco_v3', 'byol' or 'moco_v2'")
+        if self.predictor_norm not in ("none", "plain"):
+            raise ValueError(f"predictor_norm '{self.predictor_norm}' is unknown; use 'none' or 'plain'.")
 
     @property
     def head(self) -> MLP:
@@ -51,20 +52,19 @@ class MoCoV3(Predictive):
 
     def init(self, key: Array, batch: Batch) -> Variables:
         params, model_state = self.online(key, batch)
-        without_predictor = ({name: tree[name] for name in ("encoder", "projector")} for tree in (params, model_state))
-        target = momentum_network(*without_predictor)
+        target = momentum_network(params, model_state)
+        for tree in target.values():
+            del tree["predictor"]
         return Variables(params=params, model_state=model_state, target=target, extra={})
 
     def loss(self, params, state: TrainState, views, key: Array, axis: str | None) -> tuple[Array, dict]:
         # 1) The momentum network takes its step towards the weights before this step's update.
         momentum = ema_decay(state.step, self.total_steps, start=self.momentum, kind=self.momentum_schedule)
-        before = {name: state.params[name] for name in state.target["params"]}
-        momentum_params = optax.incremental_update(before, state.target["params"], 1 - momentum)
+        momentum_params = follow(state.target["params"], state.params, momentum)
         # 2) Queries and keys of both views.
         query_key, key_key = jax.random.split(key)
         seen, _, queries, model_state = self.predict_each(params, state.model_state, views, query_key, axis)
         _, keys, target_state = self.embed_each(momentum_params, state.target["model_state"], views, key_key, axis)
-        keys = jax.lax.stop_gradient(keys)
         # 3) A query's key is that of the other view; 2 T keeps the gradient's size whatever the temperature.
         both = info_nce(queries[0], keys[1], None, self.temperature, axis=axis) + info_nce(
             queries[1], keys[0], None, self.temperature, axis=axis

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from ssljax import collectives
 from ssljax.collectives import example_keys
 from ssljax.losses import nce, nce_log_z
-from ssljax.losses.contrastive import normalize
 from ssljax.methods.images.image_method import JointEmbedding
 from ssljax.models.heads import MLP
+from ssljax.numerics import normalize, product
 from ssljax.typing import Array, Batch, TrainState, Variables
 from ssljax.views.images import draw_views
 
@@ -42,10 +42,7 @@ class NPID(JointEmbedding):
     caption = "the image and the view that must find it in the memory bank"
 
     def __post_init__(self):
-        if len(self.augmentations) != 1:
-            raise ValueError(
-                f"NPID sees one view, but the recipe draws {len(self.augmentations)}: choose views 'npid'."
-            )
+        self._expect_views(1, "'npid'")
 
     @property
     def head(self) -> MLP:
@@ -63,7 +60,9 @@ class NPID(JointEmbedding):
     def views(self, keys: Array, batch: Batch) -> tuple[Array, Array]:
         """The view, and which image it is of."""
         (view,) = draw_views(self.augmentations, keys, batch)
-        return view, batch.get("index", jnp.zeros(len(view), jnp.int32))
+        if "index" not in batch:
+            raise ValueError("NPID needs the place of each image in the data: give the batch an 'index' (batch,).")
+        return view, batch["index"]
 
     def loss(self, params, state: TrainState, views, key: Array, axis: str | None) -> tuple[Array, dict]:
         images, index = views
@@ -71,7 +70,7 @@ class NPID(JointEmbedding):
         keys = example_keys(network_key, len(images), axis)
         h, f, model_state = self.embed(params, state.model_state, images, keys, axis)
         f = normalize(f)
-        bank = jax.lax.stop_gradient(state.extra["bank"])
+        bank = state.extra["bank"]
         log_z = state.extra["log_z"]
         if self.noise:
             keys = example_keys(noise_key, len(images), axis)
@@ -96,7 +95,7 @@ class NPID(JointEmbedding):
     def update(self, state: TrainState, aux: dict, axis: str | None) -> TrainState:
         bank, index, f = state.extra["bank"], aux["index"], aux["embedded"]
         same = (index[:, None] == index).astype(jnp.float32)
-        f = jnp.matmul(same, f, precision=jax.lax.Precision.HIGHEST) / same.sum(axis=1, keepdims=True)
+        f = product(same, f) / same.sum(axis=1, keepdims=True)
         here, held = self._held(index, bank, axis)
         rows = normalize(self.bank_momentum * bank[here] + (1 - self.bank_momentum) * f)
         # What another shard holds is written past the end, which is nowhere.
@@ -110,7 +109,7 @@ class NPID(JointEmbedding):
         @jax.checkpoint  # the rows of one example are alive at a time, in the backward pass too
         def of_one(example):
             f, here, held = example
-            return jnp.where(held, jnp.matmul(bank[here], f, precision=jax.lax.Precision.HIGHEST), 0.0)
+            return jnp.where(held, product(bank[here], f), 0.0)
 
         found = jax.lax.map(of_one, (collectives.gather(f, axis), here, held)) / self.temperature
         return found if axis is None else jax.lax.psum_scatter(found, axis, tiled=True)
@@ -119,7 +118,7 @@ class NPID(JointEmbedding):
         """log Σ exp(f · v / T) (batch,) over the rows v of all images."""
         everyone = collectives.gather(f, axis)
         first = collectives.shard_offset(len(bank), axis)
-        similarity = jnp.matmul(everyone, bank.T, precision=jax.lax.Precision.HIGHEST) / self.temperature
+        similarity = product(everyone, bank.T) / self.temperature
         real = first + jnp.arange(len(bank)) < self.examples
         here = jax.nn.logsumexp(jnp.where(real, similarity, -1e30), axis=1)
         if axis is None:

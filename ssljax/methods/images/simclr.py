@@ -30,7 +30,7 @@ class SimCLR(JointEmbedding):
     caption = "the image and the two views that must find each other"
 
     def __post_init__(self):
-        self._expect_two_views("'simclr', 'moco_v2' or 'byol'")
+        self._expect_views(2, "'simclr', 'moco_v2' or 'byol'")
 
     @property
     def head(self) -> MLP:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from ssljax.collectives import example_keys, gather_replicated
 from ssljax.losses import info_nce
-from ssljax.losses.contrastive import normalize
-from ssljax.methods.images.image_method import momentum_network
+from ssljax.methods.images.image_method import follow, momentum_network
 from ssljax.methods.images.memory import enqueue, new_queue
 from ssljax.methods.images.simclr import SimCLR
+from ssljax.numerics import normalize
 from ssljax.typing import Array, Batch, TrainState, Variables
 
 
@@ -23,10 +22,10 @@ from ssljax.typing import Array, Batch, TrainState, Variables
 class SimCLRv2(SimCLR):
     """SimCLR with three layers in the projector.
 
-    memory: number of keys that are remembered; twice the batch must divide it. 0: none, and all is as in SimCLR. With a
-    memory, each view must find the key that a momentum network f' makes of the other view, among the keys of the other
-    views of the global batch and those remembered, of earlier batches: f' <- momentum f' + (1 - momentum) f before the
-    keys are made, as in MoCo. The authors' code has no memory; the paper says no more of it than that.
+    memory: number of keys that are remembered, no fewer than both views of a batch; 0: none, as in SimCLR. With one,
+    each view must find the key that a momentum network f' makes of the other view, among the keys of the other views of
+    the global batch and those remembered, of earlier batches: f' <- momentum f' + (1 - momentum) f before the keys are
+    made, as in MoCo. The authors' code has no memory; the paper says no more of it than that.
     """
 
     projector: tuple[int, ...] = (2048, 2048, 128)
@@ -53,9 +52,9 @@ class SimCLRv2(SimCLR):
         # 1) Queries of both views, from the network that learns.
         h, z, model_state = self.embed(params, state.model_state, both, keys, axis)
         # 2) The momentum network takes its step towards the weights before this step's update, and makes the keys.
-        momentum_params = optax.incremental_update(state.params, state.target["params"], 1 - self.momentum)
+        momentum_params = follow(state.target["params"], state.params, self.momentum)
         _, k, target_state = self.embed(momentum_params, state.target["model_state"], both, keys, axis)
-        k1, k2 = jnp.split(normalize(jax.lax.stop_gradient(k)), 2)
+        k1, k2 = jnp.split(normalize(k), 2)
         # 3) Each view must find the other view's key among those of the global batch and the remembered ones.
         z1, z2 = jnp.split(z, 2)
         queue = state.extra["queue"]

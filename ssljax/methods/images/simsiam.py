@@ -23,10 +23,10 @@ class SimSiam(Predictive):
     projector: tuple[int, ...] = (2048, 2048, 2048)
     predictor: tuple[int, ...] = (512, 2048)
 
-    caption = "the image and the two views of which each must foretell the other"
+    caption = "the image and the two views of which each must predict the other"
 
     def __post_init__(self):
-        self._expect_two_views("'moco_v2', 'simclr' or 'byol'")
+        self._expect_views(2, "'moco_v2', 'simclr' or 'byol'")
         if self.predictor[-1] != self.projector[-1]:
             raise ValueError(
                 f"SimSiam's predictor ends in {self.predictor[-1]} numbers and its projector in {self.projector[-1]}; "

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 
 from ssljax import collectives
 from ssljax.losses import sinkhorn, swav
-from ssljax.losses.contrastive import normalize
 from ssljax.methods.images.image_method import JointEmbedding, target_statistics
 from ssljax.models import infer, initialise
 from ssljax.models.heads import MLP, Prototypes, normalize_prototypes
+from ssljax.numerics import normalize
 from ssljax.typing import Array, Batch, TrainState, Variables
 
 
@@ -38,11 +38,10 @@ class SwAV(JointEmbedding):
     queue_start: float = 15.0
     steps_per_epoch: float = 1.0
 
-    caption = "the image, the two views that are assigned to prototypes, and the crops that foretell them"
+    caption = "the image, the two views that are assigned to prototypes, and the crops that predict them"
 
     def __post_init__(self):
-        if len(self.augmentations) < 2 or self.augmentations[0].size != self.augmentations[1].size:
-            raise ValueError("SwAV assigns two views of one size: choose views 'swav', with any number of local crops.")
+        self._expect_two_of_one_size("assigns", "'swav'")
 
     @property
     def head(self) -> MLP:
@@ -70,7 +69,7 @@ class SwAV(JointEmbedding):
         return loss, {
             "model_state": model_state,
             "queued": jax.vmap(lambda z: collectives.gather_replicated(z, axis))(z[:2]) if self.queue else None,
-            "metrics": target_statistics(jnp.stack(assignments), axis),
+            "metrics": target_statistics(jnp.stack(assignments), loss, axis),
             "features": seen[0],
             "embeddings": (z[0], z[1]),
         }
@@ -80,7 +79,7 @@ class SwAV(JointEmbedding):
         state = state.replace(params=params, model_state=aux["model_state"])
         if not self.queue:
             return state
-        queue, filled, new = state.extra["queue"], state.extra["filled"], jax.lax.stop_gradient(aux["queued"])
+        queue, filled, new = state.extra["queue"], state.extra["filled"], aux["queued"]
         collecting = state.step >= self.queue_start * self.steps_per_epoch
         # The newest come first and push out the oldest.
         after = jnp.concatenate([new, queue[:, : -new.shape[1]]], axis=1)
@@ -100,10 +99,10 @@ class SwAV(JointEmbedding):
             return assign(scores)
         n = len(scores)
         shards = 1 if axis is None else jax.lax.axis_size(axis)
-        if self.queue % (n * shards):
+        if self.queue % shards or self.queue < n * shards:
             raise ValueError(
-                f"a queue of {self.queue} embeddings cannot take whole batches of {n * shards}: let the batch divide "
-                "it."
+                f"--config.method.queue={self.queue} must be a multiple of the {shards} shards of a batch, and no "
+                f"smaller than a batch, which has {n * shards}."
             )
         # Each shard holds the scores of its part of the queue, which count once the queue is full.
         part = self.queue // shards

@@ -31,7 +31,7 @@ class VICReg(JointEmbedding):
     caption = "the image and its two views"
 
     def __post_init__(self):
-        self._expect_two_views("'byol', 'simclr' or 'moco_v2'")
+        self._expect_views(2, "'byol', 'simclr' or 'moco_v2'")
 
     @property
     def head(self) -> MLP:
