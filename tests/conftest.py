@@ -176,7 +176,8 @@ def load_small(load_config, tmp_path_factory) -> Callable:
     return load
 
 
-@pytest.fixture(params=list(METHODS))
+# With pytest-xdist a method's tests go to one worker, and share what it has compiled.
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in METHODS])
 def config(request, load_small):
     return load_small(request.param)
 

@@ -18,6 +18,8 @@ from ssljax.evaluate import evaluate
 from ssljax.methods import METHODS
 from ssljax.train import train
 
+pytestmark = pytest.mark.xdist_group("evaluate")  # with pytest-xdist in one worker, which then has the fixtures once
+
 
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory):

@@ -17,6 +17,7 @@ from ssljax.cost.topologies import Slice, open_slice
 from ssljax.cost.units import GIB
 from ssljax.engine.mesh import make_mesh
 
+pytestmark = pytest.mark.xdist_group("preflight")  # with pytest-xdist in one worker, which then has the fixtures once
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs" / "images"
 TINY = [

@@ -41,9 +41,12 @@ def put(state, abstract):
 
 @pytest.fixture
 def config(config):
-    """With drop-path where there are blocks to drop: what is random belongs to the example on every mesh."""
+    """With drop-path where there are blocks to drop: what is random belongs to the example on every mesh.
+
+    It is rare, for two examples without any block are one point, at which KoLeo's gradient has no bound.
+    """
     if "vit" in config.encoder.name:
-        config.encoder.update(drop_path=0.5, drop_path_uniform=True)
+        config.encoder.update(drop_path=0.1, drop_path_uniform=True)
     return config
 
 
@@ -112,7 +115,7 @@ def test_same_state_on_every_mesh(method, whole, batches):
         ("npid", {"noise": 0}),
         ("ibot", {"patch_count": 12}),
         ("dinov2", {"centering": "sinkhorn", "patch_count": 12, "patch_bottleneck": 4}),
-        ("ijepa", {"mask": "reference"}),
+        ("ijepa", {"mask": "reference", "target_scale": (0.3, 0.4), "min_keep": 1}),
     ],
     indirect=["config"],
 )
