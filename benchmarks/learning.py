@@ -30,12 +30,11 @@ ROOT = Path(__file__).parents[1]
 RECORD = Path(__file__).with_suffix(".jsonl")
 PROTOCOLS = "knn", "linear"
 HEAD = """\
-Made by `python benchmarks/learning.py --write`: each `:demo` pretrained on the 8,000 embedded training images with
-{seeds} seeds, and judged on the 2,000 embedded test images by its last checkpoint. ± is the standard deviation over
-seeds, which change everything: the weights, the order of the images, the views. Random init is the same encoder
-before its first step, with the same seeds. CPU minutes are those of pretraining.
-The embedded images are a re-encoded part of CIFAR-10 (`ssljax/data/demo/README.md`), so these are not CIFAR-10
-numbers.
+Made by `python benchmarks/learning.py --write --seeds={seeds}`: each `:demo` pretrained on the 8,000 embedded
+training images with so many seeds, and judged on the 2,000 embedded test images by its last checkpoint. ± is the
+standard deviation over seeds, which change everything: the weights, the order of the images, the views. Random init
+is the same encoder before its first step, with the same seeds. CPU minutes are those of pretraining. The embedded
+images are a re-encoded part of CIFAR-10 (`ssljax/data/demo/README.md`), so these are not CIFAR-10 numbers.
 """
 
 
@@ -82,8 +81,8 @@ def train_and_evaluate(config: Path, seed: int, key: str, workdir: Path) -> None
 
 
 def percent(accuracies: list[float]) -> str:
-    spread = statistics.stdev(accuracies) if len(accuracies) > 1 else float("nan")
-    return f"{100 * statistics.mean(accuracies):.1f} ± {100 * spread:.1f}"
+    spread = f" ± {100 * statistics.stdev(accuracies):.1f}" if len(accuracies) > 1 else ""
+    return f"{100 * statistics.mean(accuracies):.1f}{spread}"
 
 
 def row(method: str, results: list[dict]) -> str:

@@ -176,10 +176,14 @@ def load_small(load_config, tmp_path_factory) -> Callable:
     return load
 
 
-# With pytest-xdist a method's tests go to one worker, and share what it has compiled.
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in METHODS])
-def config(request, load_small):
-    return load_small(request.param)
+@pytest.fixture(scope="module", params=list(METHODS))  # of a module, so that all tests of a method are run together
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def config(name, load_small):
+    return load_small(name)
 
 
 @pytest.fixture

@@ -18,8 +18,6 @@ from ssljax.evaluate import evaluate
 from ssljax.methods import METHODS
 from ssljax.train import train
 
-pytestmark = pytest.mark.xdist_group("evaluate")  # with pytest-xdist in one worker, which then has the fixtures once
-
 
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory):
@@ -43,7 +41,7 @@ def short(config):
     return config
 
 
-@pytest.mark.parametrize("config", ["npid", "fine_tune", "mae"], indirect=True)
+@pytest.mark.parametrize("name", ["npid", "fine_tune", "mae"], indirect=True)
 def test_own_photographs(short, photographs, tmp_path, capsys):
     """On a folder of images of varying size with classes: accuracies, floors, errors, report, encoder."""
     short.data.source = f"folder:{photographs}"
@@ -80,7 +78,7 @@ def encoder(method, batches):
     return Encoder(SimpleNamespace(method=method), state)
 
 
-@pytest.mark.parametrize("config", ["simclr"], indirect=True)
+@pytest.mark.parametrize("name", ["simclr"], indirect=True)
 def test_grey_images_are_encoded_as_the_same_three_times(encoder):
     """With a channel or without one, as the data's sources take them; three wide, they are taken for one in colour."""
     grey = np.random.RandomState(0).randint(0, 256, (3, 20, 24), np.uint8)
@@ -95,7 +93,7 @@ def test_grey_images_are_encoded_as_the_same_three_times(encoder):
             encoder(wrong)
 
 
-only_mae = pytest.mark.parametrize("config", ["mae"], indirect=True)
+only_mae = pytest.mark.parametrize("name", ["mae"], indirect=True)
 
 
 @only_mae

@@ -17,7 +17,6 @@ from ssljax.cost.topologies import Slice, open_slice
 from ssljax.cost.units import GIB
 from ssljax.engine.mesh import make_mesh
 
-pytestmark = pytest.mark.xdist_group("preflight")  # with pytest-xdist in one worker, which then has the fixtures once
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs" / "images"
 TINY = [
@@ -147,7 +146,7 @@ def test_a_refusal_of_the_compiler_becomes_numbers(tiny, here, monkeypatch):
     assert any("unknown" in line for line in report(tiny, cost, here))
 
 
-@pytest.mark.parametrize("config", ["simclr", "moco_v2", "byol", "mae"], indirect=True)
+@pytest.mark.parametrize("name", ["simclr", "moco_v2", "byol", "mae"], indirect=True)
 def test_work_is_the_same_on_every_mesh(config, here):
     """But for the statistics of collapse, which every shard computes of the gathered batch."""
     example, _ = preflight.example_of(config)

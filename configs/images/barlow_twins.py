@@ -2,11 +2,11 @@
 
     python -m ssljax.train --config=configs/images/barlow_twins.py:demo --workdir=runs/barlow_twins
 
-| variant     | data              | encoder   | hardware        | expected                           | status   |
-|-------------|-------------------|-----------|-----------------|------------------------------------|----------|
-| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores     | to be measured                    | not yet  |
-| `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator   | 85.9 % k-NN (lightly)              | not run  |
-| `:imagenet` | tfds:imagenet2012 | ResNet-50 | 32 accelerators | 73.5 % linear (authors)            | not run  |
+| variant     | data              | encoder   | hardware        | expected                | status  |
+|-------------|-------------------|-----------|-----------------|-------------------------|---------|
+| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores     | docs/results.md         | run     |
+| `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator   | 85.9 % k-NN (lightly)   | not run |
+| `:imagenet` | tfds:imagenet2012 | ResNet-50 | 32 accelerators | 73.5 % linear (authors) | not run |
 """
 
 from ssljax.config import demo_config, imagenet_config, lightly_config, variant_of

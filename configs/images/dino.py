@@ -2,13 +2,13 @@
 
     python -m ssljax.train --config=configs/images/dino.py:demo --workdir=runs/dino
 
-| variant     | data              | encoder     | hardware        | expected                   | status   |
-|-------------|-------------------|-------------|-----------------|----------------------------|----------|
-| `:demo`     | embedded images   | ResNet-8    | 2 CPU cores     | docs/results.md            | not yet  |
-| `:cifar10`  | tfds:cifar10      | ResNet-18   | 1 accelerator   | 84.8 % k-NN (lightly)      | not run  |
-| `:imagenet` | tfds:imagenet2012 | ViT-S/16    | 16 accelerators | 77.0 % linear, 74.5 % k-NN | not run  |
-| `:resnet50` | tfds:imagenet2012 | ResNet-50   | 16 accelerators | 75.3 % linear, 67.5 % k-NN | not run  |
-| `:small`    | your own, few     | ViT-S/16    | 1 accelerator   | nothing published          | not run  |
+| variant     | data              | encoder   | hardware        | expected                   | status  |
+|-------------|-------------------|-----------|-----------------|----------------------------|---------|
+| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores     | docs/results.md            | run     |
+| `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator   | 84.8 % k-NN (lightly)      | not run |
+| `:imagenet` | tfds:imagenet2012 | ViT-S/16  | 16 accelerators | 77.0 % linear, 74.5 % k-NN | not run |
+| `:resnet50` | tfds:imagenet2012 | ResNet-50 | 16 accelerators | 75.3 % linear, 67.5 % k-NN | not run |
+| `:small`    | your own, few     | ViT-S/16  | 1 accelerator   | nothing published          | not run |
 """
 
 from ssljax.config import demo_config, imagenet_config, lightly_config, variant_of

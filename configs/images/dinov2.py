@@ -2,23 +2,23 @@
 
     python -m ssljax.train --config=configs/images/dinov2.py:demo --workdir=runs/dinov2
 
-| variant     | data              | encoder        | hardware        | expected                   | status   |
-|-------------|-------------------|----------------|-----------------|----------------------------|----------|
-| `:demo`     | embedded images   | ViT 4 x 64     | 2 CPU cores     | docs/results.md            | not yet  |
-| `:cifar10`  | tfds:cifar10      | ViT-S, patch 4 | 1 accelerator   | nothing published          | not run  |
-| `:imagenet` | tfds:imagenet2012 | ViT-L/16       | 32 accelerators | 82.9 % linear, 81.6 % k-NN | not run  |
-| `:full`     | your ImageNet-21k | ViT-L/14       | 96 accelerators | 84.5 % linear, 82.0 % k-NN | not run  |
-| `:small`    | your own, few     | ViT-S/16       | 1 accelerator   | nothing published          | not run  |
+| variant     | data              | encoder        | hardware        | expected                   | status  |
+|-------------|-------------------|----------------|-----------------|----------------------------|---------|
+| `:demo`     | embedded images   | ViT 4 x 64     | 2 CPU cores     | docs/results.md            | run     |
+| `:cifar10`  | tfds:cifar10      | ViT-S, patch 4 | 1 accelerator   | nothing published          | not run |
+| `:imagenet` | tfds:imagenet2012 | ViT-L/16       | 32 accelerators | 82.9 % linear, 81.6 % k-NN | not run |
+| `:full`     | your ImageNet-21k | ViT-L/14       | 96 accelerators | 84.5 % linear, 82.0 % k-NN | not run |
+| `:small`    | your own, few     | ViT-S/16       | 1 accelerator   | nothing published          | not run |
 
 Distilled into a smaller encoder, given the run to learn from (docs/distillation.md):
 
     python -m ssljax.train --config=configs/images/dinov2.py:distill_demo --config.method.teacher=runs/dinov2 \\
         --workdir=runs/dinov2_distill
 
-| variant         | data              | teacher     | encoder      | hardware        | expected             | status  |
-|-----------------|-------------------|-------------|--------------|-----------------|----------------------|---------|
-| `:distill_demo` | embedded images   | `:demo`     | ViT 4 x 32   | 2 CPU cores     | docs/distillation.md | 1 epoch |
-| `:distill`      | tfds:imagenet2012 | `:imagenet` | ViT-S/16     | 32 accelerators | nothing published    | not run |
+| variant         | data              | teacher     | encoder    | hardware        | expected             | status  |
+|-----------------|-------------------|-------------|------------|-----------------|----------------------|---------|
+| `:distill_demo` | embedded images   | `:demo`     | ViT 4 x 32 | 2 CPU cores     | docs/distillation.md | 1 epoch |
+| `:distill`      | tfds:imagenet2012 | `:imagenet` | ViT-S/16   | 32 accelerators | nothing published    | not run |
 """
 
 from ssljax.config import base_config, cifar10_config, demo_config, imagenet_config, variant_of

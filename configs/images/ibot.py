@@ -2,11 +2,11 @@
 
     python -m ssljax.train --config=configs/images/ibot.py:demo --workdir=runs/ibot
 
-| variant     | data              | encoder        | hardware        | expected                             | status   |
-|-------------|-------------------|----------------|-----------------|--------------------------------------|----------|
-| `:demo`     | embedded images   | ViT 4 x 64     | 2 CPU cores     | to be measured                      | not yet  |
-| `:cifar10`  | tfds:cifar10      | ViT-S, patch 4 | 1 accelerator   | nothing published                    | not run  |
-| `:imagenet` | tfds:imagenet2012 | ViT-S/16       | 16 accelerators | 77.9 % linear, 75.2 % k-NN (authors) | not run  |
+| variant     | data              | encoder        | hardware        | expected                             | status  |
+|-------------|-------------------|----------------|-----------------|--------------------------------------|---------|
+| `:demo`     | embedded images   | ViT 4 x 64     | 2 CPU cores     | docs/results.md                      | run     |
+| `:cifar10`  | tfds:cifar10      | ViT-S, patch 4 | 1 accelerator   | nothing published                    | not run |
+| `:imagenet` | tfds:imagenet2012 | ViT-S/16       | 16 accelerators | 77.9 % linear, 75.2 % k-NN (authors) | not run |
 
 Class token and patches share the head; with `--config.method.patch_count=8192` patches have a last layer of their own.
 """

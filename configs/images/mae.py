@@ -2,11 +2,11 @@
 
     python -m ssljax.train --config=configs/images/mae.py:demo --workdir=runs/mae
 
-| variant     | data              | encoder         | hardware      | expected                           | status   |
-|-------------|-------------------|-----------------|---------------|------------------------------------|----------|
-| `:demo`     | embedded images   | ViT 4 x 64      | 2 CPU cores   | beats both floors, docs/results.md | measured |
-| `:cifar10`  | tfds:cifar10      | ViT-S, patch 4  | 1 accelerator | nothing published                  | not run  |
-| `:imagenet` | tfds:imagenet2012 | ViT-B, patch 16 | 128 devices   | 68.0 % linear (paper)              | not run  |
+| variant     | data              | encoder         | hardware      | expected              | status  |
+|-------------|-------------------|-----------------|---------------|-----------------------|---------|
+| `:demo`     | embedded images   | ViT 4 x 64      | 2 CPU cores   | docs/results.md       | run     |
+| `:cifar10`  | tfds:cifar10      | ViT-S, patch 4  | 1 accelerator | nothing published     | not run |
+| `:imagenet` | tfds:imagenet2012 | ViT-B, patch 16 | 128 devices   | 68.0 % linear (paper) | not run |
 """
 
 from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of

@@ -2,11 +2,11 @@
 
     python -m ssljax.train --config=configs/images/moco_v1.py:demo --workdir=runs/moco_v1
 
-| variant     | data              | encoder   | hardware       | expected                           | status   |
-|-------------|-------------------|-----------|----------------|------------------------------------|----------|
-| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores    | to be measured                    | not yet  |
-| `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator  | 82.6 % k-NN (official)             | not run  |
-| `:imagenet` | tfds:imagenet2012 | ResNet-50 | 8 accelerators | 60.6 % linear (paper)              | not run  |
+| variant     | data              | encoder   | hardware       | expected               | status  |
+|-------------|-------------------|-----------|----------------|------------------------|---------|
+| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores    | docs/results.md        | run     |
+| `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator  | 82.6 % k-NN (official) | not run |
+| `:imagenet` | tfds:imagenet2012 | ResNet-50 | 8 accelerators | 60.6 % linear (paper)  | not run |
 """
 
 from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of

@@ -2,11 +2,11 @@
 
     python -m ssljax.train --config=configs/images/moco_v2.py:demo --workdir=runs/moco_v2
 
-| variant     | data              | encoder   | hardware       | expected                            | status   |
-|-------------|-------------------|-----------|----------------|-------------------------------------|----------|
-| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores    | beats both floors (docs/results.md) | measured |
-| `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator  | 82.6 % k-NN (official, no MLP)         | not run  |
-| `:imagenet` | tfds:imagenet2012 | ResNet-50 | 8 accelerators | 67.5 % linear (paper)               | not run  |
+| variant     | data              | encoder   | hardware       | expected                       | status  |
+|-------------|-------------------|-----------|----------------|--------------------------------|---------|
+| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores    | docs/results.md                | run     |
+| `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator  | 82.6 % k-NN (official, no MLP) | not run |
+| `:imagenet` | tfds:imagenet2012 | ResNet-50 | 8 accelerators | 67.5 % linear (paper)          | not run |
 """
 
 from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of

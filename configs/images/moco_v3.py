@@ -2,12 +2,12 @@
 
     python -m ssljax.train --config=configs/images/moco_v3.py:demo --workdir=runs/moco_v3
 
-| variant         | data              | encoder   | hardware        | expected                            | status   |
-|-----------------|-------------------|-----------|-----------------|-------------------------------------|----------|
-| `:demo`         | embedded images   | ResNet-8  | 2 CPU cores     | to be measured                     | not yet  |
-| `:cifar10`      | tfds:cifar10      | ResNet-18 | 1 accelerator   | nothing at these settings           | not run  |
-| `:imagenet`     | tfds:imagenet2012 | ResNet-50 | 32 accelerators | 72.8 % linear, 300 epochs (authors) | not run  |
-| `:imagenet_vit` | tfds:imagenet2012 | ViT-B/16  | 64 accelerators | 76.7 % linear, 300 epochs (authors) | not run  |
+| variant         | data              | encoder   | hardware        | expected                            | status  |
+|-----------------|-------------------|-----------|-----------------|-------------------------------------|---------|
+| `:demo`         | embedded images   | ResNet-8  | 2 CPU cores     | docs/results.md                     | run     |
+| `:cifar10`      | tfds:cifar10      | ResNet-18 | 1 accelerator   | nothing at these settings           | not run |
+| `:imagenet`     | tfds:imagenet2012 | ResNet-50 | 32 accelerators | 72.8 % linear, 300 epochs (authors) | not run |
+| `:imagenet_vit` | tfds:imagenet2012 | ViT-B/16  | 64 accelerators | 76.7 % linear, 300 epochs (authors) | not run |
 """
 
 from ssljax.config import demo_config, imagenet_config, lightly_config, variant_of

@@ -2,11 +2,11 @@
 
     python -m ssljax.train --config=configs/images/npid.py:demo --workdir=runs/npid
 
-| variant     | data              | encoder   | hardware       | expected                           | status   |
-|-------------|-------------------|-----------|----------------|------------------------------------|----------|
-| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores    | to be measured                    | not yet  |
-| `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator  | nothing that was checked           | not run  |
-| `:imagenet` | tfds:imagenet2012 | ResNet-50 | 8 accelerators | 46.8 % k-NN (authors)              | not run  |
+| variant     | data              | encoder   | hardware       | expected                 | status  |
+|-------------|-------------------|-----------|----------------|--------------------------|---------|
+| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores    | docs/results.md          | run     |
+| `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator  | nothing that was checked | not run |
+| `:imagenet` | tfds:imagenet2012 | ResNet-50 | 8 accelerators | 46.8 % k-NN (authors)    | not run |
 """
 
 from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of

@@ -2,11 +2,11 @@
 
     python -m ssljax.train --config=configs/images/simclr.py:demo --workdir=runs/simclr
 
-| variant     | data              | encoder   | hardware        | expected                            | status   |
-|-------------|-------------------|-----------|-----------------|-------------------------------------|----------|
-| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores     | beats both floors, docs/results.md | measured |
-| `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator   | 91 % linear (reference code)        | not run  |
-| `:imagenet` | tfds:imagenet2012 | ResNet-50 | 32 accelerators | 69.1 % linear (paper)               | not run  |
+| variant     | data              | encoder   | hardware        | expected                     | status  |
+|-------------|-------------------|-----------|-----------------|------------------------------|---------|
+| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores     | docs/results.md              | run     |
+| `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator   | 91 % linear (reference code) | not run |
+| `:imagenet` | tfds:imagenet2012 | ResNet-50 | 32 accelerators | 69.1 % linear (paper)        | not run |
 """
 
 from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of

@@ -6,17 +6,17 @@
     python -m ssljax.train --config=configs/images/simclr_v2.py:distill_demo --config.method.teacher=runs/fine_tune \\
         --workdir=runs/distill
 
-| variant                | data                   | encoder       | hardware        | expected               | status  |
-|------------------------|------------------------|---------------|-----------------|------------------------|---------|
-| `:demo`                | embedded images        | ResNet-8      | 2 CPU cores     | docs/distillation.md   | run     |
-| `:fine_tune_demo`      | a tenth of the labels  | the teacher's | 2 CPU cores     | docs/distillation.md   | run     |
-| `:distill_demo`        | embedded images        | half as wide  | 2 CPU cores     | docs/distillation.md   | run     |
-| `:cifar10`             | tfds:cifar10           | ResNet-18     | 1 accelerator   | nothing published      | not run |
-| `:imagenet`            | tfds:imagenet2012      | ResNet-50     | 32 accelerators | 71.7 % linear (paper)  | not run |
-| `:memory`              | the same               | ResNet-50     | 32 accelerators | about 1 % more (paper) | not run |
-| `:fine_tune_1percent`  | its published 1 %      | ResNet-50     | 8 accelerators  | 57.9 % top-1 (paper)   | not run |
-| `:fine_tune_10percent` | its published 10 %     | ResNet-50     | 8 accelerators  | 68.4 % top-1 (paper)   | not run |
-| `:distill`             | tfds:imagenet2012      | ResNet-50     | 32 accelerators | depends on the teacher | not run |
+| variant                | data                  | encoder       | hardware        | expected               | status  |
+|------------------------|-----------------------|---------------|-----------------|------------------------|---------|
+| `:demo`                | embedded images       | ResNet-8      | 2 CPU cores     | docs/results.md        | run     |
+| `:fine_tune_demo`      | a tenth of the labels | the teacher's | 2 CPU cores     | docs/distillation.md   | run     |
+| `:distill_demo`        | embedded images       | half as wide  | 2 CPU cores     | docs/distillation.md   | run     |
+| `:cifar10`             | tfds:cifar10          | ResNet-18     | 1 accelerator   | nothing published      | not run |
+| `:imagenet`            | tfds:imagenet2012     | ResNet-50     | 32 accelerators | 71.7 % linear (paper)  | not run |
+| `:memory`              | the same              | ResNet-50     | 32 accelerators | about 1 % more (paper) | not run |
+| `:fine_tune_1percent`  | its published 1 %     | ResNet-50     | 8 accelerators  | 57.9 % top-1 (paper)   | not run |
+| `:fine_tune_10percent` | its published 10 %    | ResNet-50     | 8 accelerators  | 68.4 % top-1 (paper)   | not run |
+| `:distill`             | tfds:imagenet2012     | ResNet-50     | 32 accelerators | depends on the teacher | not run |
 """
 
 from ssljax.config import base_config, cifar10_config, demo_config, imagenet_config, variant_of

@@ -2,12 +2,12 @@
 
     python -m ssljax.train --config=configs/images/simsiam.py:demo --workdir=runs/simsiam
 
-| variant     | data              | encoder   | hardware       | expected                           | status   |
-|-------------|-------------------|-----------|----------------|------------------------------------|----------|
-| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores    | to be measured                    | not yet  |
-| `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator  | 90.4 % k-NN (lightly)              | not run  |
-| `:imagenet` | tfds:imagenet2012 | ResNet-50 | 8 accelerators | 68.1 % linear (paper)              | not run  |
-| `:small`    | your own, few     | ResNet-18 | 1 accelerator  | nothing published                  | not run  |
+| variant     | data              | encoder   | hardware       | expected              | status  |
+|-------------|-------------------|-----------|----------------|-----------------------|---------|
+| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores    | docs/results.md       | run     |
+| `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator  | 90.4 % k-NN (lightly) | not run |
+| `:imagenet` | tfds:imagenet2012 | ResNet-50 | 8 accelerators | 68.1 % linear (paper) | not run |
+| `:small`    | your own, few     | ResNet-18 | 1 accelerator  | nothing published     | not run |
 """
 
 from ssljax.config import demo_config, imagenet_config, lightly_config, variant_of

@@ -2,12 +2,12 @@
 
     python -m ssljax.train --config=configs/images/swav.py:demo --workdir=runs/swav
 
-| variant         | data              | encoder   | hardware        | expected                            | status   |
-|-----------------|-------------------|-----------|-----------------|-------------------------------------|----------|
-| `:demo`         | embedded images   | ResNet-8  | 2 CPU cores     | to be measured                     | not yet  |
-| `:cifar10`      | tfds:cifar10      | ResNet-18 | 1 accelerator   | 88.4 % k-NN (lightly)               | not run  |
-| `:imagenet`     | tfds:imagenet2012 | ResNet-50 | 64 accelerators | 75.3 % linear, 800 epochs (authors) | not run  |
-| `:imagenet_256` | tfds:imagenet2012 | ResNet-50 | 4 accelerators  | 74.3 % linear, 400 epochs (authors) | not run  |
+| variant         | data              | encoder   | hardware        | expected                            | status  |
+|-----------------|-------------------|-----------|-----------------|-------------------------------------|---------|
+| `:demo`         | embedded images   | ResNet-8  | 2 CPU cores     | docs/results.md                     | run     |
+| `:cifar10`      | tfds:cifar10      | ResNet-18 | 1 accelerator   | 88.4 % k-NN (lightly)               | not run |
+| `:imagenet`     | tfds:imagenet2012 | ResNet-50 | 64 accelerators | 75.3 % linear, 800 epochs (authors) | not run |
+| `:imagenet_256` | tfds:imagenet2012 | ResNet-50 | 4 accelerators  | 74.3 % linear, 400 epochs (authors) | not run |
 """
 
 from ssljax.config import demo_config, imagenet_config, lightly_config, variant_of

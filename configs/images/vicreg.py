@@ -2,11 +2,11 @@
 
     python -m ssljax.train --config=configs/images/vicreg.py:demo --workdir=runs/vicreg
 
-| variant     | data              | encoder   | hardware        | expected                           | status   |
-|-------------|-------------------|-----------|-----------------|------------------------------------|----------|
-| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores     | to be measured                    | not yet  |
-| `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator   | nothing at these settings          | not run  |
-| `:imagenet` | tfds:imagenet2012 | ResNet-50 | 32 accelerators | 73.2 % linear (paper)              | not run  |
+| variant     | data              | encoder   | hardware        | expected                  | status  |
+|-------------|-------------------|-----------|-----------------|---------------------------|---------|
+| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores     | docs/results.md           | run     |
+| `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator   | nothing at these settings | not run |
+| `:imagenet` | tfds:imagenet2012 | ResNet-50 | 32 accelerators | 73.2 % linear (paper)     | not run |
 """
 
 from ssljax.config import demo_config, imagenet_config, lightly_config, variant_of

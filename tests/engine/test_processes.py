@@ -15,7 +15,6 @@ import pytest
 from ssljax.engine.logs import read_metrics
 from ssljax.engine.processes import ProcessLost, join
 
-pytestmark = pytest.mark.xdist_group("processes")  # with pytest-xdist in one worker, which then has the fixtures once
 ROOT = Path(__file__).parents[2]
 STEPS = 10
 FIELDS = (

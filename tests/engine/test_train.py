@@ -83,7 +83,7 @@ def simclr(config):
     return shortened(config)
 
 
-only_simclr = pytest.mark.parametrize("config", ["simclr"], indirect=True)
+only_simclr = pytest.mark.parametrize("name", ["simclr"], indirect=True)
 
 
 @only_simclr

@@ -43,10 +43,10 @@ def put(state, abstract):
 def config(config):
     """With drop-path where there are blocks to drop: what is random belongs to the example on every mesh.
 
-    It is rare, for two examples without any block are one point, at which KoLeo's gradient has no bound.
+    Not with KoLeo: two examples that lose their only block are one point, where its gradient has no bound.
     """
-    if "vit" in config.encoder.name:
-        config.encoder.update(drop_path=0.1, drop_path_uniform=True)
+    if "vit" in config.encoder.name and "koleo_weight" not in config.method:
+        config.encoder.update(drop_path=0.5, drop_path_uniform=True)
     return config
 
 
@@ -110,14 +110,14 @@ def test_same_state_on_every_mesh(method, whole, batches):
 
 
 @pytest.mark.parametrize(
-    "config, fields",
+    "name, fields",
     [
         ("npid", {"noise": 0}),
         ("ibot", {"patch_count": 12}),
         ("dinov2", {"centering": "sinkhorn", "patch_count": 12, "patch_bottleneck": 4}),
         ("ijepa", {"mask": "reference", "target_scale": (0.3, 0.4), "min_keep": 1}),
     ],
-    indirect=["config"],
+    indirect=["name"],
 )
 def test_same_state_on_a_mesh_with_the_other_recipe(config, fields, batches):
     """Of methods that have two: a softmax over all images, heads of their own for patches, the reference's masks."""
@@ -129,7 +129,7 @@ def test_same_state_on_a_mesh_with_the_other_recipe(config, fields, batches):
     assert_same_metrics(many[1], one[1], 1e-4)
 
 
-@pytest.mark.parametrize("config", ["moco_v2", "dinov2"], indirect=True)
+@pytest.mark.parametrize("name", ["moco_v2", "dinov2"], indirect=True)
 def test_same_start_on_every_mesh(method, batches):
     states = [jax.device_get(make(method, shape, batches)[1]()) for shape in MESHES]
     for state in states[1:]:
@@ -174,7 +174,7 @@ def test_a_step_on_grey_images_is_finite(whole, batches):
     assert int(metrics["step"]) == 1 and all(np.isfinite(x).all() for x in jax.tree.leaves(state))
 
 
-@pytest.mark.parametrize("config", ["moco_v2"], indirect=True)
+@pytest.mark.parametrize("name", ["moco_v2"], indirect=True)
 def test_an_update_that_is_not_finite_changes_nothing(method, batches):
     poison = optax.stateless(lambda updates, _: jax.tree.map(lambda x: x / jnp.zeros_like(x), updates))
     _, init, step, _ = make(method, (1, 1), batches, optimizer=poison)

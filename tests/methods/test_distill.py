@@ -19,7 +19,6 @@ from ssljax.engine.mesh import make_mesh
 from ssljax.engine.step import make_train
 from ssljax.train import train
 
-pytestmark = pytest.mark.xdist_group("distill")  # with pytest-xdist in one worker, which then has the fixtures once
 EXAMPLES = 80
 TAUGHT = ["fine_tune", "distill", "dinov2_distill"]
 

@@ -13,7 +13,6 @@ from PIL import Image
 from ssljax.engine import monitors
 from ssljax.report import Report, figures, write_report
 
-pytestmark = pytest.mark.xdist_group("report")  # with pytest-xdist in one worker, which then has the fixtures once
 CLASSES = 10
 RESULTS = {
     "step": 375,
