@@ -61,8 +61,8 @@ class BatchNorm(nn.Module):
         shards = 1 if axis is None or self.groups == 1 else jax.lax.axis_size(axis)
         if self.groups % shards or n % (self.groups // shards):
             raise ValueError(
-                f"--config.encoder.bn_groups={self.groups} BatchNorm groups do not fit a batch of {n} examples on each "
-                f"of {shards} shards: the shards must divide the groups, and the groups the batch."
+                f"{self.groups} BatchNorm groups do not fit a batch of {n} examples on each of {shards} shards: let "
+                "--config.encoder.bn_groups be a multiple of the shards that divides the batch."
             )
         return self.groups // shards
 
