@@ -8,8 +8,8 @@ from ssljax.typing import Array
 def warmup_cosine(step, *, peak: float, total: int, warmup: int = 0, final: float = 0.0, start: float = 0.0) -> Array:
     """Linear from `start` to `peak` over `warmup` steps, then half a cosine down to `final` at `total`.
 
-    The convention of SimCLR, BYOL and MAE: step 0 has the rate `start`, step `warmup` has the peak. (DINO's code reaches
-    the peak a step earlier.)
+    The convention of SimCLR, BYOL and MAE: step 0 has the rate `start`, step `warmup` has the peak, which DINO's code
+    reaches a step earlier.
     """
     step = jnp.asarray(step, jnp.float32)
     progress = jnp.clip((step - warmup) / max(total - warmup, 1), 0.0, 1.0)
