@@ -25,6 +25,7 @@ from pathlib import Path
 from sections import publish
 
 from ssljax.build import build_method
+from ssljax.engine.logs import read_metrics
 
 ROOT = Path(__file__).parents[1]
 RECORD = Path(__file__).with_suffix(".jsonl")
@@ -33,8 +34,9 @@ HEAD = """\
 Made by `python benchmarks/learning.py --write --seeds={seeds}`: each `:demo` pretrained on the 8,000 embedded
 training images with so many seeds, and judged on the 2,000 embedded test images by its last checkpoint. ± is the
 standard deviation over seeds, which change everything: the weights, the order of the images, the views. Random init
-is the same encoder before its first step, with the same seeds. CPU minutes are those of pretraining. The embedded
-images are a re-encoded part of CIFAR-10 (`ssljax/data/demo/README.md`), so these are not CIFAR-10 numbers.
+is the same encoder before its first step, with the same seeds. CPU minutes are those of pretraining; rank is the
+effective rank of the last batch's features. The embedded images are a re-encoded part of CIFAR-10
+(`ssljax/data/demo/README.md`), so these are not CIFAR-10 numbers.
 """
 
 
@@ -66,7 +68,8 @@ def train_and_evaluate(config: Path, seed: int, key: str, workdir: Path) -> None
         if command is train:
             minutes = cpu_minutes() - before
     results = json.loads((workdir / "results.json").read_text())
-    line = {"digest": key, "method": config.stem, "seed": seed, "minutes": minutes}
+    last = [row for row in read_metrics(workdir) if "effective_rank" in row][-1]
+    line = {"digest": key, "method": config.stem, "seed": seed, "minutes": minutes, "rank": last["effective_rank"]}
     line |= {
         "python": platform.python_version(),
         "jax": version("jax"),
@@ -86,7 +89,7 @@ def percent(accuracies: list[float]) -> str:
 
 
 def row(method: str, results: list[dict]) -> str:
-    cells = [method, f"{statistics.mean(r['minutes'] for r in results):.1f}"]
+    cells = [method, *(f"{statistics.mean(r[name] for r in results):.1f}" for name in ("minutes", "rank"))]
     for protocol in PROTOCOLS:
         of = {name: [r["accuracy"][name][protocol] for r in results] for name in ("pretrained", "random init")}
         ahead = [a - b for a, b in zip(*of.values(), strict=True)]
@@ -120,8 +123,8 @@ def main() -> None:
     left_out = ", ".join(name for name in configs if name not in results)
     lines = [
         HEAD.format(seeds=arguments.seeds),
-        "| method | CPU min | k-NN, % | random init | ahead by | linear, % | random init | ahead by |",
-        "|---|---|---|---|---|---|---|---|",
+        "| method | CPU min | rank | k-NN, % | random init | ahead by | linear, % | random init | ahead by |",
+        "|---|---|---|---|---|---|---|---|---|",
         *(row(name, of) for name, of in results.items()),
         "",
         f"Raw pixels: k-NN {100 * raw['knn']:.1f} %, linear {100 * raw['linear']:.1f} %.",
