@@ -23,9 +23,9 @@ def demo():
 
 
 def cifar10():
-    """lightly's: three layers of 2048."""
+    """lightly's: two layers of 2048."""
     config = lightly_config("barlow_twins")
-    config.method.update(projector=(2048, 2048, 2048), weight=0.005)
+    config.method.update(projector=(2048, 2048), weight=0.005)
     config.views.update(name="byol", size=32, blur=0.0, solarize=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD)
     return config
 

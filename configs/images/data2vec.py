@@ -46,6 +46,7 @@ def imagenet():
     """The authors' ViT-B of 800 epochs, with learned positions instead of relative ones, and without their dropout of
     0.05 in the attention."""
     config = imagenet_config("data2vec", every=6250)
+    config.method.collapse_after = 7000  # the warm-up has 6,256 steps
     config.encoder.update(
         name="vit_b",
         pool="mean",

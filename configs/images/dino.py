@@ -35,9 +35,10 @@ def demo():
 
 
 def cifar10():
-    """lightly's: a head of 2048-256-2048 with BatchNorm on a ResNet-18, momentum 0.99, two crops."""
+    """lightly's: a head of 2048-256-2048 with BatchNorm on a ResNet-18, momentum 0.99, two crops; the last layer never
+    rests."""
     config = lightly_config("dino")
-    config.method.update(count=2048, head_norm=True, momentum=0.99, momentum_schedule="constant")
+    config.method.update(count=2048, head_layers=2, head_norm=True, momentum=0.99, momentum_schedule="constant")
     config.views.update(
         name="dino",
         local_crops=0,
@@ -48,7 +49,6 @@ def cifar10():
         mean=CIFAR10_MEAN,
         std=CIFAR10_STD,
     )
-    config.optimizer.update(freeze=("last_layer",), freeze_epochs=1.0)
     return config
 
 
@@ -82,7 +82,8 @@ def resnet50():
     config.method.update(head_norm=True, norm_last_layer=True)
     config.encoder.update(name="resnet50", positions=None, position_offset=None, initializer=None, drop_path=None)
     config.views.update(scale=(0.14, 1.0), local_scale=(0.05, 0.14))
-    config.optimizer.update(name="sgd", learning_rate=0.03, weight_decay=1e-4, weight_decay_final=-1.0, final=0.0)
+    config.optimizer.update(name="sgd", learning_rate=0.03, weight_decay=1e-4, weight_decay_final=-1.0)
+    config.optimizer.final = 1e-6 / 0.12
     return config
 
 
@@ -98,6 +99,7 @@ def small():
     config.data.update(source="folder:PATH", test_split="test")
     config.batch_size = 256
     config.epochs = 300.0
+    config.optimizer.final = 1e-6 / 5e-4
     config.evaluate.update(every=1000, train_examples=4000, test_examples=1000)
     config.checkpoint.every = 1000
     return config

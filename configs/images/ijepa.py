@@ -40,7 +40,7 @@ def imagenet():
     `--config.method.mask=reference` draws masks as the authors' code does.
     """
     config = imagenet_config("ijepa", every=6250)
-    config.method.update(predictor_heads=16)
+    config.method.update(predictor_heads=16, collapse_after=26_000)  # the warm-up has 25,024 steps
     config.encoder.update(name="vit_h", cls_token=False, pool="mean", initializer="dino")
     config.views.name = "ijepa"
     config.epochs = 300.0

@@ -23,9 +23,10 @@ def demo():
 
 
 def cifar10():
-    """lightly's: a rate of 0.06 whatever the batch."""
+    """lightly's: a projector of two layers, and a rate of 0.06 whatever the batch; but here the predictor's rate is
+    constant, as in the paper."""
     config = lightly_config("simsiam")
-    config.method.update(projector=(2048, 2048, 2048), predictor=(512, 2048))
+    config.method.update(projector=(2048, 2048), predictor=(512, 2048))
     config.views.update(name="moco_v2", size=32, blur=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD)
     config.optimizer.update(learning_rate=0.06, scaling="none", constant=("predictor",))
     return config

@@ -33,15 +33,22 @@ def demo():
 
 
 def cifar10():
-    """lightly's optimiser, Adam 1e-3 · batch / 128; two crops, prototypes frozen for an epoch."""
+    """lightly's: Adam 1e-3 · batch / 128, two crops, 512 prototypes, which never rest."""
     config = lightly_config("swav")
-    config.method.update(projector=(2048, 128), prototypes=512)
+    config.method.update(projector=(512, 128), prototypes=512)
     config.views.update(
-        name="swav", size=32, local_crops=0, scale=(0.08, 1.0), blur=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD
+        name="swav",
+        size=32,
+        local_crops=0,
+        brightness=0.4,
+        contrast=0.4,
+        saturation=0.4,
+        hue=0.1,
+        blur=0.0,
+        mean=CIFAR10_MEAN,
+        std=CIFAR10_STD,
     )
-    config.optimizer.update(
-        name="adamw", learning_rate=2e-3, b2=0.999, weight_decay=1e-6, freeze=("prototypes",), freeze_epochs=1.0
-    )
+    config.optimizer.update(name="adamw", learning_rate=2e-3, b2=0.999, weight_decay=1e-6)
     return config
 
 

@@ -18,7 +18,7 @@ from ssljax.engine.optim import make_optimizer
 from ssljax.engine.step import make_train
 from ssljax.methods import METHODS
 from ssljax.methods.images.memory import enqueue
-from ssljax.models import run
+from ssljax.models import infer, run
 from ssljax.models.resnet import ResNet
 from ssljax.models.vit import ViT
 from ssljax.typing import TrainState
@@ -150,12 +150,27 @@ def test_swavs_prototypes_have_length_one_and_rest_in_the_first_epoch(states):
 
 def test_npids_bank(states, batches):
     _, (before, after, last), _ = states("npid", bank_momentum=0.25)
-    assert float(before.extra["log_z"]) == 0 and float(after.extra["log_z"]) == float(last.extra["log_z"]) != 0
     index = np.asarray(batches[0]["index"])
     moved = np.flatnonzero((before.extra["bank"] != after.extra["bank"]).any(axis=1))
     np.testing.assert_array_equal(moved, np.unique(index))
     np.testing.assert_allclose(np.linalg.norm(after.extra["bank"][moved], axis=1), 1.0, rtol=1e-6)
     assert np.abs(before.extra["bank"]).max() <= (3 / 8) ** 0.5
+
+
+def test_npids_z_is_that_of_the_first_batch_and_stays(prepare, monkeypatch):
+    """Z = n · the mean of exp(v · f / T) over the images of the first batch and the noise that they draw."""
+    method, state, views = prepare("npid")
+    monkeypatch.setattr(import_module(type(method).__module__), "nce", lambda own, others, *_: (own, others))
+
+    def traced(state, views):
+        (own, others), aux = method.loss(state.params, state, views, jax.random.key(2), None)
+        return aux["log_z"], jnp.concatenate([own[:, None], others], axis=1)
+
+    z, logits = jax.jit(traced)(state, views)
+    assert logits.shape == (16, 1 + method.noise)
+    np.testing.assert_allclose(z, np.log(EXAMPLES * np.exp(np.asarray(logits, np.float64)).mean()), rtol=1e-5)
+    later = state.replace(step=jnp.int32(1), extra=state.extra | {"log_z": jnp.float32(3.0)})
+    assert float(jax.jit(traced)(later, views)[0]) == 3.0
 
 
 def test_npid_with_all_images_is_a_softmax_over_the_bank(load_small, batches):
@@ -168,23 +183,64 @@ def test_npid_with_all_images_is_a_softmax_over_the_bank(load_small, batches):
     np.testing.assert_allclose(method._log_sum_exp(f, variables.extra["bank"], None), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "name, fields, heads",
+    [
+        ("dino", {}, {"last_layer"}),
+        ("ibot", {}, {"last_layer"}),
+        ("ibot", {"patch_count": 12}, {"last_layer", "last_layer2"}),
+        ("dinov2", {}, {"last_layer"}),
+        ("dinov2", {"centering": "sinkhorn", "patch_count": 12}, {"last_layer", "patch_projector"}),
+    ],
+)
+def test_last_layers_rest_in_the_first_epoch_and_their_moments_too(name, fields, heads, load_small, batches):
+    """By the patterns of the configs, and with a head of their own for patches."""
+    config = load_small(name)
+    config.method.update(fields)
+    method = build_method(config, 5, examples=EXAMPLES)
+    params = filled(jax.eval_shape(method.init, jax.random.key(0), batches[0]).params, 1.0)
+    optimizer = make_optimizer("adamw", lambda step: 0.01, freeze=config.optimizer.freeze, freeze_steps=2)
+
+    def last_layers(tree):
+        """By name: the leaves of last layers, and of the head of patches its own."""
+        found = {}
+        for path, x in jax.tree_util.tree_leaves_with_path(tree):
+            names = [part.key for part in path if isinstance(part, jax.tree_util.DictKey)]
+            for layer in {"last_layer", "last_layer2"}.intersection(names):
+                found.setdefault("patch_projector" if "patch_projector" in names else layer, []).append(x)
+        return found
+
+    state, update = optimizer.init(params), jax.jit(optimizer.update)
+    for step in range(3):
+        updates, state = update(filled(params, 1.0), state, params)
+        for part in (updates, state):  # of Adam's state, both moments
+            layers = last_layers(part)
+            assert set(layers) == heads
+            assert all(np.any(x) == (step == 2) for of in layers.values() for x in of), step
+
+
 @pytest.mark.parametrize("name", ["dino", "ibot", "dinov2"])
-def test_a_last_layer_that_is_frozen_keeps_its_moments_too(name, states):
-    optimizer = make_optimizer(
-        "adamw", lambda step: 0.01, weight_decay=0.1, exclude=(), freeze=("last_layer",), freeze_steps=2
-    )
-    _, seen, _ = states(name, steps=3, optimizer=optimizer)
-    layers = [state.params["projector"]["last_layer"] for state in seen]
-    jax.tree.map(np.testing.assert_array_equal, layers[0], layers[2])
-    assert not np.array_equal(layers[2]["kernel"], layers[3]["kernel"])
+def test_centres_are_used_as_the_step_found_them_and_move_afterwards(name, prepare, monkeypatch):
+    method, state, views = prepare(name, center_momentum=0.9)
+    state = state.replace(extra=filled(state.extra, 7.0))
+    module, used = import_module(type(method).__module__), []
+    original = module.center_and_sharpen
 
+    def watch(logits, center, temperature):
+        used.append(center)
+        return original(logits, center, temperature)
 
-def test_dinos_centre_moves_after_it_was_used(states):
-    """From zero to a tenth of the first batch's mean, whatever the teacher's temperature."""
-    _, (before, after, _), _ = states("dino", center_momentum=0.9)
-    _, (_, other, _), _ = states("dino", center_momentum=0.0)
-    assert not before.extra["center"].any()
-    np.testing.assert_allclose(after.extra["center"], 0.1 * other.extra["center"], rtol=1e-5, atol=1e-7)
+    monkeypatch.setattr(module, "center_and_sharpen", watch)
+
+    def traced(state, views):
+        _, aux = method.loss(state.params, state, views, jax.random.key(2), None)
+        return list(used), aux["extra"]
+
+    centers, moved = jax.jit(traced)(state, views)
+    assert len(centers) == len(moved) and all((np.asarray(x) == 7.0).all() for x in centers)
+    for center in jax.tree.leaves(moved):
+        np.testing.assert_allclose(center, 0.9 * 7.0, atol=0.1)  # the small teacher's logits are below one
+        assert not np.allclose(center, 0.9 * 7.0, atol=1e-6)
 
 
 def test_the_teachers_temperature_changes_once_an_epoch(load_small):
@@ -193,6 +249,15 @@ def test_the_teachers_temperature_changes_once_an_epoch(load_small):
     method = build_method(config, 100, steps_per_epoch=10.0)
     found = [float(method.temperature(jnp.int32(step), 0.07)) for step in (0, 9, 10, 25, 30, 99)]
     np.testing.assert_allclose(found, [0.04, 0.04, 0.05, 0.06, 0.07, 0.07], rtol=1e-5)
+
+
+def test_dinov2s_temperature_changes_at_each_step(load_small):
+    """A straight line over 40 steps."""
+    config = load_small("dinov2")
+    config.method.update(teacher_temperature=0.07, warmup_temperature=0.04, warmup_temperature_epochs=4)
+    method = build_method(config, 100, steps_per_epoch=10.0)
+    found = [float(method.temperature(jnp.int32(step), 0.07)) for step in (0, 1, 13, 39, 99)]
+    np.testing.assert_allclose(found, [0.04, 0.04 + 0.03 / 39, 0.05, 0.07, 0.07], rtol=1e-5)
 
 
 def test_the_teacher_drops_nothing(load_small):
@@ -458,6 +523,34 @@ def test_keys_are_shuffled_wherever_batch_norm_is_of_a_part_of_the_batch(chunks,
     assert np.array_equal(shuffled, np.arange(16)) != shuffles
 
 
+@pytest.mark.parametrize("name", ["moco_v1", "moco_v2"])
+def test_mocos_loss_shuffles_keys_alone_and_brings_them_back(name, prepare, monkeypatch):
+    """Queries go through the encoder in their order and keys in another; what enters the queue has the old one."""
+    method, state, views = prepare(name)
+    assert method.encoder.bn_groups == 4
+    seen = []
+
+    def watch(module, params, statistics, x, *rest, **options):
+        y, statistics = run(module, params, statistics, x, *rest, **options)
+        seen.append((x, y))
+        return y, statistics
+
+    monkeypatch.setattr(import_module("ssljax.methods.images.image_method"), "run", watch)
+
+    def traced(state, views):
+        _, aux = method.loss(state.params, state, views, jax.random.key(2), None)
+        return list(seen), aux["keys"], aux["embeddings"][1]
+
+    ((queries, _), _, (shuffled, _), (_, embedded)), keys, own = jax.jit(traced)(state, views)
+    np.testing.assert_array_equal(queries, views[0])
+    places = [np.flatnonzero((shuffled == image).all(axis=(1, 2, 3))).item() for image in views[1]]
+    assert sorted(places) == list(range(16)) != places
+    embedded = np.asarray(embedded)[places]
+    expected = embedded / np.linalg.norm(embedded, axis=1, keepdims=True)
+    np.testing.assert_allclose(keys, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(own, keys)
+
+
 # What is compared with what -------------------------------------------------------------------------------------------
 
 
@@ -526,6 +619,30 @@ def test_ibots_patches_are_compared_with_those_of_the_same_crop(prepare, compare
     _, ((student, teacher, _),) = compared(method, "ibot_patches", state, views)
     for patches in (student, teacher):
         assert [is_blank(x) for x in jnp.split(patches, 2)] == [False, True]
+
+
+def test_ibots_weights_are_of_the_patches_that_the_student_does_not_see(prepare, forwards, monkeypatch):
+    """1 / (number hidden of the crop) where a patch is hidden, of a batch in whose second view none is."""
+    method, state, (crops, (first, second)) = prepare("ibot", mask_probability=1.0)
+    hidden, weights = (first, jnp.zeros_like(second)), []
+
+    def watch(student, teacher, weight, *, temperature):
+        weights.append(weight)
+        return jnp.float32(0)
+
+    monkeypatch.setattr(import_module(type(method).__module__), "ibot_patches", watch)
+
+    def traced(state, crops, hidden):
+        method.loss(state.params, state, (crops, hidden), jax.random.key(2), None)
+        (masked,) = (options["masked"] for _, _, options in forwards if options.get("masked") is not None)
+        return masked, weights[0]
+
+    masked, weight = (np.asarray(x).reshape(32, -1) for x in jax.jit(traced)(state, crops, hidden))
+    np.testing.assert_array_equal(masked, np.concatenate(hidden).reshape(32, -1))
+    np.testing.assert_array_equal(weight > 0, masked > 0)
+    shares = np.split(weight.reshape(32, -1).sum(axis=1), 2)
+    np.testing.assert_allclose(shares[0], shares[0][0], rtol=1e-5)
+    assert not shares[1].any()
 
 
 def test_ibots_centre_is_of_all_patches_and_dinov2s_of_the_hidden_ones(prepare, monkeypatch):
@@ -603,14 +720,73 @@ def test_ijepas_targets_are_normalised_over_the_whole_image_and_then_taken_out(p
     found = jax.jit(targets)(state, views)
     images, mask_keys, _ = views
     tokens, _ = run(method.encoder, state.target["params"]["encoder"], {}, images, method="tokens")
-    tokens = np.asarray(tokens, np.float64)
-    whole = (tokens - tokens.mean(-1, keepdims=True)) / np.sqrt(tokens.var(-1, keepdims=True) + 1e-5)
+    whole = standardized(tokens)
     places = np.asarray(method._mask(mask_keys, jax.random.key(2), None).target).reshape(16, -1)
     np.testing.assert_allclose(found, np.take_along_axis(whole, places[:, :, None], axis=1), rtol=1e-3, atol=1e-3)
 
 
-def test_at_the_start_the_loss_is_ln_k(prepare):
-    """Equal logits; a loss that stays there has collapsed."""
+def standardized(tokens):
+    """LayerNorm without scale and offset, in NumPy."""
+    tokens = np.asarray(tokens, np.float64)
+    return (tokens - tokens.mean(-1, keepdims=True)) / np.sqrt(tokens.var(-1, keepdims=True) + 1e-5)
+
+
+def smooth_l1_of(x, beta):
+    """In NumPy."""
+    x = np.abs(np.asarray(x, np.float64))
+    return np.where(x < beta, x * x / (2 * beta), x - beta / 2)
+
+
+def test_data2vecs_loss_is_of_the_hidden_patches_alone(prepare):
+    """With beta 2, of all hidden patches of the batch alike; what is seen does not count."""
+    method, state, views = prepare("data2vec", layers=2, mask_ratio=0.4)
+    images, hidden, _ = views
+    teacher, student = state.target["params"]["encoder"], state.params["encoder"]
+    blocks, _ = run(method.encoder, teacher, {}, images, method="tokens", last=2, norm=False)
+    tokens, _ = run(method.encoder, student, {}, images, method="tokens", masked=hidden)
+    target = standardized(np.mean([standardized(block) for block in blocks], axis=0))
+    head = state.params["head"]
+    prediction = np.asarray(tokens, np.float64) @ np.asarray(head["kernel"], np.float64) + np.asarray(head["bias"])
+    gaps = smooth_l1_of(prediction - target, 2.0)[:, method.encoder.num_prefix :]
+    mask = np.asarray(hidden).reshape(16, -1) > 0
+    assert 0 < mask.sum() < mask.size
+    np.testing.assert_allclose(losses(method, state, views)[0], gaps[mask].mean(), rtol=1e-4)
+
+
+def test_ijepas_loss_compares_each_prediction_with_the_token_of_its_place(prepare):
+    """With beta 1; block by block, from the same context."""
+    method, state, views = prepare("ijepa")
+    images, mask_keys, _ = views
+    mask = method._mask(mask_keys, jax.random.key(2), None)
+    tokens, _ = run(method.encoder, state.target["params"]["encoder"], {}, images, method="tokens")
+    whole = standardized(tokens)
+    seen = {"keep": mask.context, "valid": mask.context_valid}
+    context, _ = run(method.encoder, state.params["encoder"], {}, images, method="tokens", **seen)
+    gaps = []
+    for block in range(method.targets):
+        places, valid = mask.target[:, block], mask.target_valid[:, block]
+        seen = context, mask.context, mask.context_valid
+        prediction = infer(method.predictor, state.params["predictor"], {}, *seen, places, valid)
+        gaps.append(smooth_l1_of(prediction - np.take_along_axis(whole, np.asarray(places)[:, :, None], axis=1), 1.0))
+    np.testing.assert_allclose(losses(method, state, views)[0], np.mean(gaps), rtol=1e-4)
+
+
+def test_what_fills_ijepas_masks_up_changes_nothing(prepare, monkeypatch):
+    """Places that are not valid are seen by no token, and no prediction there counts."""
+    method, state, views = prepare("ijepa", mask="reference", target_scale=(0.3, 0.4), min_keep=1)
+    mask = method._mask(views[1], jax.random.key(2), None)
+    assert not mask.context_valid.all() and not mask.target_valid.all()
+    found = []
+    for place in (0, 5):
+        context = jnp.where(mask.context_valid, mask.context, place)
+        filled_up = mask.replace(context=context, target=jnp.where(mask.target_valid, mask.target, place))
+        monkeypatch.setattr(type(method), "_mask", lambda *_, filled_up=filled_up: filled_up)
+        found.append(float(losses(method, state, views)[0]))
+    np.testing.assert_allclose(*found, rtol=1e-6)
+
+
+def test_equal_logits_have_a_loss_of_ln_k(prepare):
+    """However many the pairs of crops are; a loss that stays there has collapsed."""
     for name, fields, k in (("swav", {"temperature": 1e4}, 12), ("dino", {"student_temperature": 1e4}, 24)):
         np.testing.assert_allclose(losses(*prepare(name, **fields))[0], np.log(k), rtol=1e-3)
 
@@ -707,24 +883,28 @@ def test_heads_have_the_biases_and_norms_of_the_papers(name, variant, projector,
     assert predictor is None or layers(method.predictor_head) == predictor
 
 
-def test_both_last_layers_of_ibot_are_frozen(states, load_small):
-    """A head of its own for patches has its own last layer."""
-    freeze = load_small("ibot").optimizer.freeze
-    optimizer = make_optimizer("sgd", lambda step: 0.5, weight_decay=0.1, exclude=(), freeze=freeze, freeze_steps=1)
-    _, seen, _ = states("ibot", steps=2, optimizer=optimizer, patch_count=12)
-    for name in ("last_layer", "last_layer2"):
-        kernels = [state.params["projector"][name]["kernel"] for state in seen]
-        np.testing.assert_array_equal(kernels[0], kernels[1])
-        assert not np.array_equal(kernels[1], kernels[2])
-
-
-def test_data2vec_stops_when_targets_or_predictions_have_collapsed(load_small):
-    method = build_method(load_small("data2vec"), 5)
+@pytest.mark.parametrize("name", ["data2vec", "ijepa"])
+def test_a_run_stops_when_targets_or_predictions_have_collapsed(name, load_small):
+    method = build_method(load_small(name), 5)
     healthy = {"target_std": 0.5, "prediction_std": 0.05}
     assert method.stop(10**6, healthy) is None
     for name, low in (("target_std", 0.09), ("prediction_std", 0.009)):
         assert method.stop(method.collapse_after - 1, healthy | {name: low}) is None
         assert method.stop(method.collapse_after, healthy | {name: low}).startswith(f"{name} is {low}")
+
+
+def test_simsiams_predictor_keeps_the_rate_at_its_peak(load_small, monkeypatch):
+    """0.05 · 16 / 256, whatever the schedule of the rest."""
+    config, seen = load_small("simsiam"), {}
+
+    def watch(*args, **options):
+        seen.update(options)
+        return make_optimizer(*args, **options)
+
+    monkeypatch.setattr("ssljax.build.make_optimizer", watch)
+    config.optimizer.update(learning_rate=0.05, scaling="linear", warmup_epochs=2.0)
+    build_run(config, examples=80, example=EXAMPLE, mesh=make_mesh(1, 1, jax.devices()[:1]))
+    assert seen["constant"] == ("predictor",) and seen["constant_rate"] == 0.05 * 16 / 256
 
 
 @pytest.mark.parametrize("epochs, steps, frozen", [(0.3, 1, True), (2.0, 2, True), (-1.0, 0, True), (0.0, 0, False)])

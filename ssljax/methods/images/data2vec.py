@@ -22,27 +22,55 @@ from ssljax.views.images import draw_views, fold, show_views
 
 
 @dataclass(frozen=True, eq=False)
-class Data2Vec(ImageMethod):
-    """target y = `data2vec_target` of the last `layers` blocks of the teacher, which sees the whole view; prediction a
-    linear map of the student's tokens; loss `smooth_l1` on the hidden patches.
+class TokenRegression(ImageMethod):
+    """What data2vec and I-JEPA share: the tokens of a teacher that follows the encoder are regressed, and a run stops
+    where they have become the same.
 
-    mask_ratio: share of the patches that blocks shall hide (120 of 196 in the paper). momentum: teacher <- momentum ·
-    teacher + (1 - momentum) · student after each step; momentum_schedule: the published models have a constant one. The
-    teacher drops nothing. `target_std` and `prediction_std` in the logs are over the hidden patches of the batch: where
-    one of them goes to zero, all patches have become the same, and from step `collapse_after` on a run is stopped whose
-    target_std is below least_target_std, or its prediction_std below least_prediction_std.
+    momentum: teacher <- momentum · teacher + (1 - momentum) · encoder after each step, going to 1 by momentum_schedule
+    unless that is "constant". `target_std` and `prediction_std` in the logs are over the predicted tokens of the batch:
+    from step `collapse_after` on, which is to be after the warm-up, a run is stopped whose target_std is below
+    least_target_std, or its prediction_std below least_prediction_std.
     """
 
-    layers: int = 6
-    beta: float = 2.0
-    mask_ratio: float = 120 / 196
-    smallest_block: int = 16
     momentum: float = 0.9998
     momentum_schedule: str = "constant"
     least_target_std: float = 0.1
     least_prediction_std: float = 0.01
     collapse_after: int = 5000
     total_steps: int = 1
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        side = self.augmentations[0].size // self.encoder.patch
+        return side, side
+
+    def update(self, state: TrainState, aux: dict, axis: str | None) -> TrainState:
+        momentum = ema_decay(state.step, self.total_steps, start=self.momentum, kind=self.momentum_schedule)
+        return state.replace(target=state.target | {"params": follow(state.target["params"], state.params, momentum)})
+
+    def stop(self, step: int, metrics: dict[str, float]) -> str | None:
+        for name, least in (("target_std", self.least_target_std), ("prediction_std", self.least_prediction_std)):
+            if step >= self.collapse_after and metrics[name] < least:
+                return (
+                    f"{name} is {metrics[name]:.3g}, below {least}: all patches have become nearly the same. Lower the "
+                    f"learning rate, or change --config.method.momentum; --config.method.least_{name}=0 goes on."
+                )
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Data2Vec(TokenRegression):
+    """target y = `data2vec_target` of the last `layers` blocks of the teacher, which sees the whole view; prediction a
+    linear map of the student's tokens; loss `smooth_l1` on the hidden patches.
+
+    mask_ratio: share of the patches that blocks shall hide (120 of 196 in the paper). The published models have a
+    constant momentum. The teacher drops nothing.
+    """
+
+    layers: int = 6
+    beta: float = 2.0
+    mask_ratio: float = 120 / 196
+    smallest_block: int = 16
 
     caption = "the image and the view of which blocks of patches are hidden"
 
@@ -60,11 +88,6 @@ class Data2Vec(ImageMethod):
             )
         if not 0 < self.layers <= self.encoder.depth:
             raise ValueError(f"targets of {self.layers} blocks need an encoder with as many, not {self.encoder.depth}.")
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        side = self.augmentations[0].size // self.encoder.patch
-        return side, side
 
     @property
     def head(self) -> nn.Dense:
@@ -107,19 +130,6 @@ class Data2Vec(ImageMethod):
             "features": patches.mean(axis=1),
             "embeddings": (),
         }
-
-    def update(self, state: TrainState, aux: dict, axis: str | None) -> TrainState:
-        momentum = ema_decay(state.step, self.total_steps, start=self.momentum, kind=self.momentum_schedule)
-        return state.replace(target=state.target | {"params": follow(state.target["params"], state.params, momentum)})
-
-    def stop(self, step: int, metrics: dict[str, float]) -> str | None:
-        for name, least in (("target_std", self.least_target_std), ("prediction_std", self.least_prediction_std)):
-            if step >= self.collapse_after and metrics[name] < least:
-                return (
-                    f"{name} is {metrics[name]:.3g}, below {least}: all patches have become nearly the same. Lower the "
-                    f"learning rate, or change --config.method.momentum; --config.method.least_{name}=0 goes on."
-                )
-        return None
 
     def show(self, state: Variables, batch: Batch, keys: Array) -> Array:
         """The image, and its view without what is hidden."""

@@ -24,10 +24,10 @@ class SelfDistillation(JointEmbedding):
     count: prototypes, the outputs of the head; hidden, bottleneck, head_layers, norm_last_layer: see `DINOHead`; its
     last layer does not move in the first epoch (`optimizer.freeze = ("last_layer",)`).
     student_temperature; teacher_temperature: the latter is reached in a straight line from warmup_temperature in
-    warmup_temperature_epochs, and changes once an epoch. center_momentum: of the centre that is subtracted from the
-    teacher's outputs. momentum: teacher <- momentum · teacher + (1 - momentum) · student after each step, with a
-    momentum that goes to 1 by momentum_schedule. The teacher is in train mode, with batch statistics of its own, but
-    has no drop-path; it is what is evaluated.
+    warmup_temperature_epochs, and changes once an epoch (DINOv2's at each step). center_momentum: of the centre that is
+    subtracted from the teacher's outputs. momentum: teacher <- momentum · teacher + (1 - momentum) · student after each
+    step, with a momentum that goes to 1 by momentum_schedule. The teacher is in train mode, with batch statistics of
+    its own, but has no drop-path; it is what is evaluated.
     """
 
     count: int = 65536

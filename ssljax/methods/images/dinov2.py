@@ -62,6 +62,13 @@ class DINOv2(MaskedDistillation):
     def centers(self) -> dict[str, Array]:
         return {} if self.centering == "sinkhorn" else super().centers()
 
+    def temperature(self, step: Array, final: float) -> Array:
+        """The teacher's at a step: T_w + (final - T_w) · min(step / (S - 1), 1), with T_w = warmup_temperature and S
+        the steps of warmup_temperature_epochs: it changes at each, where DINO's does once an epoch."""
+        steps = self.warmup_temperature_epochs * self.steps_per_epoch
+        progress = jnp.minimum(step / max(steps - 1, 1), 1.0) if steps else 1.0
+        return jnp.float32(self.warmup_temperature + (final - self.warmup_temperature) * progress)
+
     def loss(self, params, state: TrainState, crops, key: Array, axis: str | None) -> tuple[Array, dict]:
         student_key, teacher_key, mask_key = jax.random.split(key, 3)
         n = len(crops[0])

@@ -14,11 +14,11 @@ from jax.typing import DTypeLike
 from ssljax import collectives
 from ssljax.collectives import example_keys
 from ssljax.losses import layer_norm, smooth_l1
-from ssljax.methods.images.image_method import ImageMethod, follow, momentum_network
+from ssljax.methods.images.data2vec import TokenRegression
+from ssljax.methods.images.image_method import momentum_network
 from ssljax.models import infer, initialise, run
 from ssljax.models.positions import sincos_positions
 from ssljax.models.vit import INITIALIZERS, NORMAL, Blocks, ViT
-from ssljax.schedules import ema_decay
 from ssljax.typing import Array, Batch, TrainState, Variables
 from ssljax.views.blocks import MultiBlock, multi_block, multi_block_reference
 from ssljax.views.images import draw_views, fold, show_views
@@ -64,15 +64,15 @@ class Predictor(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class IJEPA(ImageMethod):
+class IJEPA(TokenRegression):
     """context: the encoder's tokens of the patches that it sees; for each of `targets` blocks a predictor, given the
     context and the block's places, predicts the target encoder's tokens there, of the whole image, each normalised
     without scale and offset; loss `smooth_l1` with beta 1.
 
     mask: "unbiased" (every image has its own blocks, and as many tokens as any other) or "reference" (the authors':
     block sizes are one for a batch, contexts are cut at the end to the shortest of the batch, so that the lower right
-    is seen less). context_share: of the patches that the unbiased context holds. momentum: target <- momentum · target
-    + (1 - momentum) · encoder after each step, going to 1 by momentum_schedule.
+    is seen less). context_share: of the patches that the unbiased context holds. `target_std` is of all tokens, before
+    they are normalised.
     """
 
     targets: int = 4
@@ -87,7 +87,6 @@ class IJEPA(ImageMethod):
     predictor_heads: int = 12
     momentum: float = 0.996
     momentum_schedule: str = "linear"
-    total_steps: int = 1
 
     caption = "the image, what the encoder sees of it, and the blocks whose representation it must predict"
 
@@ -105,11 +104,6 @@ class IJEPA(ImageMethod):
             )
         if self.mask not in ("unbiased", "reference"):
             raise ValueError(f"mask '{self.mask}' is unknown; use 'unbiased' or 'reference'.")
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        side = self.augmentations[0].size // self.encoder.patch
-        return side, side
 
     @property
     def predictor(self) -> Predictor:
@@ -170,10 +164,6 @@ class IJEPA(ImageMethod):
             "features": whole.mean(axis=1),
             "embeddings": (),
         }
-
-    def update(self, state: TrainState, aux: dict, axis: str | None) -> TrainState:
-        momentum = ema_decay(state.step, self.total_steps, start=self.momentum, kind=self.momentum_schedule)
-        return state.replace(target=state.target | {"params": follow(state.target["params"], state.params, momentum)})
 
     def features(self, state: Variables, batch: Batch) -> Array:
         """Of the target encoder."""
