@@ -85,11 +85,15 @@ def test_fields_without_a_value_take_one_of_the_right_type(load_config):
 # The papers' numbers --------------------------------------------------------------------------------------------------
 
 
-SGD = {"name": "sgd", "momentum": 0.9, "warmup": 0, "start": 0, "final": 0, "clip": (0, 0, 0)}
+SGD = {"name": "sgd", "momentum": 0.9, "warmup": 0, "start": 0, "final": 0, "clip": (0, 0, 0), "schedule": "cosine"}
+STEPS = SGD | {"schedule": "steps"}
 LARS = SGD | {"name": "lars", "trust": 0.001, "warmup": 10}
 ADAMW = SGD | {"name": "adamw", "b2": 0.999, "warmup": 10}
 DINO = ADAMW | {"decay": 0.04, "decay_final": 0.4, "final": 1e-6, "clip": (0, 3.0, 0)}
+SIMCLR_V2 = LARS | {"name": "lars_simclr", "batch": 4096, "peak": 6.4, "decay": 1e-4}
 TEACHER = {
+    "hidden": 2048,
+    "head_layers": 3,
     "warmup_temperature": 0.04,
     "student_temperature": 0.1,
     "center_momentum": 0.9,
@@ -97,28 +101,39 @@ TEACHER = {
 }
 PAPERS = {
     ("npid", "imagenet"): (
-        SGD | {"batch": 256, "epochs": 200, "peak": 0.03, "decay": 1e-4, "milestones": (120, 160)},
-        {"temperature": 0.07, "noise": 4096, "bank_momentum": 0.5},
+        STEPS | {"batch": 256, "epochs": 200, "peak": 0.03, "decay": 1e-4, "milestones": (120, 160)},
+        {"temperature": 0.07, "noise": 4096, "bank_momentum": 0.5, "projector": (128,)},
     ),
     ("npid", "cifar10"): (
-        SGD | {"batch": 128, "epochs": 200, "peak": 0.03, "decay": 5e-4, "milestones": (80, 120, 160)},
-        {"temperature": 0.1, "noise": 0},
+        STEPS | {"batch": 128, "epochs": 200, "peak": 0.03, "decay": 5e-4, "milestones": (80, 120, 160)},
+        {"temperature": 0.1, "noise": 0, "projector": (128,)},
     ),
     ("simclr", "imagenet"): (
         LARS | {"name": "lars_simclr", "batch": 4096, "epochs": 1000, "peak": 4.8, "decay": 1e-6},
-        {"temperature": 0.1, "convention": "sum"},
+        {"temperature": 0.1, "convention": "sum", "projector": (2048, 128)},
     ),
     ("simclr", "cifar10"): (
         LARS | {"name": "lars_simclr", "batch": 512, "epochs": 1000, "peak": 2.0, "decay": 1e-4},
         {"temperature": 0.5},
     ),
+    ("simclr_v2", "imagenet"): (
+        SIMCLR_V2 | {"epochs": 800, "warmup": 40},
+        {"temperature": 0.1, "convention": "sum", "projector": (2048, 2048, 128), "memory": 0},
+    ),
+    ("simclr_v2", "memory"): (SIMCLR_V2 | {"epochs": 800, "warmup": 40}, {"memory": 65536, "momentum": 0.999}),
     ("simclr_v2", "fine_tune_1percent"): (
         LARS | {"name": "lars_simclr", "batch": 1024, "epochs": 60, "peak": 0.16, "decay": 0, "warmup": 0},
         {"head_layer": 1},
     ),
+    ("simclr_v2", "fine_tune_10percent"): (
+        LARS | {"name": "lars_simclr", "batch": 1024, "epochs": 30, "peak": 0.16, "decay": 0, "warmup": 0},
+        {"head_layer": 1},
+    ),
+    ("simclr_v2", "distill"): (SIMCLR_V2 | {"epochs": 400, "warmup": 20}, {"temperature": 1.0}),
     ("moco_v1", "imagenet"): (
-        SGD | {"batch": 256, "epochs": 200, "peak": 0.03, "decay": 1e-4, "milestones": (120, 160)},
-        {"temperature": 0.07, "queue": 65536, "momentum": 0.999, "momentum_schedule": "constant"},
+        STEPS | {"batch": 256, "epochs": 200, "peak": 0.03, "decay": 1e-4, "milestones": (120, 160)},
+        {"temperature": 0.07, "queue": 65536, "momentum": 0.999, "momentum_schedule": "constant"}
+        | {"projector": (128,)},
     ),
     ("moco_v1", "cifar10"): (
         SGD | {"batch": 512, "epochs": 200, "peak": 0.06, "decay": 5e-4, "per_epoch": True},
@@ -126,29 +141,41 @@ PAPERS = {
     ),
     ("moco_v2", "imagenet"): (
         SGD | {"batch": 256, "epochs": 200, "peak": 0.03, "decay": 1e-4, "per_epoch": True},
-        {"temperature": 0.2, "queue": 65536, "momentum": 0.999, "momentum_schedule": "constant"},
+        {"temperature": 0.2, "queue": 65536, "momentum": 0.999, "momentum_schedule": "constant"}
+        | {"projector": (2048, 128)},
     ),
     ("moco_v3", "imagenet"): (
         LARS | {"batch": 4096, "epochs": 300, "peak": 4.8, "decay": 1e-6},
-        {"temperature": 1.0, "momentum": 0.99, "momentum_schedule": "cosine"},
+        {"temperature": 1.0, "momentum": 0.99, "momentum_schedule": "cosine"}
+        | {"projector": (4096, 256), "predictor": (4096, 256)},
     ),
     ("moco_v3", "imagenet_vit"): (
         ADAMW | {"batch": 4096, "epochs": 300, "peak": 2.4e-3, "decay": 0.1, "warmup": 40, "freeze": ("patch_embed",)},
-        {"temperature": 0.2, "momentum": 0.99, "momentum_schedule": "cosine"},
+        {"temperature": 0.2, "momentum": 0.99, "momentum_schedule": "cosine"}
+        | {"projector": (4096, 4096, 256), "predictor": (4096, 256)},
     ),
     ("byol", "imagenet"): (
         LARS | {"batch": 4096, "epochs": 1000, "peak": 3.2, "decay": 1.5e-6},
-        {"momentum": 0.996, "momentum_schedule": "cosine"},
+        {"momentum": 0.996, "momentum_schedule": "cosine", "projector": (4096, 256), "predictor": (4096, 256)},
+    ),
+    ("byol", "cifar10"): (  # lightly's, whose loss is a quarter
+        SGD | {"batch": 512, "epochs": 800, "peak": 0.24 / 4, "decay": 5e-4 * 4, "per_epoch": True},
+        {"momentum": 0.99, "momentum_schedule": "constant", "projector": (1024, 256), "predictor": (1024, 256)},
     ),
     ("simsiam", "imagenet"): (
         SGD | {"batch": 512, "epochs": 100, "peak": 0.1, "decay": 1e-4, "per_epoch": True, "constant": ("predictor",)},
-        {},
+        {"projector": (2048, 2048, 2048), "predictor": (512, 2048)},
+    ),
+    ("simsiam", "small"): (
+        SGD | {"batch": 128, "peak": 0.03, "warmup": 10, "decay": 1e-4, "constant": ("predictor",)},
+        {"projector": (512, 512, 512), "predictor": (128, 512)},
     ),
     ("swav", "imagenet"): (
         LARS
         | {"name": "larc", "batch": 4096, "epochs": 800, "peak": 4.8, "decay": 1e-6, "start": 0.3, "final": 4.8e-3}
         | {"exclude": (), "freeze": ("prototypes",), "freeze_epochs": 1},
-        {"temperature": 0.1, "epsilon": 0.05, "iterations": 3, "prototypes": 3000, "queue": 0},
+        {"temperature": 0.1, "epsilon": 0.05, "iterations": 3, "prototypes": 3000, "queue": 0}
+        | {"projector": (2048, 128)},
     ),
     ("swav", "imagenet_256"): (
         LARS | {"name": "larc", "batch": 256, "peak": 0.6, "warmup": 0, "final": 6e-4, "freeze_epochs": 1},
@@ -158,24 +185,32 @@ PAPERS = {
         LARS
         | {"batch": 2048, "epochs": 1000, "peak": 1.6, "decay": 1e-6, "final": 1.6e-3}
         | {"rates": {"bias": 0.0048 / 0.2, "scale": 0.0048 / 0.2}},
-        {"weight": 0.0051, "scale": 1.0},
+        {"weight": 0.0051, "scale": 1.0, "projector": (8192, 8192, 8192)},
     ),
     ("vicreg", "imagenet"): (
         LARS | {"batch": 2048, "epochs": 1000, "peak": 1.6, "decay": 1e-6, "final": 1.6e-3},
-        {"invariance": 25, "variance": 25, "covariance": 1, "convention": "mean"},
+        {"invariance": 25, "variance": 25, "covariance": 1, "convention": "mean", "projector": (8192, 8192, 8192)},
     ),
     ("dino", "imagenet"): (
         DINO | {"batch": 1024, "epochs": 800, "peak": 2e-3, "freeze": ("last_layer",), "freeze_epochs": 1},
-        TEACHER | {"count": 65536, "teacher_temperature": 0.07, "warmup_temperature_epochs": 30, "momentum": 0.996},
+        TEACHER
+        | {"count": 65536, "bottleneck": 256, "teacher_temperature": 0.07, "warmup_temperature_epochs": 30}
+        | {"momentum": 0.996, "norm_last_layer": False, "head_norm": False},
     ),
     ("dino", "resnet50"): (
-        SGD | {"batch": 1024, "peak": 0.12, "decay": 1e-4, "decay_final": -1, "warmup": 10, "clip": (0, 3.0, 0)},
-        TEACHER,
+        SGD
+        | {"batch": 1024, "peak": 0.12, "decay": 1e-4, "decay_final": -1, "warmup": 10, "clip": (0, 3.0, 0)}
+        | {"final": 1e-6},
+        TEACHER | {"norm_last_layer": True, "head_norm": True},
+    ),
+    ("dino", "small"): (
+        DINO | {"batch": 256, "epochs": 300, "peak": 5e-4, "freeze": ("last_layer",), "freeze_epochs": 1},
+        TEACHER | {"count": 8192, "teacher_temperature": 0.04, "momentum": 0.99},
     ),
     ("ibot", "imagenet"): (
         DINO | {"batch": 1024, "epochs": 800, "peak": 2e-3, "freeze": ("last_layer*",), "freeze_epochs": 1},
         TEACHER
-        | {"count": 8192, "patch_count": 0, "teacher_temperature": 0.07, "patch_temperature": 0.07}
+        | {"bottleneck": 256, "count": 8192, "patch_count": 0, "teacher_temperature": 0.07, "patch_temperature": 0.07}
         | {"warmup_temperature_epochs": 30, "norm_last_layer": False, "momentum": 0.996, "mask_ratio": (0.1, 0.5)},
     ),
     # Epochs of 1250 steps, whatever the data: 10 of warm-up, 1 with a frozen layer and 30 until the teacher is warm.
@@ -197,14 +232,19 @@ PAPERS = {
         | {"decay_final": 0.2, "warmup": 100_000 * 3072 / 14_197_086, "rates": {"patch_embed": 0.2}},
         TEACHER
         | {"count": 131072, "bottleneck": 384, "patch_count": 131072, "patch_bottleneck": 256, "momentum": 0.994}
-        | {"centering": "sinkhorn", "teacher_temperature": 0.07, "warmup_temperature_epochs": 8},
+        | {"centering": "sinkhorn", "teacher_temperature": 0.07, "warmup_temperature_epochs": 8}
+        | {"norm_last_layer": False, "koleo_weight": 0.1},
+    ),
+    ("dinov2", "small"): (
+        DINO | {"batch": 256, "epochs": 300, "steps": 0, "peak": 5e-4, "clip": (0, 0, 3.0), "layer_decay": 1.0},
+        TEACHER | {"count": 8192, "teacher_temperature": 0.04, "momentum": 0.99},
     ),
     ("data2vec", "imagenet"): (
         ADAMW
         | {"batch": 2048, "epochs": 800, "peak": 2e-3, "decay": 0.05, "start": 1e-6, "final": 1e-5}
         | {"clip": (3.0, 0, 0)},
         {"layers": 6, "beta": 2, "mask_ratio": 120 / 196, "smallest_block": 16, "momentum": 0.9998}
-        | {"momentum_schedule": "constant"},
+        | {"momentum_schedule": "constant", "collapse_after": 7000},
     ),
     ("ijepa", "imagenet"): (
         ADAMW
@@ -236,7 +276,7 @@ def test_recipes_have_the_papers_numbers(name, variant, load_config):
         "decay_final": o.weight_decay_final,
         "clip": (o.clip_norm, o.clip_each, o.clip_module),
         **{field: o[field] for field in ("name", "momentum", "b2", "trust", "exclude", "layer_decay", "per_epoch")},
-        **{field: o[field] for field in ("freeze", "freeze_epochs", "constant", "milestones")},
+        **{field: o[field] for field in ("freeze", "freeze_epochs", "constant", "milestones", "schedule")},
         "rates": o.rates.to_dict(),
     }
     optimizer, method = PAPERS[name, variant]
@@ -244,6 +284,61 @@ def test_recipes_have_the_papers_numbers(name, variant, load_config):
         for field, value in expected.items():
             same = numbers[field] == value if isinstance(value, str) else pytest.approx(value) == numbers[field]
             assert same, (field, numbers[field], value)
+
+
+VIEWS = {
+    ("npid", "cifar10"): {"flip": 0},
+    ("simclr", "imagenet"): {"strength": 1, "blur": 0.5},
+    ("simclr_v2", "imagenet"): {"name": "simclr", "strength": 1, "blur": 0.5},
+    ("simclr_v2", "memory"): {"name": "simclr", "strength": 1, "blur": 0.5},
+    ("simclr_v2", "fine_tune_1percent"): {"name": "mae", "scale": (0.08, 1)},
+    ("simclr_v2", "fine_tune_10percent"): {"name": "mae", "scale": (0.08, 1)},
+    ("simclr_v2", "distill"): {"name": "mae", "scale": (0.08, 1)},
+    ("moco_v1", "cifar10"): {"name": "moco_v2", "scale": (0.08, 1), "blur": 0},
+    ("moco_v2", "cifar10"): {"scale": (0.08, 1), "blur": 0},
+    ("moco_v3", "imagenet"): {"scale": (0.2, 1)},
+    ("moco_v3", "imagenet_vit"): {"scale": (0.08, 1)},
+    ("simsiam", "imagenet"): {"name": "moco_v2"},
+    ("simsiam", "small"): {"name": "moco_v2"},
+    ("barlow_twins", "imagenet"): {"name": "byol"},
+    ("vicreg", "imagenet"): {"name": "byol"},
+    ("dino", "resnet50"): {"scale": (0.14, 1), "local_scale": (0.05, 0.14)},
+    ("dino", "small"): {"local_crops": 6},
+    ("dinov2", "full"): {"local_size": 98},
+}
+"""Where an ImageNet recipe's views are not simply those of its method's name; and those of some others."""
+
+
+PUBLISHED = [x for x in VARIANTS if (x[0].stem, x[1]) in VIEWS or not x[1].endswith(("demo", "cifar10"))]
+
+
+@pytest.mark.parametrize("path, variant", PUBLISHED, ids=lambda x: getattr(x, "stem", x))
+def test_recipes_have_the_papers_views(path, variant, load_config):
+    views = load_config(path, variant).views
+    found = {field: value for field, value in views.items() if value is not None and field not in ("mean", "std")}
+    assert found.pop("size", 224) == (32 if variant == "cifar10" else 224)
+    assert found == {"name": path.stem} | VIEWS.get((path.stem, variant), {})
+
+
+@pytest.mark.parametrize(
+    "name, variant, fields",
+    [
+        ("moco_v3", "imagenet_vit", {"name": "vit_b", "initializer": "moco_v3", "freeze_patch_embed": True}),
+        ("dino", "resnet50", {"name": "resnet50"}),
+        (
+            "dinov2",
+            "full",
+            {"name": "vit_l", "patch": 14, "ffn": "swiglu", "drop_path": 0.4, "drop_path_uniform": True}
+            | {"layer_scale": 1e-5, "mask_token": True, "positions": "learned", "position_offset": 0.1}
+            | {"initializer": "dino"},
+        ),
+        ("simsiam", "small", {"name": "resnet18", "zero_init_residual": True}),
+    ],
+)
+def test_other_recipes_have_the_papers_encoders(name, variant, fields, load_config):
+    (path,) = (path for path in CONFIGS if path.stem == name)
+    found = load_config(path, variant).encoder
+    assert {field: value for field, value in found.items() if value is not None} == fields
 
 
 @pytest.mark.parametrize(
@@ -257,6 +352,7 @@ def test_recipes_have_the_papers_numbers(name, variant, load_config):
         ("position_offset", {"dino": 0.1, "ibot": 0.1, "dinov2": 0.1}),
         ("layer_scale", {"dinov2": 1e-5, "data2vec": 1e-4}),
         ("drop_path", {"dino": 0.1, "ibot": 0.1, "dinov2": 0.3, "data2vec": 0.25}),
+        ("drop_path_uniform", {"dinov2": True}),
     ],
 )
 def test_encoders_have_the_papers_fields_and_others_do_not(field, values, load_config):

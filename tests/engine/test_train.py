@@ -99,6 +99,16 @@ def test_a_workdir_of_another_config_is_left_alone(simclr, tmp_path, final_state
     assert launcher.train(simclr, tmp_path) == 0
 
 
+@pytest.mark.parametrize("name", ["data2vec"], indirect=True)
+def test_a_run_that_is_beyond_help_is_stopped(config, tmp_path):
+    config = shortened(config)
+    config.method.update(collapse_after=3, least_target_std=10.0)
+    with pytest.raises(
+        trainer.TrainingStopped, match=r"stopped at step 4: target_std is 0\.\d+, below 10.0: all patches have"
+    ):
+        launcher.train(config, tmp_path)
+
+
 @only_simclr
 def test_the_loop_does_not_wait_for_the_device_and_compiles_once(simclr, tmp_path, monkeypatch):
     """Metrics are fetched when they are logged and at no other time, and after the first step nothing is compiled."""
