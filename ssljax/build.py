@@ -163,6 +163,8 @@ def build_run(
     mesh = mesh or make_mesh(config.mesh.data, config.mesh.fsdp)
     chunks = check_batch_size(config.batch_size, mesh, config.train.microbatch)
     steps_per_epoch = examples / config.batch_size
+    if config.steps < 0:
+        raise ValueError(f"--config.steps={config.steps} must be how many there are, or 0 for as many as epochs say.")
     total = total or config.steps or round(config.epochs * steps_per_epoch)
     if total < 1:
         raise ValueError(

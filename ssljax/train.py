@@ -138,6 +138,11 @@ def _notes(config: ConfigDict, run: Run, start: int) -> list[str]:
     notes = []
     if run.total < FEW_STEPS:
         notes.append(f"{run.total} steps are few; small sets need more epochs, --config.epochs=…")
+    if config.data.examples < config.batch_size:
+        notes.append(
+            f"{config.data.examples} images do not fill a batch of {config.batch_size}, so that some are in it several "
+            "times, and with many methods are told apart from themselves; lower --config.batch_size."
+        )
     if config.profile and (config.profile[1] <= start or run.total < config.profile[0]):
         notes.append(f"there will be no profile: this run goes from step {start + 1} to {run.total}.")
     encoder: Any = run.method.encoder  # type: ignore[attr-defined]

@@ -84,9 +84,11 @@ def collapse_statistics(aux: dict, axis: str | None) -> dict[str, Array]:
     uniformity: log of the mean of exp(-2 d²) over pairs of examples (0: collapsed; lower is more uniform).
 
     embedding_rank and uniformity are of the first 256 examples of the batch. Alignment and uniformity: Wang and Isola,
-    2020. What is of embeddings is absent where a method does not compare two views.
+    2020. What is of embeddings is absent where a method does not compare two views, and all where a batch is one image.
     """
     x = normalize(jax.lax.stop_gradient(aux["features"]))
+    if len(x) * (1 if axis is None else jax.lax.axis_size(axis)) == 1:
+        return {}
     x = x - collectives.mean(x.mean(0), axis)
     # The covariance's trace and squared norm are all that the effective rank needs: no eigenvalues.
     covariance = collectives.mean(product(x.T, x) / len(x), axis)

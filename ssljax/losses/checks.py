@@ -6,8 +6,8 @@ from ssljax.typing import Array
 
 
 def check_pair(name_a: str, a: Array, name_b: str, b: Array) -> None:
-    if a.ndim != 2 or a.shape != b.shape:
-        raise ValueError(f"{name_a} {a.shape} and {name_b} {b.shape} must both be (batch, dim) and equal.")
+    if a.ndim != 2 or a.shape != b.shape or not a.size:
+        raise ValueError(f"{name_a} {a.shape} and {name_b} {b.shape} must both be (batch, dim), equal and not empty.")
 
 
 def check_positive(name: str, value) -> None:

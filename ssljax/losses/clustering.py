@@ -45,8 +45,8 @@ def sinkhorn(
     weights = jnp.ones(len(scores)) if weights is None else jnp.asarray(weights)
     check_weights("scores", scores, weights)
     check_positive("epsilon", epsilon)
-    if iterations < 1:
-        raise ValueError(f"iterations must be at least 1, but is {iterations}.")
+    if not isinstance(iterations, int) or iterations < 1:
+        raise ValueError(f"iterations must be a whole number of at least 1, but is {iterations}.")
     counts = weights[:, None] > 0
     log_q = jnp.where(counts, jax.lax.stop_gradient(scores).astype(jnp.float32) / epsilon, 0.0)
     log_weights = jnp.log(weights.astype(jnp.float32))[:, None]

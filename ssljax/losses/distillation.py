@@ -222,8 +222,10 @@ def cross_entropy_between_views(
             f"{names[1]} one for each of the first of them, but has {len(targets)}."
         )
     shapes = [x.shape for x in (*logits, *targets)]
-    if len(shapes[0]) != 2 or len(set(shapes)) > 1:
-        raise ValueError(f"{names[0]} and {names[1]} must be (batch, K) and equal in all views, but are {shapes}.")
+    if len(shapes[0]) != 2 or len(set(shapes)) > 1 or 0 in shapes[0]:
+        raise ValueError(
+            f"{names[0]} and {names[1]} must be (batch, K), equal in all views and not empty, but are {shapes}."
+        )
     check_positive("temperature", temperature)
     total = jnp.float32(0.0)
     for view, z in enumerate(logits):

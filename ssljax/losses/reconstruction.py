@@ -12,7 +12,7 @@ def patchify(images: Array, patch: int) -> Array:
 
     Patches and the pixels in them go row by row, the channel last. Raises ValueError if the patch does not divide.
     """
-    if images.ndim != 4 or images.shape[1] % patch or images.shape[2] % patch:
+    if images.ndim != 4 or patch < 1 or images.shape[1] % patch or images.shape[2] % patch:
         raise ValueError(
             f"images {images.shape} must be (batch, height, width, channels) with sides that {patch} divides."
         )

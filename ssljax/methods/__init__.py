@@ -1,6 +1,5 @@
 """The methods by the names that configs use. A new one is a file, a config, and a line here."""
 
-from collections.abc import Callable
 from typing import Any
 
 from ssljax.methods.images.barlow_twins import BarlowTwins
@@ -23,6 +22,7 @@ from ssljax.methods.images.simclr_v2 import SimCLRv2
 from ssljax.methods.images.simsiam import SimSiam
 from ssljax.methods.images.swav import SwAV
 from ssljax.methods.images.vicreg import VICReg
+from ssljax.ranges import Range, check_ranges
 from ssljax.typing import Method
 
 METHODS: dict[str, Any] = {
@@ -49,15 +49,21 @@ METHODS: dict[str, Any] = {
 }
 
 
-RANGES: list[tuple[str, Callable[[Any], bool], str]] = [
+RANGES: list[Range] = [
     ("above 0", lambda x: x > 0, "temperature student_temperature teacher_temperature warmup_temperature"),
     ("above 0", lambda x: x > 0, "patch_temperature epsilon beta"),
     ("from 0 to 1", lambda x: 0 <= x <= 1, "momentum bank_momentum center_momentum mask_probability"),
     ("at least 1", lambda x: x >= 1, "count hidden bottleneck patch_bottleneck head_layers prototypes iterations"),
     ("at least 1", lambda x: x >= 1, "targets layers smallest_block predictor_width predictor_depth predictor_heads"),
     ("at least 1", lambda x: x >= 1, "decoder_width decoder_depth decoder_heads"),
-    ("0 or more", lambda x: x >= 0, "queue memory noise patch_count classes"),
+    ("0 or more", lambda x: x >= 0, "queue memory noise patch_count classes warmup_temperature_epochs min_keep"),
     ("a width or more, each at least 1", lambda x: len(x) > 0 and min(x) >= 1, "projector"),
+    ("widths, each at least 1", lambda x: all(width >= 1 for width in x), "predictor"),
+    (
+        "two numbers above 0, the smaller first",
+        lambda x: not isinstance(x, tuple) or (len(x) == 2 and 0 < x[0] <= x[1]),
+        "mask_ratio context_scale target_scale aspect",
+    ),
 ]
 """What the fields of these names must be, whatever the method."""
 
@@ -76,7 +82,5 @@ def make_method(name: str, **fields) -> Method:
     for field in fields:
         if field not in known:
             raise ValueError(f"method '{name}' has no field '{field}'; it has {', '.join(known)}.")
-        for what, fits, names in RANGES:
-            if field in names.split() and not fits(fields[field]):
-                raise ValueError(f"--config.method.{field}={fields[field]} must be {what}.")
+    check_ranges("method", fields, RANGES)
     return METHODS[name](**fields)

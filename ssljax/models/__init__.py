@@ -9,6 +9,7 @@ import jax
 
 from ssljax.chunks import merge, split
 from ssljax.models import resnet, vit
+from ssljax.ranges import Range, check_ranges
 from ssljax.typing import Array, PyTree
 
 ENCODERS: dict[str, partial] = {
@@ -26,8 +27,20 @@ ENCODERS: dict[str, partial] = {
 }
 
 
+RANGES: list[Range] = [
+    ("at least 1", lambda x: x >= 1, "patch width depth heads channels bn_groups"),
+    ("above 0", lambda x: x > 0, "mlp_ratio width_multiplier epsilon"),
+    ("0 or more", lambda x: x >= 0, "registers layer_scale position_offset"),
+    ("at least 0 and below 1", lambda x: 0 <= x < 1, "drop_path"),
+]
+"""What the fields of these names must be, whatever the encoder."""
+
+
 def make_encoder(name: str, *, chunks: int = 1, **fields) -> Any:
-    """The encoder `name` with some of its fields set; chunks: see `run`. Raises ValueError that lists what there is."""
+    """The encoder `name` with some of its fields set; chunks: see `run`.
+
+    Raises ValueError that lists what there is for an unknown name or field, and for a number outside of `RANGES`.
+    """
     if name not in ENCODERS:
         raise ValueError(f"encoder '{name}' is unknown; use one of {', '.join(ENCODERS)}.")
     known = set(signature(ENCODERS[name].func).parameters) - {"parent", "name", "stages", "bottleneck", "chunks"}
@@ -37,6 +50,7 @@ def make_encoder(name: str, *, chunks: int = 1, **fields) -> Any:
             f"encoder '{name}' has no field '{min(unknown)}'; it has {', '.join(sorted(known))}. What a config set for "
             f"another encoder is taken back by {take_back}."
         )
+    check_ranges("encoder", fields, RANGES)
     return ENCODERS[name](**fields, chunks=chunks)
 
 

@@ -29,7 +29,8 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x, *, train: bool, axis: str | None = None):
-        """x (batch, …, channels) -> the same shape. Raises ValueError where groups do not divide the batch."""
+        """x (batch, …, channels) -> the same shape. Raises ValueError where groups do not divide the batch, or have but
+        one number in a channel."""
         channels = x.shape[-1]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
@@ -40,6 +41,11 @@ class BatchNorm(nn.Module):
             over = tuple(range(1, x.ndim - 1))
             shape = (groups,) + (1,) * len(over) + (channels,)
             shared = axis if self.groups == 1 else None
+            if x[0].size // channels * (1 if shared is None else jax.lax.axis_size(shared)) == 1:
+                raise ValueError(
+                    "BatchNorm makes zeros of one example: raise --config.batch_size, or take fewer encoder.bn_groups, "
+                    "larger microbatches, or --config.encoder.norm=group."
+                )
             # Two passes: E[x²] - E[x]² would cancel where a channel hardly varies, and rounding would differ by mesh.
             mean = collectives.mean(x.mean(over), shared)
             var = collectives.mean(jnp.square(x - mean.reshape(shape)).mean(over), shared)

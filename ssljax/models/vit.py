@@ -281,7 +281,8 @@ class ViT(nn.Module):
         batch, height, width, _ = images.shape
         if height % self.patch or width % self.patch:
             raise ValueError(
-                f"images of {height}x{width} cannot be cut into patches of {self.patch}: make one divide the other."
+                f"images of {height}x{width} cannot be cut into patches of {self.patch}: let encoder.patch divide "
+                "views.size, and views.local_size where there are local crops."
             )
         if train and self.drop_path and keys is None:
             raise ValueError(f"drop_path={self.drop_path} in train mode needs `keys`, one random key for each example.")

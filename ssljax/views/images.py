@@ -204,7 +204,8 @@ def gaussian_blur(images: Array, sigma: Array, kernel: int) -> Array:
     """Gaussian blur with a window of `kernel` (odd) pixels, edges reflected; sigma (batch,) in pixels."""
     if kernel % 2 == 0 or kernel // 2 >= min(images.shape[1:3]):
         raise ValueError(
-            f"a blur window of {kernel} pixels must be odd and less than twice the image {images.shape[1:3]}."
+            f"a blur window of {kernel} pixels must be odd and less than twice a view of {min(images.shape[1:3])}: "
+            "change views.window, views.size or views.local_size, or set views.blur to 0."
         )
     offsets = jnp.arange(-(kernel // 2), kernel // 2 + 1)
     weights = jnp.exp(-0.5 * (offsets / sigma[:, None]) ** 2)
@@ -264,6 +265,14 @@ class Augment:
             raise ValueError(f"views.window {self.window} must be a side in pixels, or 0 for a tenth of the size.")
         if not 0 <= self.hue <= 0.5:
             raise ValueError(f"views.hue {self.hue} must be a share of the circle in [0, 0.5].")
+        for name in ("mean", "std"):
+            numbers = getattr(self, name)
+            if len(numbers) != 3 or (name == "std" and min(numbers) <= 0):
+                above = " above 0" if name == "std" else ""
+                raise ValueError(f"views.{name} {numbers} must be three numbers{above}, one for each colour.")
+        for name in ("brightness", "contrast", "saturation"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"views.{name} {getattr(self, name)} must be 0 or more.")
         for name in ("flip", "jitter", "grey", "blur", "solarize"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"views.{name} {getattr(self, name)} must be a probability in [0, 1].")

@@ -16,6 +16,8 @@ def simclr_views(
     size: int = 224, *, strength: float = 1.0, blur: float = 0.5, scale=(0.08, 1.0)
 ) -> tuple[Augment, Augment]:
     """SimCLR: jitter 0.8, 0.8, 0.8, 0.2 times strength, no mean and std. For CIFAR: strength 0.5 and no blur."""
+    if not 0 <= strength <= 2.5:
+        raise ValueError(f"views.strength {strength} must be from 0 to 2.5.")
     view = Augment(
         size,
         scale,
@@ -74,6 +76,8 @@ def multi_crop(
     """
     if local_crops < 0:
         raise ValueError(f"views.local_crops {local_crops} must be a number of crops, 0 for none.")
+    if local_crops and local_size < 1:
+        raise ValueError(f"views.local_size {local_size} must be a side in pixels.")
     return *views, *local_crops * (replace(views[0], size=local_size, scale=local_scale, **fields),)
 
 

@@ -185,7 +185,7 @@ def test_arguments_that_make_no_sense_are_refused():
         sinkhorn(s, weights=jnp.ones(3))
     with pytest.raises(ValueError, match="epsilon must be positive, but is 0"):
         sinkhorn(s, epsilon=0.0)
-    with pytest.raises(ValueError, match="iterations must be at least 1, but is 0"):
+    with pytest.raises(ValueError, match="iterations must be a whole number of at least 1, but is 0"):
         sinkhorn(s, iterations=0)
     with pytest.raises(ValueError, match="temperature must be positive, but is -1"):
         swav([s, s], [s], temperature=-1)
@@ -195,5 +195,5 @@ def test_arguments_that_make_no_sense_are_refused():
         with pytest.raises(ValueError, match=f"assignments_per_crop .* but has {len(assignments)}"):
             swav([s, s], assignments)
     for crops in ([s, s[:2]], [s[None], s[None]]):
-        with pytest.raises(ValueError, match=r"must be \(batch, K\) and equal in all views"):
+        with pytest.raises(ValueError, match=r"must be \(batch, K\), equal in all views"):
             swav(crops, crops)

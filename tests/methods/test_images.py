@@ -320,6 +320,36 @@ def test_any_number_of_local_crops_and_either_encoder(name, crops, load_small, b
         ("ijepa", "encoder", {"cls_token": True}, "cls_token=False"),
         ("ijepa", "method", {"mask": "none"}, "use 'unbiased' or 'reference'"),
         ("simsiam", "method", {"predictor": (8, 12)}, "both must be the same"),
+        ("byol", "method", {"predictor": (8,), "projector": (16,)}, "ends in 8 numbers and its projector in 16"),
+        ("moco_v3", "method", {"predictor": (12,)}, "ends in 12 numbers and its projector in 8"),
+        ("byol", "method", {"predictor": (0, 8)}, r"predictor=\(0, 8\) must be widths, each at least 1"),
+        ("moco_v1", "method", {"queue": 0}, "queue=0 leaves no keys"),
+        (
+            "ibot",
+            "method",
+            {"mask_ratio": (0.3,)},
+            r"mask_ratio=\(0.3,\) must be two numbers above 0, the smaller first",
+        ),
+        ("ijepa", "method", {"aspect": (0.0, 0.0)}, "must be two numbers above 0"),
+        ("ijepa", "method", {"target_scale": (0.2, 0.1)}, "the smaller first"),
+        ("ijepa", "method", {"predictor_width": 18}, "predictor_width=18 must be a multiple of 4"),
+        (
+            "data2vec",
+            "method",
+            {"mask_ratio": 0.2},
+            "hides 3 of 16 patches, where no block of smallest_block=4 fits in",
+        ),
+        ("dino", "method", {"warmup_temperature_epochs": -5}, "must be 0 or more"),
+        ("dino", "encoder", {"heads": 0}, "--config.encoder.heads=0 must be at least 1"),
+        ("dino", "encoder", {"registers": -1}, "registers=-1 must be 0 or more"),
+        ("dino", "encoder", {"drop_path": 1.0}, "drop_path=1.0 must be at least 0 and below 1"),
+        ("byol", "encoder", {"channels": 0}, "channels=0 must be at least 1"),
+        ("byol", "encoder", {"width_multiplier": 0.0}, "width_multiplier=0.0 must be above 0"),
+        ("byol", "views", {"std": (0.0, 0.2, 0.2)}, "must be three numbers above 0, one for each colour"),
+        ("byol", "views", {"mean": (0.5, 0.5)}, "must be three numbers, one for each colour"),
+        ("byol", "views", {"brightness": -1.0}, "views.brightness -1.0 must be 0 or more"),
+        ("simclr", "views", {"strength": -1.0}, "views.strength -1.0 must be from 0 to 2.5"),
+        ("swav", "views", {"local_size": 0}, "views.local_size 0 must be a side in pixels"),
     ],
 )
 def test_what_does_not_fit_is_said(name, section, fields, sentence, load_small):
@@ -950,12 +980,47 @@ def test_batches_of_any_size_that_the_mesh_divides(name, load_small, batches):
         ("simclr_v2", "method", {"memory": 24}, "a queue of 24 keys cannot take the 32 of a batch"),
         ("swav", "method", {"queue": 8}, "queue=8 must be .* no smaller than a batch, which has 16"),
         ("moco_v1", "encoder", {"bn_groups": 5}, "5 BatchNorm groups do not fit a batch of 16"),
+        ("dino", "views", {"local_size": 10}, "let encoder.patch divide views.size, and views.local_size"),
     ],
 )
-def test_batches_that_do_not_fit_are_refused(name, section, fields, sentence, load_small, batches):
+def test_what_does_not_fit_a_batch_is_refused(name, section, fields, sentence, load_small, batches):
     config = load_small(name)
     config[section].update(fields)
     with pytest.raises(ValueError, match=sentence):
         method = build_method(config, 5, examples=EXAMPLES)
         _, step, abstract = make_train(method, optax.sgd(0.01), make_mesh(1, 1, jax.devices()[:1]), batches[0])
         jax.eval_shape(step, abstract, batches[0])
+
+
+@pytest.mark.parametrize(
+    "name, refusal",
+    [
+        ("byol", "BatchNorm makes zeros of one example"),
+        ("simsiam", "BatchNorm makes zeros of one example"),
+        ("swav", "share prototypes out among one image"),
+        ("dino", None),
+        ("data2vec", None),
+    ],
+)
+def test_a_batch_of_one_image_is_refused_where_nothing_could_be_learnt(name, refusal, load_small, batches):
+    """And where it can, no statistic of a batch is logged, for the alarm would be false."""
+    config = load_small(name)
+    if name == "swav":
+        config.method.queue = 0
+    method = build_method(config, 5, examples=EXAMPLES)
+    one = jax.tree.map(lambda x: x[:1], batches[0])
+    _, step, abstract = make_train(method, optax.sgd(0.01), make_mesh(1, 1, jax.devices()[:1]), one)
+    if refusal:
+        with pytest.raises(ValueError, match=refusal):
+            jax.eval_shape(step, abstract, one)
+    else:
+        assert "feature_std" not in jax.eval_shape(step, abstract, one)[1]
+
+
+def test_koleo_that_weighs_nothing_asks_nothing_of_the_batch(load_small, batches):
+    config = load_small("dinov2")
+    config.method.koleo_weight = 0.0
+    one = jax.tree.map(lambda x: x[:1], batches[0])
+    method = build_method(config, 5, examples=EXAMPLES)
+    _, step, abstract = make_train(method, optax.sgd(0.01), make_mesh(1, 1, jax.devices()[:1]), one)
+    jax.eval_shape(step, abstract, one)

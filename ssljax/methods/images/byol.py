@@ -34,6 +34,7 @@ class BYOL(Predictive):
 
     def __post_init__(self):
         self._expect_views(2, "'byol', 'simclr' or 'moco_v2'")
+        self._expect_widths_to_fit()
 
     @property
     def head(self) -> MLP:

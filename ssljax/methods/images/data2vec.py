@@ -82,9 +82,15 @@ class Data2Vec(TokenRegression):
             )
         self._expect_views(1, "'data2vec'")
         patches = self.grid[0] * self.grid[1]
-        if not 1 <= int(self.mask_ratio * patches) < patches:
+        hidden = int(self.mask_ratio * patches)
+        if not 1 <= hidden < patches:
             raise ValueError(
                 f"--config.method.mask_ratio={self.mask_ratio} must hide some of the {patches} patches, and not all."
+            )
+        if self.smallest_block > hidden:
+            raise ValueError(
+                f"--config.method.mask_ratio={self.mask_ratio} hides {hidden} of {patches} patches, where no block of "
+                f"smallest_block={self.smallest_block} fits in: hide more, or lower smallest_block."
             )
         if not 0 < self.layers <= self.encoder.depth:
             raise ValueError(f"targets of {self.layers} blocks need an encoder with as many, not {self.encoder.depth}.")

@@ -129,7 +129,8 @@ class DINOv2(MaskedDistillation):
         student = jnp.split(logits, 2 * len(logits) // len(targets))
         between = dino(student, jnp.split(targets, 2), temperature=self.student_temperature)
         within = ibot_patches(patch_logits, patch_targets, weights, temperature=self.student_temperature)
-        apart = sum(koleo(view, axis=axis) for view in jnp.split(tokens[: len(targets)], 2))
+        global_tokens = jnp.split(tokens[: len(targets)], 2) if self.koleo_weight else []
+        apart = sum((koleo(view, axis=axis) for view in global_tokens), start=jnp.float32(0))
         loss = between + self.patch_weight * within + self.koleo_weight * apart
         metrics = {
             "class_loss": between,

@@ -102,6 +102,8 @@ class IJEPA(TokenRegression):
                 f"--config.method.predictor_heads={self.predictor_heads} must divide predictor_width, which is "
                 f"{self.predictor_width}."
             )
+        if self.predictor_width % 4:
+            raise ValueError(f"--config.method.predictor_width={self.predictor_width} must be a multiple of 4.")
         if self.mask not in ("unbiased", "reference"):
             raise ValueError(f"mask '{self.mask}' is unknown; use 'unbiased' or 'reference'.")
 

@@ -14,6 +14,7 @@ import optax
 from ssljax import collectives
 from ssljax.collectives import example_keys
 from ssljax.models import infer, initialise, run
+from ssljax.models.heads import MLP
 from ssljax.typing import Array, Batch, PyTree, TrainState, Variables
 from ssljax.views.images import Augment, center_view, draw_views, show_views
 
@@ -170,8 +171,17 @@ class Predictive(JointEmbedding):
 
     @property
     @abstractmethod
-    def predictor_head(self) -> nn.Module:
+    def predictor_head(self) -> MLP:
         """q."""
+
+    def _expect_widths_to_fit(self) -> None:
+        """For `__post_init__`: what is predicted is as wide as the embedding. Raises ValueError."""
+        embedded, predicted = self.head.widths[-1], (*self.head.widths, *self.predictor_head.widths)[-1]
+        if embedded != predicted:
+            raise ValueError(
+                f"{type(self).__name__}'s predictor ends in {predicted} numbers and its projector in {embedded}; both "
+                "must be the same."
+            )
 
     def init(self, key: Array, batch: Batch) -> Variables:
         params, model_state = self.online(key, batch)

@@ -43,6 +43,10 @@ class MoCoV2(JointEmbedding):
 
     def __post_init__(self):
         self._expect_views(2, "'moco_v2', 'simclr' or 'byol'")
+        if not self.queue:
+            raise ValueError(
+                "--config.method.queue=0 leaves no keys to tell a query's own from: give it a batch's at least."
+            )
 
     @property
     def head(self) -> MLP:

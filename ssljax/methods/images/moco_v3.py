@@ -39,6 +39,7 @@ class MoCoV3(Predictive):
 
     def __post_init__(self):
         self._expect_views(2, "'moco_v3', 'byol' or 'moco_v2'")
+        self._expect_widths_to_fit()
         if self.predictor_norm not in ("none", "plain"):
             raise ValueError(f"predictor_norm '{self.predictor_norm}' is unknown; use 'none' or 'plain'.")
 

@@ -27,11 +27,7 @@ class SimSiam(Predictive):
 
     def __post_init__(self):
         self._expect_views(2, "'moco_v2', 'simclr' or 'byol'")
-        if self.predictor[-1] != self.projector[-1]:
-            raise ValueError(
-                f"SimSiam's predictor ends in {self.predictor[-1]} numbers and its projector in {self.projector[-1]}; "
-                "both must be the same."
-            )
+        self._expect_widths_to_fit()
 
     @property
     def head(self) -> MLP:

@@ -26,7 +26,7 @@ class SwAV(JointEmbedding):
     projector: widths of g; a hidden layer has BatchNorm. prototypes: how many; they have length 1, and no gradient in
     the first epoch (`optimizer.freeze = ("prototypes",)`). epsilon, iterations: see `sinkhorn`.
     queue: for batches that are small beside the prototypes, so many earlier embeddings of each assigned crop take part
-    in Sinkhorn; the batch must divide it. It is filled from the epoch `queue_start` on, and used once it is full.
+    in Sinkhorn, no fewer than a batch has. It is filled from the epoch `queue_start` on, and used once it is full.
     """
 
     projector: tuple[int, ...] = (2048, 128)
@@ -95,10 +95,12 @@ class SwAV(JointEmbedding):
     def _assign(self, params, state: TrainState, scores: Array, crop: int, axis: str | None) -> Array:
         """Assignments (batch, prototypes) of this shard's crops."""
         assign = partial(sinkhorn, epsilon=self.epsilon, iterations=self.iterations, axis=axis)
-        if not self.queue:
-            return assign(scores)
         n = len(scores)
         shards = 1 if axis is None else jax.lax.axis_size(axis)
+        if not self.queue:
+            if n * shards == 1:
+                raise ValueError("SwAV cannot share prototypes out among one image: raise --config.batch_size.")
+            return assign(scores)
         if self.queue % shards or self.queue < n * shards:
             raise ValueError(
                 f"--config.method.queue={self.queue} must be a multiple of the {shards} shards of a batch, and no "
