@@ -19,8 +19,7 @@ from ssljax.typing import Array, Batch, TrainState, Variables
 @dataclass(frozen=True, eq=False)
 class DINOv2Distill(DINOv2):
     """DINOv2 whose teacher is another, larger one: encoder and heads that do not move. Nothing is hidden from the
-    student, so every patch of both global views counts. The student's moving average is kept,
-    and is what is evaluated.
+    student, so every patch of both global views counts. The student's moving average is kept, and is what is evaluated.
 
     teacher: in a config the folder of a DINOv2 run; here that run's method. Its averaged network is taken, and the
     centres that it ended with, where both have them. count and patch_count must be its, and so must be the encoder's
