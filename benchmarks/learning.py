@@ -22,20 +22,26 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 from sections import publish
 
+import ssljax
 from ssljax.build import build_method
+from ssljax.data.sources import open_source
 from ssljax.engine.logs import read_metrics
 
 ROOT = Path(__file__).parents[1]
 RECORD = Path(__file__).with_suffix(".jsonl")
 PROTOCOLS = "knn", "linear"
+AHEAD = "random init", "ahead by"
+COLUMNS = "method", "CPU min", "rank", "colour, %", "k-NN, %", *AHEAD, "linear, %", *AHEAD
 HEAD = """\
 Made by `python benchmarks/learning.py --write --seeds={seeds}`: each `:demo` pretrained on the 8,000 embedded
 training images with so many seeds, and judged on the 2,000 embedded test images by its last checkpoint. ± is the
 standard deviation over seeds, which change everything: the weights, the order of the images, the views. Random init
 is the same encoder before its first step, with the same seeds. CPU minutes are those of pretraining; rank is the
-effective rank of the last batch's features. The embedded images are a re-encoded part of CIFAR-10
+effective rank of the last batch's features, and colour the share of the variance of the test images' features that
+follows linearly from the mean colour of each image. The embedded images are a re-encoded part of CIFAR-10
 (`ssljax/data/demo/README.md`), so these are not CIFAR-10 numbers.
 """
 
@@ -50,6 +56,16 @@ def digest(config: Path, seed: int) -> str:
     settings = runpy.run_path(str(config))["get_config"]("demo")
     method = build_method(settings, total_steps=1)
     return hashlib.sha256(f"{seed} {settings.to_json(sort_keys=True)} {method}".encode()).hexdigest()[:16]
+
+
+def colour(workdir: Path) -> float:
+    """Share of the variance of the test images' features that follows linearly from each image's mean colour."""
+    source = open_source("demo", "test")
+    images = np.stack([source[i]["image"] for i in range(len(source))])
+    features, mean = ssljax.load(workdir)(images), images.mean(axis=(1, 2))
+    features, mean = features - features.mean(axis=0), mean - mean.mean(axis=0)
+    foretold = mean @ np.linalg.lstsq(mean, features, rcond=None)[0]
+    return float(np.square(foretold).sum() / np.square(features).sum())
 
 
 def recorded() -> dict[str, dict]:
@@ -71,6 +87,7 @@ def train_and_evaluate(config: Path, seed: int, key: str, workdir: Path) -> None
     last = [row for row in read_metrics(workdir) if "effective_rank" in row][-1]
     line = {"digest": key, "method": config.stem, "seed": seed, "minutes": minutes, "rank": last["effective_rank"]}
     line |= {
+        "colour": colour(workdir),
         "python": platform.python_version(),
         "jax": version("jax"),
         "protocols": results["protocols"],
@@ -90,6 +107,7 @@ def percent(accuracies: list[float]) -> str:
 
 def row(method: str, results: list[dict]) -> str:
     cells = [method, *(f"{statistics.mean(r[name] for r in results):.1f}" for name in ("minutes", "rank"))]
+    cells.append(f"{100 * statistics.mean(r['colour'] for r in results):.0f}")
     for protocol in PROTOCOLS:
         of = {name: [r["accuracy"][name][protocol] for r in results] for name in ("pretrained", "random init")}
         ahead = [a - b for a, b in zip(*of.values(), strict=True)]
@@ -123,8 +141,8 @@ def main() -> None:
     left_out = ", ".join(name for name in configs if name not in results)
     lines = [
         HEAD.format(seeds=arguments.seeds),
-        "| method | CPU min | rank | k-NN, % | random init | ahead by | linear, % | random init | ahead by |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f"| {' | '.join(COLUMNS)} |",
+        "|---" * len(COLUMNS) + "|",
         *(row(name, of) for name, of in results.items()),
         "",
         f"Raw pixels: k-NN {100 * raw['knn']:.1f} %, linear {100 * raw['linear']:.1f} %.",
