@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ssljax"
-SHARED = {"chunks", "collectives", "numerics", "schedules", "typing"}
+SHARED = {"chunks", "collectives", "numerics", "ranges", "schedules", "typing"}
 ALLOWED = {
     "chunks": {"typing"},
     "collectives": {"typing"},
     "numerics": {"typing"},
+    "ranges": {"typing"},
     "schedules": {"typing"},
     "typing": set(),
     "cost": {"typing"},
