@@ -32,7 +32,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results.xml"
         command = [sys.executable, "-m", "pytest", "-q", TESTS, "-o", "junit_family=xunit1", f"--junitxml={results}"]
-        code = subprocess.run(command, cwd=ROOT).returncode
+        code = subprocess.run(command, cwd=ROOT, env=os.environ | {"SSLJAX_KILLS": "36"}).returncode
         cases = list(ElementTree.parse(results).iter("testcase"))
     lines = [
         ABOUT,

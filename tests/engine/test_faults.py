@@ -31,7 +31,7 @@ AGAIN = 75  # as launch/README.md has it
 POISONED_STEP = 7
 
 
-KILLS = 36
+KILLS = int(os.environ.get("SSLJAX_KILLS", "12"))  # benchmarks/reliability.py has more of them
 LONG = ("steps=90", "evaluate.every=4", "checkpoint.every=4")
 
 
