@@ -7,7 +7,9 @@ With --write the picture and the table go into docs/collapse.png and docs/collap
 
 import argparse
 import runpy
+from contextlib import nullcontext
 from pathlib import Path
+from unittest import mock
 
 import jax
 from matplotlib.figure import Figure
@@ -23,12 +25,12 @@ from ssljax.report.figures import BLUE, MUTED, WRONG
 
 ROOT = Path(__file__).parents[1]
 CASES = {
-    "simsiam": ("stop-gradient", {}, "embedding_rank"),
+    "simsiam": ("stop-gradient", None, "embedding_rank"),
     "byol": ("predictor", {"predictor": ()}, "embedding_std"),
     "vicreg": ("variance term", {"variance": 0.0}, "output_std"),
     "dino": ("centring", {"center_momentum": 1.0}, "prototypes_used"),
 }
-"""What is switched off, by which fields of the method, and the metric that tells."""
+"""What is switched off, by which fields of the method (a stop-gradient is none), and the metric that tells."""
 
 
 def first_steps(name: str, fields: dict, steps: int) -> list[dict[str, float]]:
@@ -47,14 +49,11 @@ def first_steps(name: str, fields: dict, steps: int) -> list[dict[str, float]]:
     return [{key: float(value) for key, value in metrics.items()} for metrics in found]
 
 
-def broken(name: str, fields: dict, steps: int) -> list[dict[str, float]]:
-    """The same without what prevents collapse; a stop-gradient is no field of a method."""
-    kept = similarity._prediction_and_target
-    if not fields:
-        similarity._prediction_and_target = lambda p, z: (normalize(p), normalize(z))
-    found = first_steps(name, fields, steps)
-    similarity._prediction_and_target = kept
-    return found
+def broken(name: str, fields: dict | None, steps: int) -> list[dict[str, float]]:
+    """The same without what prevents collapse."""
+    both = mock.patch.object(similarity, "_prediction_and_target", lambda p, z: (normalize(p), normalize(z)))
+    with both if fields is None else nullcontext():
+        return first_steps(name, fields or {}, steps)
 
 
 def draw(pairs: dict[str, tuple[list, list]]) -> Figure:

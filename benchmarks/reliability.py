@@ -20,11 +20,11 @@ ROOT = Path(__file__).parents[1]
 TESTS = "tests/engine/test_faults.py"
 ABOUT = """# When something goes wrong
 
-Made by `python benchmarks/reliability.py --write`, which runs `pytest tests/engine/test_faults.py` and writes down what
-the tests have done and counted. A trial is one fault, or one end of a run that faults have befallen. It counts as lost
-where the run does not end with the state of an undisturbed run, bit by bit, with its losses logged once each; where a
-checkpoint that had been written is gone; and where an error is not one sentence with the exit code that
-[launch/README.md](../launch/README.md) gives.
+Made by `python benchmarks/reliability.py --write`, which runs `pytest tests/engine/test_faults.py`, with more kills
+than the suite, and writes down what the tests have done and counted. A trial is one fault, or one end of a run that
+faults have befallen. It counts as lost where the run does not end with the state of an undisturbed run, bit by bit,
+with its losses logged once each; where a checkpoint that had been written is gone; and where an error is not one
+sentence with the exit code that [launch/README.md](../launch/README.md) gives.
 """
 
 

@@ -118,8 +118,9 @@ def test_a_run_that_is_beyond_help_is_stopped(config, tmp_path):
 
 @only_simclr
 def test_the_loop_does_not_wait_for_the_device_and_compiles_once(simclr, tmp_path, monkeypatch):
-    """Metrics are fetched when they are logged and at no other time, and after the first step nothing is compiled but,
-    at the end, what saves the state."""
+    """Metrics are fetched when they are logged and at no other time, and after the first step nothing is compiled; what
+    saves a state has been compiled by a run before."""
+    launcher.train(shortened(simclr, steps=2), tmp_path / "before")
     fetched, compiled = [], []
     device_get = jax.device_get
     monkeypatch.setattr(trainer.jax, "device_get", lambda x: (fetched.append(1), device_get(x))[1])
@@ -135,9 +136,9 @@ def test_the_loop_does_not_wait_for_the_device_and_compiles_once(simclr, tmp_pat
 
     monkeypatch.setattr(launcher, "train_batches", counted)
     simclr.steps, simclr.log.every, simclr.checkpoint.every, simclr.evaluate.every = 9, 3, 0, 0
-    launcher.train(simclr, tmp_path)
+    launcher.train(simclr, tmp_path / "watched")
     assert len(fetched) == 3
-    assert min(compiled) <= 1 and not {*compiled} & {*range(2, 9)}, f"compiled before the steps {compiled}"
+    assert compiled and max(compiled) <= 1, f"compiled before the steps {compiled}"
 
 
 @only_simclr

@@ -150,6 +150,7 @@ def test_swavs_prototypes_have_length_one_and_rest_in_the_first_epoch(states):
 
 def test_npids_bank(states, batches):
     _, (before, after, last), _ = states("npid", bank_momentum=0.25)
+    assert float(before.extra["log_z"]) == 0 and float(after.extra["log_z"]) == float(last.extra["log_z"]) != 0
     index = np.asarray(batches[0]["index"])
     moved = np.flatnonzero((before.extra["bank"] != after.extra["bank"]).any(axis=1))
     np.testing.assert_array_equal(moved, np.unique(index))
@@ -199,7 +200,8 @@ def test_last_layers_rest_in_the_first_epoch_and_their_moments_too(name, fields,
     config.method.update(fields)
     method = build_method(config, 5, examples=EXAMPLES)
     params = filled(jax.eval_shape(method.init, jax.random.key(0), batches[0]).params, 1.0)
-    optimizer = make_optimizer("adamw", lambda step: 0.01, freeze=config.optimizer.freeze, freeze_steps=2)
+    options = {"weight_decay": 0.1, "exclude": (), "freeze": config.optimizer.freeze, "freeze_steps": 2}
+    optimizer = make_optimizer("adamw", lambda step: 0.01, **options)
 
     def last_layers(tree):
         """By name: the leaves of last layers, and of the head of patches its own."""
@@ -221,26 +223,29 @@ def test_last_layers_rest_in_the_first_epoch_and_their_moments_too(name, fields,
 
 @pytest.mark.parametrize("name", ["dino", "ibot", "dinov2"])
 def test_centres_are_used_as_the_step_found_them_and_move_afterwards(name, prepare, monkeypatch):
-    method, state, views = prepare(name, center_momentum=0.9)
-    state = state.replace(extra=filled(state.extra, 7.0))
-    module, used = import_module(type(method).__module__), []
-    original = module.center_and_sharpen
+    """By a tenth of the way to the mean of this batch, which is where a momentum of 0 puts them."""
+    module = import_module(f"ssljax.methods.images.{name}")
+    original, used, moved = module.center_and_sharpen, [], {}
 
     def watch(logits, center, temperature):
         used.append(center)
         return original(logits, center, temperature)
 
     monkeypatch.setattr(module, "center_and_sharpen", watch)
+    for momentum in (0.9, 0.0):
+        method, state, views = prepare(name, center_momentum=momentum)
+        state = state.replace(extra=filled(state.extra, 7.0))
 
-    def traced(state, views):
-        _, aux = method.loss(state.params, state, views, jax.random.key(2), None)
-        return list(used), aux["extra"]
+        def traced(state, views, method=method):
+            _, aux = method.loss(state.params, state, views, jax.random.key(2), None)
+            return list(used), aux["extra"]
 
-    centers, moved = jax.jit(traced)(state, views)
-    assert len(centers) == len(moved) and all((np.asarray(x) == 7.0).all() for x in centers)
-    for center in jax.tree.leaves(moved):
-        np.testing.assert_allclose(center, 0.9 * 7.0, atol=0.1)  # the small teacher's logits are below one
-        assert not np.allclose(center, 0.9 * 7.0, atol=1e-6)
+        used.clear()
+        centers, moved[momentum] = jax.jit(traced)(state, views)
+        assert len(centers) == len(state.extra) and all((np.asarray(x) == 7.0).all() for x in centers)
+    for center, mean in zip(*map(jax.tree.leaves, moved.values()), strict=True):
+        np.testing.assert_allclose(center, 0.9 * 7.0 + 0.1 * mean, rtol=1e-5)
+        assert np.abs(mean - 7.0).min() > 0.1
 
 
 def test_the_teachers_temperature_changes_once_an_epoch(load_small):
