@@ -15,12 +15,15 @@ import pytest
 from ssljax.engine.logs import read_metrics
 from ssljax.engine.processes import ProcessLost, join
 
+pytestmark = pytest.mark.xdist_group("processes")  # of which several at once would wait for each other
+
 ROOT = Path(__file__).parents[2]
 STEPS = 10
 FIELDS = (
     f"batch_size=16 steps={STEPS} log.every=2 checkpoint.every=4 evaluate.every=4 evaluate.train_examples=64 "
-    "evaluate.test_examples=32 evaluate.k=5 views.size=16 optimizer.name=sgd optimizer.learning_rate=0.01 "
-    "optimizer.momentum=0.0 optimizer.warmup_epochs=0.0 encoder.channels=4 method.projector=(16,8) method.queue=64"
+    "evaluate.test_examples=32 evaluate.k=5 views.size=16 views.jitter=0.0 views.grey=0.0 encoder.channels=4 "
+    "method.projector=(16,8) method.queue=64 optimizer.name=sgd optimizer.learning_rate=0.01 optimizer.momentum=0.0 "
+    "optimizer.warmup_epochs=0.0"
 ).split()
 
 
