@@ -13,7 +13,7 @@ from ssljax.losses.distillation import (
 )
 from ssljax.losses.reconstruction import mae_loss, patchify, unpatchify
 from ssljax.losses.redundancy import barlow_twins, vicreg
-from ssljax.losses.regression import data2vec_target, layer_norm, smooth_l1
+from ssljax.losses.regression import data2vec_target, instance_norm, layer_norm, smooth_l1
 from ssljax.losses.similarity import cosine_regression, negative_cosine
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "ema_center",
     "ibot_patches",
     "info_nce",
+    "instance_norm",
     "koleo",
     "layer_norm",
     "mae_loss",

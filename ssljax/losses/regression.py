@@ -57,28 +57,48 @@ def layer_norm(x: Array, epsilon: float = 1e-5) -> Array:
     Of the target encoder's output it is I-JEPA's target. Assran et al., "Self-Supervised Learning from Images with a
     Joint-Embedding Predictive Architecture", 2023.
     """
+    return _standardize(x, -1, epsilon)
+
+
+def instance_norm(x: Array, epsilon: float = 1e-5) -> Array:
+    """(x - mean) / √(variance + ε) of each feature over the last axis but one, the tokens of an image; float32.
+
+    What all tokens of an image share is gone. Ulyanov et al., "Instance Normalization: The Missing Ingredient for Fast
+    Stylization", 2016.
+    """
+    return _standardize(x, -2, epsilon)
+
+
+def _standardize(x: Array, axis: int, epsilon: float) -> Array:
     x = jnp.asarray(x).astype(jnp.float32)
-    x = x - x.mean(axis=-1, keepdims=True)
-    return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + epsilon)
+    x = x - x.mean(axis=axis, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.mean(x * x, axis=axis, keepdims=True) + epsilon)
 
 
-def data2vec_target(layers: Sequence[Array], epsilon: float = 1e-5) -> Array:
-    """What data2vec predicts: layer_norm( mean over blocks of layer_norm(block's output) ), without gradient.
+TARGET_NORMS = {"layer": layer_norm, "instance": instance_norm}
+
+
+def data2vec_target(layers: Sequence[Array], epsilon: float = 1e-5, norm: str = "layer") -> Array:
+    """What data2vec predicts: layer_norm( mean over blocks of norm(block's output) ), without gradient.
 
     Args:
-      layers: outputs (…, dim) of the teacher's last blocks, before any final norm: 6 to 11 of ViT-B's 12, 18 to 23 of
-        ViT-L's 24, counted from 0.
+      layers: outputs (…, tokens, dim) of the teacher's last blocks, before any final norm: 6 to 11 of ViT-B's 12, 18 to
+        23 of ViT-L's 24, counted from 0.
       epsilon: under the root, in both norms.
+      norm: of the blocks, "layer" (data2vec) or "instance" (data2vec 2.0; without class token and registers).
 
-    Returns: (…, dim) float32.
+    Returns: (…, tokens, dim) float32.
 
-    Raises: ValueError if there is no block, or their shapes differ.
+    Raises: ValueError if there is no block, their shapes differ, or the norm is unknown.
 
     Baevski et al., "data2vec: A General Framework for Self-supervised Learning in Speech, Vision and Language", 2022,
-    section 3.3, with the second norm of the code for images.
+    section 3.3, with the second norm of the code for images; Baevski et al., "Efficient Self-supervised Learning with
+    Contextualized Target Representations for Vision, Speech and Language", 2023.
     """
     shapes = [jnp.shape(x) for x in layers]
     if len(set(shapes)) != 1:
         raise ValueError(f"layers must be outputs of at least one block, with equal shapes, but are {shapes}.")
-    average = sum((layer_norm(x, epsilon) for x in layers), start=jnp.float32(0.0)) / len(shapes)
+    if norm not in TARGET_NORMS:
+        raise ValueError(f"norm '{norm}' is unknown; use {' or '.join(TARGET_NORMS)}.")
+    average = sum((TARGET_NORMS[norm](x, epsilon) for x in layers), start=jnp.float32(0.0)) / len(shapes)
     return jax.lax.stop_gradient(layer_norm(average, epsilon))

@@ -1,4 +1,5 @@
-"""Smooth L1, also of some rows only, LayerNorm without scale and offset, and data2vec's target: PyTorch's functions."""
+"""Smooth L1, also of some rows only, LayerNorm and InstanceNorm without scale and offset, and the targets that data2vec
+makes by either: PyTorch's functions."""
 
 import numpy as np
 import torch
@@ -31,6 +32,9 @@ def main():
     arrays["layer_norm"] = F.layer_norm(blocks, (DIM,)).numpy()
     average = sum(F.layer_norm(block, (DIM,)) for block in blocks) / LAYERS
     arrays["data2vec_target"] = F.layer_norm(average, (DIM,)).numpy()
+    instances = [F.instance_norm(block.mT).mT for block in blocks]
+    arrays["instance_norm"] = torch.stack(instances).numpy()
+    arrays["data2vec_instance_target"] = F.layer_norm(sum(instances) / LAYERS, (DIM,)).numpy()
     save("regression", f"torch {torch.__version__}, in float64", **arrays)
 
 

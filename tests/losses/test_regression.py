@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssljax.losses import data2vec_target, layer_norm, smooth_l1
+from ssljax.losses import data2vec_target, instance_norm, layer_norm, smooth_l1
 
 close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
 
@@ -85,11 +85,18 @@ def test_layer_norm_of_equal_numbers_is_zero_with_a_finite_gradient():
     assert np.isfinite(jax.grad(lambda x: layer_norm(x)[0, 0])(x)).all()
 
 
-def test_data2vec_target_equals_torch_and_gets_no_gradient(numbers):
+def test_instance_norm_equals_torch_and_takes_out_what_tokens_share(numbers):
     layers = numbers["layers"]
-    close(data2vec_target(layers), numbers["data2vec_target"])
-    close(data2vec_target(list(layers)), numbers["data2vec_target"])
-    np.testing.assert_array_equal(jax.grad(lambda x: jnp.sum(data2vec_target(x) ** 3))(layers), 0.0)
+    close(instance_norm(layers), numbers["instance_norm"])
+    close(instance_norm(layers[0] + 3.0), instance_norm(layers[0]), atol=1e-5)
+
+
+@pytest.mark.parametrize("norm, name", [("layer", "data2vec_target"), ("instance", "data2vec_instance_target")])
+def test_data2vec_target_equals_torch_and_gets_no_gradient(norm, name, numbers):
+    layers, target = numbers["layers"], partial(data2vec_target, norm=norm)
+    close(target(layers), numbers[name])
+    close(target(list(layers)), numbers[name])
+    np.testing.assert_array_equal(jax.grad(lambda x: jnp.sum(target(x) ** 3))(layers), 0.0)
 
 
 def test_data2vec_target_equals_the_loop(numbers):
@@ -112,7 +119,7 @@ def test_blocks_weigh_the_same_whatever_their_scale(numbers):
 
 def test_half_precision_inputs_are_computed_in_float32(numbers):
     x, y, layers = (jnp.asarray(numbers[name], jnp.bfloat16) for name in ("prediction", "target", "layers"))
-    for f, arrays in ((smooth_l1, (x, y)), (layer_norm, (x,)), (data2vec_target, (layers,))):
+    for f, arrays in ((smooth_l1, (x, y)), (layer_norm, (x,)), (instance_norm, (x,)), (data2vec_target, (layers,))):
         value = f(*arrays)
         assert value.dtype == jnp.float32
         np.testing.assert_array_equal(value, f(*(a.astype(jnp.float32) for a in arrays)))
@@ -132,3 +139,5 @@ def test_arguments_that_make_no_sense_are_refused():
         data2vec_target([])
     with pytest.raises(ValueError, match=r"equal shapes, but are \[\(4, 3\), \(3,\)\]"):
         data2vec_target([x, x[0]])
+    with pytest.raises(ValueError, match="norm 'batch' is unknown; use layer or instance"):
+        data2vec_target([x], norm="batch")

@@ -324,6 +324,8 @@ def test_any_number_of_local_crops_and_either_encoder(name, crops, load_small, b
         ("data2vec", "method", {"layers": 9}, "an encoder with as many, not 2"),
         ("ijepa", "encoder", {"cls_token": True}, "cls_token=False"),
         ("ijepa", "method", {"mask": "none"}, "use 'unbiased' or 'reference'"),
+        ("ijepa", "method", {"target_norm": "batch"}, "target_norm='batch' is unknown; use layer or instance"),
+        ("data2vec", "method", {"target_norm": "batch"}, "target_norm='batch' is unknown; use layer or instance"),
         ("simsiam", "method", {"predictor": (8, 12)}, "both must be the same"),
         ("byol", "method", {"predictor": (8,), "projector": (16,)}, "ends in 8 numbers and its projector in 16"),
         ("moco_v3", "method", {"predictor": (12,)}, "ends in 12 numbers and its projector in 8"),
@@ -742,9 +744,10 @@ def test_ijepa_predicts_each_block_by_itself(prepare, monkeypatch):
     assert context[0] == places[0] == 16 * method.targets and len(places) == 2
 
 
-def test_ijepas_targets_are_normalised_over_the_whole_image_and_then_taken_out(prepare, monkeypatch):
-    """LayerNorm of each token's features, of a target encoder that saw all patches."""
-    method, state, views = prepare("ijepa")
+@pytest.mark.parametrize("norm", ["layer", "instance"])
+def test_ijepas_targets_are_normalised_over_the_whole_image_and_then_taken_out(norm, prepare, monkeypatch):
+    """LayerNorm of each token's features, of a target encoder that saw all patches; before it perhaps InstanceNorm."""
+    method, state, views = prepare("ijepa", target_norm=norm)
     monkeypatch.setattr(
         import_module(type(method).__module__), "smooth_l1", lambda prediction, target, **options: target
     )
@@ -755,15 +758,15 @@ def test_ijepas_targets_are_normalised_over_the_whole_image_and_then_taken_out(p
     found = jax.jit(targets)(state, views)
     images, mask_keys, _ = views
     tokens, _ = run(method.encoder, state.target["params"]["encoder"], {}, images, method="tokens")
-    whole = standardized(tokens)
+    whole = standardized(standardized(tokens, axis=1) if norm == "instance" else tokens)
     places = np.asarray(method._mask(mask_keys, jax.random.key(2), None).target).reshape(16, -1)
     np.testing.assert_allclose(found, np.take_along_axis(whole, places[:, :, None], axis=1), rtol=1e-3, atol=1e-3)
 
 
-def standardized(tokens):
-    """LayerNorm without scale and offset, in NumPy."""
+def standardized(tokens, axis=-1):
+    """LayerNorm without scale and offset, or over axis 1 InstanceNorm, in NumPy."""
     tokens = np.asarray(tokens, np.float64)
-    return (tokens - tokens.mean(-1, keepdims=True)) / np.sqrt(tokens.var(-1, keepdims=True) + 1e-5)
+    return (tokens - tokens.mean(axis, keepdims=True)) / np.sqrt(tokens.var(axis, keepdims=True) + 1e-5)
 
 
 def smooth_l1_of(x, beta):
@@ -772,17 +775,18 @@ def smooth_l1_of(x, beta):
     return np.where(x < beta, x * x / (2 * beta), x - beta / 2)
 
 
-def test_data2vecs_loss_is_of_the_hidden_patches_alone(prepare):
+@pytest.mark.parametrize("norm, axis", [("layer", -1), ("instance", 1)])
+def test_data2vecs_loss_is_of_the_hidden_patches_alone(norm, axis, prepare):
     """With beta 2, of all hidden patches of the batch alike; what is seen does not count."""
-    method, state, views = prepare("data2vec", layers=2, mask_ratio=0.4)
-    images, hidden, _ = views
+    method, state, views = prepare("data2vec", layers=2, mask_ratio=0.4, target_norm=norm)
+    (images, hidden, _), prefix = views, method.encoder.num_prefix
     teacher, student = state.target["params"]["encoder"], state.params["encoder"]
     blocks, _ = run(method.encoder, teacher, {}, images, method="tokens", last=2, norm=False)
     tokens, _ = run(method.encoder, student, {}, images, method="tokens", masked=hidden)
-    target = standardized(np.mean([standardized(block) for block in blocks], axis=0))
+    target = standardized(np.mean([standardized(block[:, prefix:], axis) for block in blocks], axis=0))
     head = state.params["head"]
-    prediction = np.asarray(tokens, np.float64) @ np.asarray(head["kernel"], np.float64) + np.asarray(head["bias"])
-    gaps = smooth_l1_of(prediction - target, 2.0)[:, method.encoder.num_prefix :]
+    patches = np.asarray(tokens[:, prefix:], np.float64)
+    gaps = smooth_l1_of(patches @ np.asarray(head["kernel"], np.float64) + np.asarray(head["bias"]) - target, 2.0)
     mask = np.asarray(hidden).reshape(16, -1) > 0
     assert 0 < mask.sum() < mask.size
     np.testing.assert_allclose(losses(method, state, views)[0], gaps[mask].mean(), rtol=1e-4)

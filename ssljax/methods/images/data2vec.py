@@ -1,6 +1,8 @@
 """data2vec for images: from a view with hidden patches, predict what a teacher's last blocks make of them.
 
-Baevski et al., "data2vec: A General Framework for Self-supervised Learning in Speech, Vision and Language", 2022.
+Baevski et al., "data2vec: A General Framework for Self-supervised Learning in Speech, Vision and Language", 2022;
+target_norm="instance": Baevski et al., "Efficient Self-supervised Learning with Contextualized Target Representations
+for Vision, Speech and Language", 2023.
 """
 
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ import jax.numpy as jnp
 from ssljax import collectives
 from ssljax.collectives import example_keys
 from ssljax.losses import data2vec_target, smooth_l1
+from ssljax.losses.regression import TARGET_NORMS
 from ssljax.methods.images.image_method import ImageMethod, follow, momentum_network
 from ssljax.models import infer, initialise, run
 from ssljax.models.vit import NORMAL, ViT
@@ -27,17 +30,28 @@ class TokenRegression(ImageMethod):
     where they have become the same.
 
     momentum: teacher <- momentum · teacher + (1 - momentum) · encoder after each step, going to 1 by momentum_schedule
-    unless that is "constant". `target_std` and `prediction_std` in the logs are over the predicted tokens of the batch:
-    from step `collapse_after` on, which is to be after the warm-up, a run is stopped whose target_std is below
-    least_target_std, or its prediction_std below least_prediction_std.
+    unless that is "constant".
+    target_norm: "layer" (each of the teacher's tokens is normalised by itself, as published) or "instance" (before
+    that, each feature over the tokens of its image, as data2vec 2.0 has it). The latter takes out what all tokens of an
+    image share, which in small images is above all their colour.
+    `target_std` and `prediction_std` in the logs are over the predicted tokens of the batch: from step `collapse_after`
+    on, which is to be after the warm-up, a run is stopped whose target_std is below least_target_std, or its
+    prediction_std below least_prediction_std.
     """
 
     momentum: float = 0.9998
     momentum_schedule: str = "constant"
+    target_norm: str = "layer"
     least_target_std: float = 0.1
     least_prediction_std: float = 0.01
     collapse_after: int = 5000
     total_steps: int = 1
+
+    def __post_init__(self):
+        if self.target_norm not in TARGET_NORMS:
+            raise ValueError(
+                f"--config.method.target_norm='{self.target_norm}' is unknown; use {' or '.join(TARGET_NORMS)}."
+            )
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -80,6 +94,7 @@ class Data2Vec(TokenRegression):
                 "data2vec hides patches, so it needs a Vision Transformer with a mask token: choose an encoder vit_* "
                 "with --config.encoder.mask_token=True."
             )
+        super().__post_init__()
         self._expect_views(1, "'data2vec'")
         patches = self.grid[0] * self.grid[1]
         hidden = int(self.mask_ratio * patches)
@@ -120,7 +135,7 @@ class Data2Vec(TokenRegression):
         # 1) The teacher's last blocks, of the whole view.
         teacher, options = self.encoder.clone(drop_path=0.0), {"method": "tokens", "last": self.layers, "norm": False}
         blocks, _ = run(teacher, state.target["params"]["encoder"], {}, images, **options)
-        target = data2vec_target(blocks)[:, prefix:]
+        target = data2vec_target([block[:, prefix:] for block in blocks], norm=self.target_norm)
         # 2) The student sees what is not hidden.
         options = {"method": "tokens", "masked": hidden, "keys": keys}
         tokens, _ = run(self.encoder, params["encoder"], {}, images, **options)

@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 
 from ssljax import collectives
 from ssljax.collectives import example_keys
-from ssljax.losses import layer_norm, smooth_l1
+from ssljax.losses import instance_norm, layer_norm, smooth_l1
 from ssljax.methods.images.data2vec import TokenRegression
 from ssljax.methods.images.image_method import momentum_network
 from ssljax.models import infer, initialise, run
@@ -96,6 +96,7 @@ class IJEPA(TokenRegression):
                 "I-JEPA's encoder sees some patches and nothing else: choose an encoder vit_* with "
                 "--config.encoder.cls_token=False --config.encoder.pool=mean and no registers."
             )
+        super().__post_init__()
         self._expect_views(1, "'ijepa'")
         if self.predictor_width % self.predictor_heads:
             raise ValueError(
@@ -147,7 +148,8 @@ class IJEPA(TokenRegression):
         whole, _ = run(target_encoder, target_params, {}, images, method="tokens")
         whole = whole.astype(jnp.float32)
         places = mask.target.reshape(n, -1)
-        target = jnp.take_along_axis(layer_norm(whole), places[:, :, None], axis=1)
+        normed = layer_norm(instance_norm(whole) if self.target_norm == "instance" else whole)
+        target = jnp.take_along_axis(normed, places[:, :, None], axis=1)
         # 2) The encoder sees the context.
         seen = {"keep": mask.context, "valid": mask.context_valid, "keys": keys}
         context, _ = run(self.encoder, params["encoder"], {}, images, method="tokens", **seen)
