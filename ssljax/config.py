@@ -11,6 +11,7 @@ from ml_collections import ConfigDict, config_dict
 from ssljax.engine.optim import make_optimizer
 from ssljax.methods import METHODS
 from ssljax.models import ENCODERS
+from ssljax.models.resnet import ResNet
 from ssljax.views.images import Augment
 from ssljax.views.recipes import RECIPES
 
@@ -228,7 +229,8 @@ def _placeholders(table: Mapping[str, Callable], without: tuple[str, ...] = ()) 
 
 def _has_batch_statistics(config: ConfigDict) -> bool:
     """Of the encoder: what it gives for an example then depends on the microbatch that the example is in."""
-    return config.encoder.name.startswith("resnet") and config.encoder.norm != "group"
+    encoder = getattr(ENCODERS.get(config.encoder.name), "func", object)
+    return issubclass(encoder, ResNet) and config.encoder.norm != "group"
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:

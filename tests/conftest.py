@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import runpy
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # the golden numbers are float32's, and meshes of four devices must exist anywhere
@@ -31,6 +32,24 @@ jax.config.update("jax_num_cpu_devices", 4)
 # Several steps in flight on devices that share a few cores can starve each other in a collective.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 jax.config.update("jax_disable_most_optimizations", True)  # tests compile for longer than they compute
+
+TOGETHER = re.compile(r"(tests/methods/test_contract.py)::.*(\[\w+\])|(tests/engine/)test_(?:faults|processes).py::.*")
+"""Tests that go to one process: those of a method, which share what was compiled, and those that start processes, of
+which several at once would wait for each other."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """How pytest-xdist deals the tests out. Its own `loadgroup` does nothing with pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            together = TOGETHER.fullmatch(nodeid)
+            return "".join(filter(None, together.groups())) if together else nodeid
+
+    return Scheduling(config, log)
+
 
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))  # tests and the scripts that made the golden numbers share `seeded`
@@ -206,8 +225,7 @@ def load_small(load_config, tmp_path_factory) -> Callable:
     return load
 
 
-# Of a module and a group, so that all tests of a method are run together, by one process that compiles it once.
-@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in METHODS])
+@pytest.fixture(scope="module", params=list(METHODS))  # of a module, so that all tests of a method are run together
 def name(request):
     return request.param
 

@@ -15,16 +15,16 @@ from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 def demo():
     config = demo_config("data2vec", epochs=12.0, batch_size=16)
-    config.method.update(layers=3, momentum=0.999, mask_ratio=0.4, smallest_block=2)
+    config.method.update(layers=3, momentum=0.999, mask_ratio=0.4, smallest_block=2, target_norm="instance")
     config.encoder.update(name="vit_micro", pool="mean", positions="learned", mask_token=True)
     config.views.update(name="data2vec", size=32, scale=(0.4, 1.0), mean=CIFAR10_MEAN, std=CIFAR10_STD)
-    config.optimizer.learning_rate = 3e-4
+    config.optimizer.learning_rate = 1e-3
     return config
 
 
 def cifar10():
     config = cifar10_config("data2vec", epochs=800.0)
-    config.method.update(momentum=0.999, smallest_block=4)
+    config.method.update(momentum=0.999, smallest_block=4, target_norm="instance")
     config.encoder.update(
         name="vit_s",
         patch=4,

@@ -24,7 +24,7 @@ def demo():
 
 def cifar10():
     config = cifar10_config("ijepa", epochs=800.0)
-    config.method.update(predictor_width=192, predictor_depth=6, predictor_heads=6)
+    config.method.update(predictor_width=192, predictor_depth=6, predictor_heads=6, target_norm="instance")
     config.encoder.update(name="vit_s", patch=4, cls_token=False, pool="mean", initializer="dino")
     config.views.update(name="ijepa", size=32, mean=CIFAR10_MEAN, std=CIFAR10_STD)
     config.optimizer.update(

@@ -27,8 +27,6 @@ from ssljax.data.pipeline import batch_indices
 from ssljax.data.sources import open_source
 from ssljax.engine.checkpoint import Checkpoints
 
-pytestmark = pytest.mark.xdist_group("processes")  # of which several at once would wait for each other
-
 AGAIN = 75  # as launch/README.md has it
 POISONED_STEP = 7
 KILLS = int(os.environ.get("SSLJAX_KILLS", "12"))  # benchmarks/reliability.py has more of them

@@ -15,8 +15,6 @@ import pytest
 from ssljax.engine.logs import read_metrics
 from ssljax.engine.processes import ProcessLost, join
 
-pytestmark = pytest.mark.xdist_group("processes")  # of which several at once would wait for each other
-
 ROOT = Path(__file__).parents[2]
 STEPS = 10
 FIELDS = (
