@@ -794,7 +794,7 @@ def test_data2vecs_loss_is_of_the_hidden_patches_alone(norm, axis, prepare):
 
 def test_ijepas_loss_compares_each_prediction_with_the_token_of_its_place(prepare):
     """With beta 1; block by block, from the same context."""
-    method, state, views = prepare("ijepa")
+    method, state, views = prepare("ijepa", target_norm="layer")
     images, mask_keys, _ = views
     mask = method._mask(mask_keys, jax.random.key(2), None)
     tokens, _ = run(method.encoder, state.target["params"]["encoder"], {}, images, method="tokens")

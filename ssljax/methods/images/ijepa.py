@@ -72,7 +72,7 @@ class IJEPA(TokenRegression):
     mask: "unbiased" (every image has its own blocks, and as many tokens as any other) or "reference" (the authors':
     block sizes are one for a batch, contexts are cut at the end to the shortest of the batch, so that the lower right
     is seen less). context_share: of the patches that the unbiased context holds. `target_std` is of all tokens, before
-    they are normalised.
+    each is normalised by itself.
     """
 
     targets: int = 4
@@ -147,9 +147,9 @@ class IJEPA(TokenRegression):
         target_encoder, target_params = self.encoder.clone(drop_path=0.0), state.target["params"]["encoder"]
         whole, _ = run(target_encoder, target_params, {}, images, method="tokens")
         whole = whole.astype(jnp.float32)
+        tokens = instance_norm(whole) if self.target_norm == "instance" else whole
         places = mask.target.reshape(n, -1)
-        normed = layer_norm(instance_norm(whole) if self.target_norm == "instance" else whole)
-        target = jnp.take_along_axis(normed, places[:, :, None], axis=1)
+        target = jnp.take_along_axis(layer_norm(tokens), places[:, :, None], axis=1)
         # 2) The encoder sees the context.
         seen = {"keep": mask.context, "valid": mask.context_valid, "keys": keys}
         context, _ = run(self.encoder, params["encoder"], {}, images, method="tokens", **seen)
@@ -162,7 +162,7 @@ class IJEPA(TokenRegression):
         valid = mask.target_valid.reshape(n, -1)
         return smooth_l1(prediction, target, weights=valid, axis=axis), {
             "metrics": {
-                "target_std": collectives.std(whole, axis),
+                "target_std": collectives.std(tokens, axis),
                 "prediction_std": collectives.std(jax.lax.stop_gradient(prediction), axis, valid),
             },
             "features": whole.mean(axis=1),
