@@ -4,7 +4,7 @@
 
 | variant     | data              | encoder        | hardware        | expected              | status  |
 |-------------|-------------------|----------------|-----------------|-----------------------|---------|
-| `:demo`     | embedded images   | ViT 4 x 64     | 2 CPU cores     | docs/results.md       | run     |
+| `:demo`     | embedded images   | ViT 4 x 64     | 2 CPU cores     | docs/results.md       | not yet |
 | `:cifar10`  | tfds:cifar10      | ViT-S, patch 4 | 1 accelerator   | nothing published     | not run |
 | `:imagenet` | tfds:imagenet2012 | ViT-H/14       | 16 accelerators | 79.3 % linear (paper) | not run |
 """
@@ -16,7 +16,7 @@ from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 def demo():
     config = demo_config("ijepa", epochs=12.0, batch_size=16)
     config.method.update(predictor_width=64, predictor_depth=2, predictor_heads=4, min_keep=4)
-    config.method.update(momentum=0.996, context_share=0.5, target_norm="instance")
+    config.method.update(momentum=0.99, target_norm="instance")
     config.encoder.update(name="vit_micro", cls_token=False, pool="mean", positions="learned")
     config.views.update(name="ijepa", size=32, mean=CIFAR10_MEAN, std=CIFAR10_STD)
     config.optimizer.learning_rate = 1e-3
