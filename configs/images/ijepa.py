@@ -15,8 +15,9 @@ from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 def demo():
     config = demo_config("ijepa", epochs=12.0, batch_size=16)
-    config.method.update(predictor_width=64, predictor_depth=2, predictor_heads=4, min_keep=4)
-    config.method.update(momentum=0.99, target_norm="instance")
+    config.method.update(
+        predictor_width=64, predictor_depth=2, predictor_heads=4, momentum=0.99, min_keep=4, target_norm="instance"
+    )
     config.encoder.update(name="vit_micro", cls_token=False, pool="mean", positions="learned")
     config.views.update(name="ijepa", size=32, mean=CIFAR10_MEAN, std=CIFAR10_STD)
     config.optimizer.learning_rate = 1e-3
