@@ -159,7 +159,9 @@ def shift_hue(images: Array, shift: Array) -> Array:
     value = images.max(-1)
     chroma = value - images.min(-1)
     safe = jnp.where(chroma == 0, 1.0, chroma)
-    turn = jnp.where(value == r, (g - b) / safe, jnp.where(value == g, 2.0 + (b - r) / safe, 4.0 + (r - g) / safe))
+    # Never by `value == r`: a compiler that computes the image twice may round it in two ways.
+    red_or_green = jnp.where((r >= g) & (r >= b), (g - b) / safe, 2.0 + (b - r) / safe)
+    turn = jnp.where((b > r) & (b > g), 4.0 + (r - g) / safe, red_or_green)
     turn = turn + 6.0 * shift[:, None, None]
     # The channel n of an HSV colour is value - chroma * clip(min(k, 4 - k), 0, 1) with k = (n + turn) mod 6.
     k = jnp.mod(turn[..., None] + jnp.array([5.0, 3.0, 1.0]), 6.0)
