@@ -13,7 +13,7 @@ from ssljax.config import recall, set_fields
 from ssljax.data.sources import Source, open_source
 from ssljax.data.subset import Share
 from ssljax.engine.checkpoint import CheckpointError, Checkpoints
-from ssljax.engine.mesh import check_batch_size, make_mesh, replicated
+from ssljax.engine.mesh import batch_sharding, check_batch_size, make_mesh, replicated
 from ssljax.engine.optim import make_optimizer, make_schedule, peak_rate
 from ssljax.engine.step import StepFunction, make_train
 from ssljax.methods import METHODS, make_method
@@ -157,8 +157,9 @@ def build_run(
     """examples: how many there are in the training split; example: shapes of a small batch; mesh, total: the config's
     if None.
 
-    Traces one step without compiling it, so that whatever does not fit together is said before anything long begins.
-    Raises ValueError with a sentence for each thing that can be wrong in a config.
+    Traces one step without compiling it, so that whatever does not fit together is said before anything long begins;
+    what was traced is what a run on this mesh compiles. Raises ValueError with a sentence for each thing that can be
+    wrong in a config.
     """
     mesh = mesh or make_mesh(config.mesh.data, config.mesh.fsdp)
     chunks = check_batch_size(config.batch_size, mesh, config.train.microbatch)
@@ -208,7 +209,10 @@ def build_run(
     init, step, abstract = make_train(
         method, optimizer, mesh, example, seed=config.seed, chunks=chunks, learning_rate=schedule
     )
-    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((config.batch_size, *x.shape[1:]), x.dtype), example)
+    rows = batch_sharding(mesh)
+    batch = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((config.batch_size, *x.shape[1:]), x.dtype, sharding=rows), example
+    )
     jax.eval_shape(step, abstract, batch)
     start = init
     if teacher := config.method.get("teacher"):

@@ -18,6 +18,7 @@ from ssljax.config import remember
 from ssljax.engine import trainer
 from ssljax.engine.logs import read_metrics
 from ssljax.engine.mesh import make_mesh
+from ssljax.methods.images.simclr import SimCLR
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
@@ -119,8 +120,12 @@ def test_a_run_that_is_beyond_help_is_stopped(config, tmp_path):
 @only_simclr
 def test_the_loop_does_not_wait_for_the_device_and_compiles_once(simclr, tmp_path, monkeypatch):
     """Metrics are fetched when they are logged and at no other time, and after the first step nothing is compiled; what
-    saves a state has been compiled by a run before."""
+    saves a state has been compiled by a run before. A step is traced once, to see that all fits together and to be
+    compiled."""
+    traced, loss = [], SimCLR.loss
+    monkeypatch.setattr(SimCLR, "loss", lambda *args: (traced.append(1), loss(*args))[1])
     launcher.train(shortened(simclr, steps=2), tmp_path / "before")
+    assert len(traced) == 1
     fetched, compiled = [], []
     device_get = jax.device_get
     monkeypatch.setattr(trainer.jax, "device_get", lambda x: (fetched.append(1), device_get(x))[1])
