@@ -5,7 +5,9 @@ import os
 import re
 import runpy
 
+# For the commands that tests start, too.
 os.environ["JAX_PLATFORMS"] = "cpu"  # the golden numbers are float32's, and meshes of four devices must exist anywhere
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # tests compile for longer than they compute
 
 import sys
 from collections.abc import Callable, Mapping
@@ -31,9 +33,8 @@ from ssljax.models.resnet import ResNet
 jax.config.update("jax_num_cpu_devices", 4)
 # Several steps in flight on devices that share a few cores can starve each other in a collective.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
-jax.config.update("jax_disable_most_optimizations", True)  # tests compile for longer than they compute
 if jax.__version_info__ < (0, 11):  # later ones do not have the flag, and end the process that sets it
-    # Kernels by XLA's older way, which compiles three times as fast; here, and in the commands that tests start.
+    # Kernels by XLA's older way, which compiles three times as fast.
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
 
 TOGETHER = re.compile(r"(tests/methods/test_contract.py)::.*(\[\w+\])|(tests/engine/)test_(?:faults|processes).py::.*")

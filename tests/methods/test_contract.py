@@ -145,7 +145,9 @@ def test_in_microbatches_as_at_once(config, batches, request):
     else:
         # With four channels, rounding decides the sign of an activation here and there, and so a gradient.
         config.encoder.update(norm="group", bn_groups=None, channels=8)
-        start, at_once = None, trained(build_method(config, 5, examples=EXAMPLES), batches, (1, 1))
+        method = build_method(config, 5, examples=EXAMPLES)
+        start = jax.device_get(make(method, (1, 1), batches)[1]())
+        at_once = trained(method, batches, (1, 1), start=start)
     in_parts = build_method(config, 5, chunks=4, examples=EXAMPLES)
     for shape in ((1, 1), (2, 2)) if config.method.name in BOTH_WAYS else ((2, 2),):
         parts = trained(in_parts, batches, shape, start=start, chunks=4)
