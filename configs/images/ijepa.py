@@ -4,7 +4,7 @@
 
 | variant     | data              | encoder        | hardware        | expected              | status  |
 |-------------|-------------------|----------------|-----------------|-----------------------|---------|
-| `:demo`     | embedded images   | ViT 4 x 64     | 2 CPU cores     | docs/results.md       | not yet |
+| `:demo`     | embedded images   | ViT 4 x 64     | 2 CPU cores     | docs/results.md       | run     |
 | `:cifar10`  | tfds:cifar10      | ViT-S, patch 4 | 1 accelerator   | nothing published     | not run |
 | `:imagenet` | tfds:imagenet2012 | ViT-H/14       | 16 accelerators | 79.3 % linear (paper) | not run |
 """
