@@ -13,7 +13,7 @@ from ssljax.config import recall, set_fields
 from ssljax.data.sources import Source, open_source
 from ssljax.data.subset import Share
 from ssljax.engine.checkpoint import CheckpointError, Checkpoints
-from ssljax.engine.mesh import batch_sharding, check_batch_size, make_mesh, replicated
+from ssljax.engine.mesh import abstract_batch, check_batch_size, make_mesh, replicated
 from ssljax.engine.optim import make_optimizer, make_schedule, peak_rate
 from ssljax.engine.step import StepFunction, make_train
 from ssljax.methods import METHODS, make_method
@@ -209,11 +209,7 @@ def build_run(
     init, step, abstract = make_train(
         method, optimizer, mesh, example, seed=config.seed, chunks=chunks, learning_rate=schedule
     )
-    rows = batch_sharding(mesh)
-    batch = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((config.batch_size, *x.shape[1:]), x.dtype, sharding=rows), example
-    )
-    jax.eval_shape(step, abstract, batch)
+    jax.eval_shape(step, abstract, abstract_batch(example, config.batch_size, mesh))
     start = init
     if teacher := config.method.get("teacher"):
         shardings = jax.tree.map(lambda x: x.sharding, abstract)

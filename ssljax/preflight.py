@@ -32,7 +32,7 @@ from ssljax.cost.traffic import bytes_sent
 from ssljax.cost.units import GIB
 from ssljax.cost.verdict import Setting, verdict
 from ssljax.data.sources import FORMS, DataError, Source
-from ssljax.engine.mesh import batch_sharding, make_mesh
+from ssljax.engine.mesh import abstract_batch, make_mesh
 from ssljax.models import ENCODERS
 from ssljax.typing import PyTree
 from ssljax.views.recipes import make_views
@@ -122,7 +122,7 @@ def measure(config: ConfigDict, example: PyTree, where: Slice, mesh: Mesh) -> Co
     try:
         compiled = traced.lower().compile(_options(where))
     except jax.errors.JaxRuntimeError as error:
-        batch = sum(_bytes_of(x) for x in jax.tree.leaves(_batch(config, example, mesh)))
+        batch = sum(_bytes_of(x) for x in jax.tree.leaves(abstract_batch(example, config.batch_size, mesh)))
         memory = memory_of_refusal(str(error), state + batch)
         if memory is None:
             raise ValueError(f"the compiler refuses this step: {str(error).strip().splitlines()[0]}") from error
@@ -148,16 +148,9 @@ def _options(where: Slice) -> dict[str, str]:
     return {"xla_disable_hlo_passes": "all-reduce-promotion"} if where.devices[0].platform == "cpu" else {}
 
 
-def _batch(config: ConfigDict, example: PyTree, mesh: Mesh) -> PyTree:
-    where = batch_sharding(mesh)
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct((config.batch_size, *x.shape[1:]), x.dtype, sharding=where), example
-    )
-
-
 def _trace(config: ConfigDict, example: PyTree, mesh: Mesh) -> tuple[Run, Any]:
     run = build_run(config, examples=STAND_IN_STEPS * max(1, config.batch_size), example=example, mesh=mesh)
-    return run, run.step.trace(run.abstract, _batch(config, example, mesh))  # type: ignore[attr-defined]
+    return run, run.step.trace(run.abstract, abstract_batch(example, config.batch_size, mesh))  # type: ignore[attr-defined]
 
 
 def _without_recomputation(config: ConfigDict) -> ConfigDict | None:

@@ -57,6 +57,12 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P(("data", "fsdp")))
 
 
+def abstract_batch(example: PyTree, batch_size: int, mesh: Mesh) -> PyTree:
+    """Shapes of a global batch of such examples, where `to_devices` puts it."""
+    rows = batch_sharding(mesh)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype, sharding=rows), example)
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG = f"--config={ROOT}/configs/images/simclr.py:demo"
 SMALL = (
     "batch_size=16 views.size=16 views.jitter=0.0 views.grey=0.0 encoder.channels=4 method.projector=(16,16) "
-    "log.every=1 checkpoint.every=4 evaluate.every=0 evaluate.train_examples=64 evaluate.test_examples=32 "
+    "log.every=1 checkpoint.every=2 evaluate.every=0 evaluate.train_examples=64 evaluate.test_examples=32 "
     "evaluate.k=5 steps=32"
 ).split()
 

@@ -274,11 +274,11 @@ def disk(tmp_path):
 
 def test_the_disk_is_full(start, undisturbed, abstract_state, difference, fault, disk, tmp_path):
     folder = disk("disk", 16)
-    workdir, filler, whole, often = folder / "run", folder / "filler", undisturbed(), "checkpoint.every=2"
+    workdir, filler, whole = folder / "run", folder / "filler", undisturbed()
     left_and_seen = [(8192, True), (0, False), (8192, False), (40_000, False), (100_000, False)]
     for left, seen in left_and_seen:
         befall = partial(inside.fill_disk, filler, save=3, left=left, seen=seen)
-        full = start(workdir, often, befall=[befall])
+        full = start(workdir, befall=[befall])
         problem = full.complaint("the disk is full")
         newest = named(workdir)[-1]
         with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
@@ -288,10 +288,9 @@ def test_the_disk_is_full(start, undisturbed, abstract_state, difference, fault,
         if not left:  # and once more while it is full
             with filler.open("ab") as file:
                 file.write(bytes(shutil.disk_usage(folder).free))
-            problem = start(workdir, often).complaint("the disk is full")
-            fault.trial(problem, "" if named(workdir)[-1] == newest else "lost")
+            fault.trial(start(workdir).complaint("the disk is full"), "" if named(workdir)[-1] == newest else "lost")
         filler.unlink()
-    fault.trial(start(workdir, often).completed(), difference(workdir, whole))
+    fault.trial(start(workdir).completed(), difference(workdir, whole))
     fault.name = "the disk is full"
     fault.done = (
         "a file fills the disk before a save or after the check that there is room for it, down to "
@@ -303,7 +302,7 @@ def test_the_disk_is_full(start, undisturbed, abstract_state, difference, fault,
 
 def test_a_disk_that_is_said_to_be_full(start, fault, tmp_path):
     run = start(tmp_path / "run", befall=[partial(inside.say_the_disk_is_full, from_save=2)])
-    fault.trial(run.complaint("the disk is full"), "" if named(tmp_path / "run") == [4] else "no checkpoint")
+    fault.trial(run.complaint("the disk is full"), "" if named(tmp_path / "run") == [2] else "no checkpoint")
     fault.name = "the disk is about to be full"
     fault.done = "the system says that there is less room than a checkpoint needs (where no disk can be mounted, too)"
     fault.outcome = "nothing is begun; one sentence, exit code 1"

@@ -1,7 +1,5 @@
 """Without what prevents collapse, the monitors raise the alarm within the demo; with it they stay silent."""
 
-from contextlib import closing
-from itertools import islice
 from pathlib import Path
 
 import jax
@@ -38,11 +36,13 @@ def alarms(load_config):
         source = build_source(config, "train")
         mesh = make_mesh(1, 1, jax.devices()[:1])
         built = build_run(config, examples=len(source), example=example_batch(config, source), mesh=mesh, total=1000)
-        state = built.init()
-        with closing(train_batches(source, batch_size=config.batch_size, seed=0)) as batches:
-            for batch in islice(batches, steps):
-                state, metrics = built.step(state, to_devices(batch, mesh))
-                yield alarm({name: float(value) for name, value in metrics.items()})
+        state, said = built.init(), []
+        batches = train_batches(source, batch_size=config.batch_size, seed=0)
+        for _ in range(steps):
+            state, metrics = built.step(state, to_devices(next(batches), mesh))
+            said.append(alarm({name: float(value) for name, value in metrics.items()}))
+        batches.close()
+        return said
 
     return run
 
@@ -63,12 +63,14 @@ def without_stop_gradient(monkeypatch):
 def test_the_alarm_is_raised_without_what_prevents_collapse(name, steps, same, broken, sign, alarms):
     """BYOL without its predictor, VICReg without the variance term, DINO without centring."""
     assert set(alarms(name, steps, **same)) == {None}
-    assert any(text and text.startswith(sign) for text in alarms(name, steps, **same, **broken))
+    said = alarms(name, steps, **same, **broken)
+    assert any(text and text.startswith(sign) for text in said[-10:]), said[-10:]
 
 
 def test_simsiam_is_silent(alarms):
-    assert set(alarms("simsiam", 130)) == {None}
+    assert set(alarms("simsiam", 100)) == {None}
 
 
 def test_simsiam_without_stop_gradient(alarms, without_stop_gradient):
-    assert any(text and text.startswith("embedding_rank") for text in alarms("simsiam", 130))
+    said = alarms("simsiam", 100)
+    assert any(text and text.startswith("embedding_rank") for text in said[-10:]), said[-10:]
