@@ -15,6 +15,7 @@ from ssljax.config import OF_THE_RUN, base_config, remember
 from ssljax.engine.optim import make_optimizer, peak_rate
 from ssljax.methods import METHODS
 from ssljax.models import ENCODERS
+from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*/*.py"))
 VARIANTS = [(path, name) for path in CONFIGS for name in re.findall(r"^\| `:(\w+)`", path.read_text(), re.MULTILINE)]
@@ -100,6 +101,8 @@ LARS = SGD | {"name": "lars", "trust": 0.001, "warmup": 10}
 ADAMW = SGD | {"name": "adamw", "b2": 0.999, "warmup": 10}
 DINO = ADAMW | {"decay": 0.04, "decay_final": 0.4, "final": 1e-6, "clip": (0, 3.0, 0)}
 SIMCLR_V2 = LARS | {"name": "lars_simclr", "batch": 4096, "peak": 6.4, "decay": 1e-4}
+SUPERVISED = {"name": "lars_simclr", "exclude": ("bias", "scale", "classifier")}
+LIGHTLY = SGD | {"batch": 512, "epochs": 800, "decay": 5e-4, "per_epoch": True, "exclude": ()}
 TEACHER = {
     "hidden": 2048,
     "head_layers": 3,
@@ -131,14 +134,18 @@ PAPERS = {
     ),
     ("simclr_v2", "memory"): (SIMCLR_V2 | {"epochs": 800, "warmup": 40}, {"memory": 65536, "momentum": 0.999}),
     ("simclr_v2", "fine_tune_1percent"): (
-        LARS | {"name": "lars_simclr", "batch": 1024, "epochs": 60, "peak": 0.16, "decay": 0, "warmup": 0},
+        LARS | SUPERVISED | {"batch": 1024, "epochs": 60, "peak": 0.16, "decay": 0, "warmup": 0},
         {"head_layer": 1},
     ),
     ("simclr_v2", "fine_tune_10percent"): (
-        LARS | {"name": "lars_simclr", "batch": 1024, "epochs": 30, "peak": 0.16, "decay": 0, "warmup": 0},
+        LARS | SUPERVISED | {"batch": 1024, "epochs": 30, "peak": 0.16, "decay": 0, "warmup": 0},
         {"head_layer": 1},
     ),
-    ("simclr_v2", "distill"): (SIMCLR_V2 | {"epochs": 400, "warmup": 20}, {"temperature": 1.0}),
+    ("simclr_v2", "distill"): (SIMCLR_V2 | SUPERVISED | {"epochs": 400, "warmup": 20}, {"temperature": 1.0}),
+    ("simclr_v2", "cifar10"): (  # the first version's command, with the projector of three layers that its code has
+        LARS | {"name": "lars_simclr", "batch": 512, "epochs": 1000, "peak": 2.0, "decay": 1e-4},
+        {"temperature": 0.5, "convention": "sum", "projector": (512, 512, 128), "memory": 0},
+    ),
     ("moco_v1", "imagenet"): (
         STEPS | {"batch": 256, "epochs": 200, "peak": 0.03, "decay": 1e-4, "milestones": (120, 160)},
         {"temperature": 0.07, "queue": 65536, "momentum": 0.999, "momentum_schedule": "constant"}
@@ -168,12 +175,16 @@ PAPERS = {
         {"momentum": 0.996, "momentum_schedule": "cosine", "projector": (4096, 256), "predictor": (4096, 256)},
     ),
     ("byol", "cifar10"): (  # lightly's, whose loss is a quarter
-        SGD | {"batch": 512, "epochs": 800, "peak": 0.24 / 4, "decay": 5e-4 * 4, "per_epoch": True},
+        LIGHTLY | {"peak": 0.24 / 4, "decay": 5e-4 * 4},
         {"momentum": 0.99, "momentum_schedule": "constant", "projector": (1024, 256), "predictor": (1024, 256)},
     ),
     ("simsiam", "imagenet"): (
         SGD | {"batch": 512, "epochs": 100, "peak": 0.1, "decay": 1e-4, "per_epoch": True, "constant": ("predictor",)},
         {"projector": (2048, 2048, 2048), "predictor": (512, 2048)},
+    ),
+    ("simsiam", "cifar10"): (
+        LIGHTLY | {"peak": 0.06, "constant": ("predictor",)},
+        {"projector": (2048, 2048), "predictor": (512, 2048)},
     ),
     ("simsiam", "small"): (
         SGD | {"batch": 128, "peak": 0.03, "warmup": 10, "decay": 1e-4, "constant": ("predictor",)},
@@ -189,6 +200,14 @@ PAPERS = {
     ("swav", "imagenet_256"): (
         LARS | {"name": "larc", "batch": 256, "peak": 0.6, "warmup": 0, "final": 6e-4, "freeze_epochs": 1},
         {"queue": 3840, "queue_start": 15},
+    ),
+    ("swav", "cifar10"): (
+        LIGHTLY | {"name": "adamw", "b2": 0.999, "peak": 4e-3, "decay": 1e-6, "freeze": ()},
+        {"temperature": 0.1, "epsilon": 0.05, "prototypes": 512, "projector": (512, 128), "queue": 0},
+    ),
+    ("barlow_twins", "cifar10"): (
+        LIGHTLY | {"peak": 0.24},
+        {"projector": (2048, 2048), "weight": 0.005, "scale": 1.0},
     ),
     ("barlow_twins", "imagenet"): (
         LARS
@@ -206,6 +225,11 @@ PAPERS = {
         | {"count": 65536, "bottleneck": 256, "teacher_temperature": 0.07, "warmup_temperature_epochs": 30}
         | {"momentum": 0.996, "norm_last_layer": False, "head_norm": False},
     ),
+    ("dino", "cifar10"): (
+        LIGHTLY | {"peak": 0.24, "freeze": ()},
+        {"count": 2048, "hidden": 2048, "bottleneck": 256, "head_norm": True, "momentum": 0.99}
+        | {"momentum_schedule": "constant"},
+    ),
     ("dino", "resnet50"): (
         SGD
         | {"batch": 1024, "peak": 0.12, "decay": 1e-4, "decay_final": -1, "warmup": 10, "clip": (0, 3.0, 0)}
@@ -220,7 +244,8 @@ PAPERS = {
         DINO | {"batch": 1024, "epochs": 800, "peak": 2e-3, "freeze": ("last_layer*",), "freeze_epochs": 1},
         TEACHER
         | {"bottleneck": 256, "count": 8192, "patch_count": 0, "teacher_temperature": 0.07, "patch_temperature": 0.07}
-        | {"warmup_temperature_epochs": 30, "norm_last_layer": False, "momentum": 0.996, "mask_ratio": (0.1, 0.5)},
+        | {"warmup_temperature_epochs": 30, "norm_last_layer": False, "momentum": 0.996, "mask_ratio": (0.1, 0.5)}
+        | {"mask_probability": 0.5, "mask_shape": "block", "patch_weight": 1},
     ),
     # Epochs of 1250 steps, whatever the data: 10 of warm-up, 1 with a frozen layer and 30 until the teacher is warm.
     ("dinov2", "imagenet"): (
@@ -233,7 +258,8 @@ PAPERS = {
         },
         TEACHER
         | {"count": 65536, "patch_count": 0, "bottleneck": 256, "centering": "ema", "momentum": 0.992}
-        | {"teacher_temperature": 0.07, "warmup_temperature_epochs": 60, "norm_last_layer": False, "koleo_weight": 0.1},
+        | {"teacher_temperature": 0.07, "warmup_temperature_epochs": 60, "norm_last_layer": False, "koleo_weight": 0.1}
+        | {"mask_ratio": (0.1, 0.5), "mask_probability": 0.5, "patch_weight": 1},
     ),
     ("dinov2", "full"): (
         DINO
@@ -242,7 +268,7 @@ PAPERS = {
         TEACHER
         | {"count": 131072, "bottleneck": 384, "patch_count": 131072, "patch_bottleneck": 256, "momentum": 0.994}
         | {"centering": "sinkhorn", "teacher_temperature": 0.07, "warmup_temperature_epochs": 8}
-        | {"norm_last_layer": False, "koleo_weight": 0.1},
+        | {"norm_last_layer": False, "koleo_weight": 0.1, "mask_ratio": (0.1, 0.5), "mask_probability": 0.5},
     ),
     ("dinov2", "small"): (
         DINO | {"batch": 256, "epochs": 300, "steps": 0, "peak": 5e-4, "clip": (0, 0, 3.0), "layer_decay": 1.0},
@@ -253,7 +279,7 @@ PAPERS = {
         | {"batch": 2048, "epochs": 800, "peak": 2e-3, "decay": 0.05, "start": 1e-6, "final": 1e-5}
         | {"clip": (3.0, 0, 0)},
         {"layers": 6, "beta": 2, "mask_ratio": 120 / 196, "smallest_block": 16, "momentum": 0.9998}
-        | {"momentum_schedule": "constant", "collapse_after": 7000},
+        | {"momentum_schedule": "constant", "collapse_after": 7000, "target_norm": "layer"},
     ),
     ("ijepa", "imagenet"): (
         ADAMW
@@ -261,7 +287,7 @@ PAPERS = {
         | {"start": 2e-4, "final": 1e-6},
         {"targets": 4, "context_scale": (0.85, 1.0), "target_scale": (0.15, 0.2), "aspect": (0.75, 1.5)}
         | {"min_keep": 10, "momentum": 0.996, "momentum_schedule": "linear", "predictor_width": 384}
-        | {"predictor_depth": 12, "predictor_heads": 16},
+        | {"predictor_depth": 12, "predictor_heads": 16, "target_norm": "layer"},
     ),
 }
 
@@ -296,7 +322,7 @@ def test_recipes_have_the_papers_numbers(name, variant, load_config):
 
 
 VIEWS = {
-    ("npid", "cifar10"): {"flip": 0},
+    ("npid", "cifar10"): {"flip": 0, "grey_first": False},
     ("simclr", "imagenet"): {"strength": 1, "blur": 0.5},
     ("simclr_v2", "imagenet"): {"name": "simclr", "strength": 1, "blur": 0.5},
     ("simclr_v2", "memory"): {"name": "simclr", "strength": 1, "blur": 0.5},
@@ -323,9 +349,14 @@ PUBLISHED = [x for x in VARIANTS if (x[0].stem, x[1]) in VIEWS or not x[1].endsw
 
 @pytest.mark.parametrize("path, variant", PUBLISHED, ids=lambda x: getattr(x, "stem", x))
 def test_recipes_have_the_papers_views(path, variant, load_config):
+    """And their mean and standard deviation: on ImageNet those of the recipe, which are none in both SimCLRs."""
     views = load_config(path, variant).views
-    found = {field: value for field, value in views.items() if value is not None and field not in ("mean", "std")}
+    found = {field: value for field, value in views.items() if value is not None}
     assert found.pop("size", 224) == (32 if variant == "cifar10" else 224)
+    if variant == "cifar10":
+        assert (found.pop("mean"), found.pop("std")) == (CIFAR10_MEAN, CIFAR10_STD)
+    if path.stem == "simclr_v2" and variant not in ("imagenet", "memory"):
+        assert (found.pop("mean"), found.pop("std")) == ((0, 0, 0), (1, 1, 1))
     assert found == {"name": path.stem} | VIEWS.get((path.stem, variant), {})
 
 
@@ -367,6 +398,17 @@ def test_other_recipes_have_the_papers_encoders(name, variant, fields, load_conf
 def test_encoders_have_the_papers_fields_and_others_do_not(field, values, load_config):
     found = {path.stem: load_config(path, "imagenet").encoder[field] for path in CONFIGS if path.stem != "mae"}
     assert {name: value for name, value in found.items() if value} == values
+
+
+@pytest.mark.parametrize(
+    "name, temperature, groups", [("npid", 0.1, None), ("moco_v1", 0.1, 8), ("moco_v2", 0.1, 8), ("simsiam", 0.1, None)]
+)
+def test_cifars_encoders_and_neighbours_are_the_authors(name, temperature, groups, load_config):
+    (path,) = (path for path in CONFIGS if path.stem == name)
+    config = load_config(path, "cifar10")
+    encoder, evaluate = config.encoder, config.evaluate
+    assert (encoder.name, encoder.stem, encoder.bn_groups) == ("resnet18", "cifar", groups)
+    assert (evaluate.k, evaluate.temperature) == (200, temperature)
 
 
 SMALL_HEADS = {"projector": 8, "predictor": 8, "count": 8, "hidden": 8, "bottleneck": 8, "patch_count": 8, "queue": 8}

@@ -164,7 +164,8 @@ def distill():
 
 
 def _warm_up(config, examples, epochs):
-    """Learning rate, last layer and temperature, which the authors count in their epochs: here in those of the data."""
+    """Learning rate, last layer and temperature, which the authors count in their epochs: here in those of the data,
+    for the temperature in whole ones."""
     ours = EPOCH * config.batch_size / examples
     config.optimizer.update(warmup_epochs=epochs * ours, freeze_epochs=ours)
     config.method.warmup_temperature_epochs = round(30 * ours)

@@ -23,11 +23,12 @@ def demo():
 
 
 def cifar10():
-    """The authors': all images instead of noise, temperature 0.1, no flips; a tenth of the rate every 40 epochs."""
+    """The authors': all images instead of noise, temperature 0.1, no flips, grey after the jitter; a tenth of the rate
+    every 40 epochs."""
     config = cifar10_config("npid", epochs=200.0, batch_size=128)
     config.method.update(projector=(128,), temperature=0.1, noise=0)
     config.encoder.update(name="resnet18", stem="cifar")
-    config.views.update(name="npid", size=32, flip=0.0, mean=CIFAR10_MEAN, std=CIFAR10_STD)
+    config.views.update(name="npid", size=32, flip=0.0, grey_first=False, mean=CIFAR10_MEAN, std=CIFAR10_STD)
     config.optimizer.update(
         name="sgd", learning_rate=0.03, scaling="none", weight_decay=5e-4, exclude=(), schedule="steps"
     )

@@ -33,7 +33,8 @@ def demo():
 
 
 def cifar10():
-    """lightly's: Adam 1e-3 · batch / 128, two crops, 512 prototypes, which never rest."""
+    """lightly's: 1e-3 · batch / 128, two crops, 512 prototypes, which never rest; AdamW where theirs is Adam, with the
+    same decay of 1e-6."""
     config = lightly_config("swav")
     config.method.update(projector=(512, 128), prototypes=512)
     config.views.update(

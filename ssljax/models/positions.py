@@ -10,7 +10,8 @@ from ssljax.typing import Array
 
 
 def sincos_positions(rows: int, columns: int, dim: int) -> np.ndarray:
-    """Fixed two-dimensional sine-cosine positions of MAE: (rows * columns, dim), the column's half first.
+    """Fixed two-dimensional sine-cosine positions of MAE: (rows * columns, dim), the column's half first (MoCo v3's
+    code has the row's first, which only matters to weights that were trained with it).
 
     Each half is [sin(p w), cos(p w)] with w_i = 10000^(-i / (dim / 4)). Raises ValueError unless 4 divides dim.
     """

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import replace
 
-from ssljax.views.images import Augment
+from ssljax.views.images import Augment, check_scale
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -15,7 +15,11 @@ CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 def simclr_views(
     size: int = 224, *, strength: float = 1.0, blur: float = 0.5, scale=(0.08, 1.0)
 ) -> tuple[Augment, Augment]:
-    """SimCLR: jitter 0.8, 0.8, 0.8, 0.2 times strength, no mean and std. For CIFAR: strength 0.5 and no blur."""
+    """SimCLR: jitter 0.8, 0.8, 0.8, 0.2 times strength, no mean and std. For CIFAR: strength 0.5 and no blur.
+
+    Crops are drawn as torchvision draws them, ten times and then from the centre; the authors' code draws a hundred
+    times and then takes the whole image.
+    """
     if not 0 <= strength <= 2.5:
         raise ValueError(f"views.strength {strength} must be from 0 to 2.5.")
     view = Augment(
@@ -33,7 +37,8 @@ def simclr_views(
 
 
 def npid_views(size: int = 224, *, scale=(0.2, 1.0), mean=IMAGENET_MEAN, std=IMAGENET_STD) -> tuple[Augment]:
-    """NPID: grey, then jitter of strength 0.4 in all four, always. On CIFAR it does not flip (flip=0)."""
+    """NPID: grey, then jitter of strength 0.4 in all four, always. On CIFAR grey comes last, and it does not flip
+    (grey_first=False, flip=0)."""
     return (Augment(size, scale, "bilinear", jitter=1.0, hue=0.4, grey=0.2, grey_first=True, mean=mean, std=std),)
 
 
@@ -76,8 +81,9 @@ def multi_crop(
     """
     if local_crops < 0:
         raise ValueError(f"views.local_crops {local_crops} must be a number of crops, 0 for none.")
-    if local_crops and local_size < 1:
+    if local_size < 1:
         raise ValueError(f"views.local_size {local_size} must be a side in pixels.")
+    check_scale("local_scale", local_scale)
     return *views, *local_crops * (replace(views[0], size=local_size, scale=local_scale, **fields),)
 
 

@@ -1,5 +1,6 @@
 """What is particular to a method for images: the traps that others fell into."""
 
+import inspect
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -17,8 +18,10 @@ from ssljax.engine.mesh import make_mesh
 from ssljax.engine.optim import make_optimizer
 from ssljax.engine.step import make_train
 from ssljax.methods import METHODS
+from ssljax.methods.images.ijepa import Predictor
 from ssljax.methods.images.memory import enqueue
 from ssljax.models import infer, run
+from ssljax.models.heads import MLP, DINOHead
 from ssljax.models.resnet import ResNet
 from ssljax.models.vit import ViT
 from ssljax.typing import TrainState
@@ -129,6 +132,9 @@ def test_swavs_queue_starts_late_and_counts_once_it_is_full(states):
     assert not seen[2].extra["queue"].any()
     first, second = seen[3].extra["queue"], seen[4].extra["queue"]
     np.testing.assert_array_equal(second[:, 16:], first[:, :16])  # the newest come first
+    # Embeddings of length 1, whose scores by the prototypes of the day are made anew at each step.
+    assert second.shape[-1] == 8
+    np.testing.assert_allclose(np.linalg.norm(second, axis=-1), 1.0, rtol=1e-5)
     _, without, _ = states("swav", steps=5, queue=0)
     for step in range(5):  # one that is not full changes nothing
         jax.tree.map(np.testing.assert_array_equal, seen[step].params, without[step].params)
@@ -159,16 +165,20 @@ def test_npids_bank(states, batches):
 
 
 def test_npids_z_is_that_of_the_first_batch_and_stays(prepare, monkeypatch):
-    """Z = n · the mean of exp(v · f / T) over the images of the first batch and the noise that they draw."""
+    """Z = n · the mean of exp(v · f / T) over the images of the first batch and the noise that they draw, with an f of
+    length 1 and the image's own row v first."""
     method, state, views = prepare("npid")
     monkeypatch.setattr(import_module(type(method).__module__), "nce", lambda own, others, *_: (own, others))
 
     def traced(state, views):
         (own, others), aux = method.loss(state.params, state, views, jax.random.key(2), None)
-        return aux["log_z"], jnp.concatenate([own[:, None], others], axis=1)
+        return aux["log_z"], jnp.concatenate([own[:, None], others], axis=1), aux["embedded"]
 
-    z, logits = jax.jit(traced)(state, views)
+    z, logits, f = jax.jit(traced)(state, views)
     assert logits.shape == (16, 1 + method.noise)
+    np.testing.assert_allclose(np.linalg.norm(f, axis=1), 1.0, rtol=1e-5)
+    rows = np.asarray(state.extra["bank"])[np.asarray(views[1])]
+    np.testing.assert_allclose(logits[:, 0], (f * rows).sum(axis=1) / method.temperature, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(z, np.log(EXAMPLES * np.exp(np.asarray(logits, np.float64)).mean()), rtol=1e-5)
     later = state.replace(step=jnp.int32(1), extra=state.extra | {"log_z": jnp.float32(3.0)})
     assert float(jax.jit(traced)(later, views)[0]) == 3.0
@@ -265,6 +275,60 @@ def test_dinov2s_temperature_changes_at_each_step(load_small):
     np.testing.assert_allclose(found, [0.04, 0.04 + 0.03 / 39, 0.05, 0.07, 0.07], rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "name, fields, expected",
+    [
+        ("dino", {}, {"classes": 0.05, "dino": 0.3}),
+        ("ibot", {"patch_temperature": 0.1}, {"classes": 0.05, "patches": 0.06, "dino": 0.3, "ibot_patches": 0.3}),
+        ("dinov2", {}, {"classes": 0.055, "patches": 0.055, "dino": 0.3, "ibot_patches": 0.3}),
+        (
+            "dinov2",
+            {"centering": "sinkhorn", "patch_count": 12, "patch_bottleneck": 4},
+            {"classes": 0.055, "patches": 0.055, "dino": 0.3, "ibot_patches": 0.3},
+        ),
+        ("swav", {"temperature": 0.3, "epsilon": 0.07, "queue": 0}, {"classes": 0.07, "swav": 0.3}),
+    ],
+)
+def test_teachers_have_the_temperature_of_the_step_and_students_theirs(name, fields, expected, prepare, monkeypatch):
+    """At the fourth step of a warm-up of eight, two an epoch: DINO and iBOT are a third of the way, DINOv2 a half."""
+    if name != "swav":
+        warm_up = {"warmup_temperature": 0.04, "warmup_temperature_epochs": 4, "teacher_temperature": 0.07}
+        fields = {"student_temperature": 0.3} | warm_up | fields
+    method, state, views = prepare(name, **fields)
+    state = state.replace(step=jnp.float32(3.5) if name == "dinov2" else jnp.int32(3))
+    module, used = import_module(type(method).__module__), {}
+
+    def watch(of, temperature):
+        original = getattr(module, of)
+
+        def watching(first, *rest, **options):
+            given = inspect.signature(original).bind(first, *rest, **options).arguments
+            of_teacher = of in ("center_and_sharpen", "sinkhorn")
+            # Teachers' class tokens, or scores, are those of at most two global views of sixteen images.
+            teacher = "classes" if of_teacher and first.size // first.shape[-1] <= 32 else "patches"
+            used[teacher if of_teacher else of] = jnp.float32(given[temperature])
+            return original(first, *rest, **options)
+
+        monkeypatch.setattr(module, of, watching)
+
+    for of, temperature in (
+        ("center_and_sharpen", "temperature"),
+        ("sinkhorn", "epsilon"),
+        ("dino", "temperature"),
+        ("ibot_patches", "temperature"),
+        ("swav", "temperature"),
+    ):
+        if hasattr(module, of):
+            watch(of, temperature)
+
+    def traced(state, views):
+        method.loss(state.params, state, views, jax.random.key(2), None)
+        return dict(used)
+
+    found = jax.jit(traced)(state, views)
+    assert {of: round(float(x), 5) for of, x in found.items()} == expected
+
+
 def test_the_teacher_drops_nothing(load_small):
     config = load_small("dino")
     config.encoder.drop_path = 0.5
@@ -283,10 +347,13 @@ def test_joint_embedding_with_a_vision_transformer(name, load_small, batches):
     jax.eval_shape(step, jax.eval_shape(init), batches[0])
 
 
-@pytest.mark.parametrize("name", ["swav", "dino"])
+@pytest.mark.parametrize("name", ["swav", "dino", "ibot", "dinov2"])
 @pytest.mark.parametrize("crops", [0, 1, 5])
 def test_any_number_of_local_crops_and_either_encoder(name, crops, load_small, batches):
-    for encoder in ({"name": "resnet8", "channels": 4}, {"name": "vit_micro", "width": 16, "depth": 1, "heads": 2}):
+    """But for the methods that hide patches, which are for Vision Transformers."""
+    resnet = {"name": "resnet8", "channels": 4}
+    vit = {"name": "vit_micro", "width": 16, "depth": 1, "heads": 2}
+    for encoder in (resnet, vit) if name in ("swav", "dino") else (vit | {"mask_token": True},):
         config = load_small(name)
         config.encoder.update({k: None for k in config.encoder if k != "name"})
         config.encoder.update(encoder)
@@ -385,26 +452,27 @@ def forwards(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name, passes",
+    "name, passes, heads",
     [
-        ("simclr", ["32 of 16"]),  # 2N statistics
-        ("simclr_v2", ["32 of 16", "32 of 16"]),
-        ("moco_v2", ["16 of 16", "16 of 16"]),
-        ("moco_v3", 4 * ["16 of 16"]),  # N statistics: each view by itself
-        ("byol", 4 * ["16 of 16"]),
-        ("simsiam", 2 * ["16 of 16"]),
-        ("barlow_twins", 2 * ["16 of 16"]),
-        ("vicreg", 2 * ["16 of 16"]),
-        ("swav", ["32 of 16", "32 of 8"]),  # by resolution
-        ("dino", ["teacher: 32 of 16", "32 of 16", "32 of 8"]),
-        ("ibot", ["teacher: 32 of 16", "32 of 16 masked", "32 of 8"]),
-        ("dinov2", ["teacher: 32 of 16", "32 of 16 masked", "32 of 8"]),
-        ("data2vec", ["teacher: 16 of 16", "16 of 16 masked"]),
-        ("ijepa", ["teacher: 16 of 16", "16 of 16 keep valid"]),
+        ("simclr", ["32 of 16"], [32]),  # 2N statistics
+        ("simclr_v2", ["32 of 16", "32 of 16"], [32, 32]),
+        ("moco_v2", ["16 of 16", "16 of 16"], [16, 16]),
+        ("moco_v3", 4 * ["16 of 16"], 6 * [16]),  # N statistics: each view by itself
+        ("byol", 4 * ["16 of 16"], 6 * [16]),
+        ("simsiam", 2 * ["16 of 16"], 4 * [16]),
+        ("barlow_twins", 2 * ["16 of 16"], 2 * [16]),
+        ("vicreg", 2 * ["16 of 16"], 2 * [16]),
+        ("swav", ["32 of 16", "32 of 8"], [64]),  # by resolution
+        ("dino", ["teacher: 32 of 16", "32 of 16", "32 of 8"], [32, 64]),
+        ("ibot", ["teacher: 32 of 16", "32 of 16 masked", "32 of 8"], []),
+        ("dinov2", ["teacher: 32 of 16", "32 of 16 masked", "32 of 8"], []),
+        ("data2vec", ["teacher: 16 of 16", "16 of 16 masked"], []),
+        ("ijepa", ["teacher: 16 of 16", "16 of 16 keep valid"], []),
     ],
 )
-def test_what_goes_through_the_encoder_together(name, passes, load_small, batches, forwards):
-    """Which views share BatchNorm's statistics; that teachers see whole global views alone, and drop nothing."""
+def test_what_goes_through_a_network_together(name, passes, heads, load_small, batches, forwards):
+    """Which views share BatchNorm's statistics, in the encoder and in projectors and predictors; that teachers see
+    whole global views alone, and drop nothing."""
     config = load_small(name)
     if "vit" in config.encoder.name:
         config.encoder.drop_path = 0.5
@@ -419,6 +487,7 @@ def test_what_goes_through_the_encoder_together(name, passes, load_small, batche
             teacher = ["teacher:"] if getattr(module, "drop_path", 0.5) == 0 else []
             found.append(" ".join([*teacher, f"{shape[0]} of {shape[1]}", *hidden]))
     assert found == passes
+    assert [shape[0] for module, shape, _ in forwards if isinstance(module, MLP | DINOHead)] == heads
 
 
 def test_data2vecs_targets_are_of_the_last_blocks_before_any_norm(prepare, forwards):
@@ -426,15 +495,6 @@ def test_data2vecs_targets_are_of_the_last_blocks_before_any_norm(prepare, forwa
     jax.eval_shape(lambda s, v: method.loss(s.params, s, v, jax.random.key(2), None)[0], state, views)
     (_, _, teacher), (_, _, student) = forwards
     assert (teacher["last"], teacher["norm"]) == (2, False) and not {"last", "norm"} & set(student)
-
-
-def test_swavs_and_dinos_crops_go_through_the_head_together(load_small, batches, forwards):
-    for name, passes in (("swav", [64]), ("dino", [32, 64])):
-        method = build_method(load_small(name), 5, examples=EXAMPLES)
-        _, step, abstract = make_train(method, optax.sgd(0.01), make_mesh(1, 1, jax.devices()[:1]), batches[0])
-        forwards.clear()
-        jax.eval_shape(step, abstract, batches[0])
-        assert [shape[0] for module, shape, _ in forwards if module == method.head] == passes
 
 
 @pytest.mark.parametrize(
@@ -615,6 +675,40 @@ def compared(monkeypatch):
     return of
 
 
+@pytest.mark.parametrize(
+    "name, loss, fields",
+    [
+        ("simclr", "nt_xent", {"temperature": 0.3, "convention": "mean"}),
+        ("simclr", "nt_xent", {"temperature": 0.4, "convention": "sum"}),
+        ("simclr_v2", "info_nce", {"temperature": 0.3}),
+        ("moco_v1", "info_nce", {"temperature": 0.3}),
+        ("moco_v2", "info_nce", {"temperature": 0.3}),
+        ("moco_v3", "info_nce", {"temperature": 0.3}),
+        ("barlow_twins", "barlow_twins", {"weight": 0.3}),
+        ("vicreg", "vicreg", {"invariance": 2.0, "variance": 3.0, "covariance": 4.0, "convention": "sum"}),
+        ("vicreg", "vicreg", {"invariance": 5.0, "variance": 6.0, "covariance": 7.0, "convention": "mean"}),
+        ("swav", "sinkhorn", {"epsilon": 0.3, "iterations": 5}),
+    ],
+)
+def test_losses_are_given_the_methods_numbers(name, loss, fields, prepare, monkeypatch):
+    method, state, views = prepare(name, **fields)
+    module = next(m for m in map(import_module, (c.__module__ for c in type(method).__mro__)) if hasattr(m, loss))
+    original, given = getattr(module, loss), []
+
+    def watch(*arrays, **options):
+        given.append(inspect.signature(original).bind(*arrays, **options).arguments)
+        return original(*arrays, **options)
+
+    monkeypatch.setattr(module, loss, watch)
+    jax.eval_shape(lambda s, v: method.loss(s.params, s, v, jax.random.key(2), None)[0], state, views)
+    assert given and all({field: call.get(field) for field in fields} == fields for call in given)
+
+
+def test_barlow_twins_loss_is_multiplied_by_its_scale(prepare, compared):
+    method, state, views = prepare("barlow_twins", scale=0.024)
+    np.testing.assert_allclose(compared(method, "barlow_twins", state, views)[0], 0.024, rtol=1e-6)
+
+
 def is_blank(x):
     """Whether all images got the same."""
     return bool(np.abs(x - x[:1]).max() < 1e-5)
@@ -682,8 +776,16 @@ def test_ibots_weights_are_of_the_patches_that_the_student_does_not_see(prepare,
     assert not shares[1].any()
 
 
+def test_ibots_loss_is_that_of_class_tokens_and_weighted_that_of_patches(prepare):
+    loss, aux = losses(*prepare("ibot", patch_weight=0.5))
+    of_classes, of_patches = (float(aux["metrics"][name]) for name in ("class_loss", "patch_loss"))
+    assert of_classes > 0.1 and of_patches > 0.1
+    np.testing.assert_allclose(loss, of_classes + 0.5 * of_patches, rtol=1e-6)
+
+
 def test_ibots_centre_is_of_all_patches_and_dinov2s_of_the_hidden_ones(prepare, monkeypatch):
-    """Of class tokens both have all; slots of DINOv2's that hold no hidden patch do not count."""
+    """Of class tokens both have all; slots of DINOv2's that hold no hidden patch do not count. Its patches weigh as
+    much as the crops that have hidden ones, which are half of all."""
     for name in ("ibot", "dinov2"):
         method, state, views = prepare(name)
         module, count, slots = import_module(type(method).__module__), {}, {}
@@ -695,7 +797,7 @@ def test_ibots_centre_is_of_all_patches_and_dinov2s_of_the_hidden_ones(prepare, 
             return center
 
         def patches(student, teacher, weights, *, count=count, temperature):
-            count["hidden"] = (weights > 0).sum()
+            count["hidden"], count["percent"] = (weights > 0).sum(), 100 * weights.sum() + 0.5
             return jnp.float32(0)
 
         monkeypatch.setattr(module, "ema_center", center)
@@ -709,6 +811,7 @@ def test_ibots_centre_is_of_all_patches_and_dinov2s_of_the_hidden_ones(prepare, 
         assert found["classes"] == 2 * 16 and 0 < found["hidden"] < 0.5 * 2 * 16 * 16
         assert found["patches"] == (2 * 16 * 16 if name == "ibot" else found["hidden"])
         assert slots["patches"] > found["hidden"]
+        assert name == "ibot" or found["percent"] == 50
 
 
 def test_koleo_is_of_the_encoders_class_tokens_of_each_global_view(prepare, monkeypatch):
@@ -761,6 +864,26 @@ def test_ijepas_targets_are_normalised_over_the_whole_image_and_then_taken_out(n
     whole = standardized(standardized(tokens, axis=1) if norm == "instance" else tokens)
     places = np.asarray(method._mask(mask_keys, jax.random.key(2), None).target).reshape(16, -1)
     np.testing.assert_allclose(found, np.take_along_axis(whole, places[:, :, None], axis=1), rtol=1e-3, atol=1e-3)
+
+
+def test_ijepas_predictor_tells_tokens_by_their_places():
+    """The order of tokens does not matter, and where they are does: of the context's, and of those asked for."""
+    predictor, random = Predictor(8, 1, 2, 6, (4, 4)), np.random.RandomState(0)
+    context = random.standard_normal((1, 5, 6)).astype(np.float32)
+    places, asked = np.array([[3, 0, 14, 9, 6]]), np.array([[1, 12, 7]])
+    shapes = jax.eval_shape(predictor.init, jax.random.key(0), context, places, places >= 0, asked, asked >= 0)
+    variables = jax.tree.map(lambda x: random.standard_normal(x.shape).astype(x.dtype), shapes)
+
+    @jax.jit
+    def predict(context, places, asked):
+        return predictor.apply(variables, context, places, places >= 0, asked, asked >= 0)
+
+    found = predict(context, places, asked)
+    np.testing.assert_allclose(predict(context[:, ::-1], places[:, ::-1], asked), found, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(predict(context, places, asked[:, ::-1]), found[:, ::-1], rtol=1e-4, atol=1e-6)
+    assert np.abs(predict(context, places[:, ::-1], asked) - found).max() > 1e-3
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert np.abs(found[0, a] - found[0, b]).max() > 1e-3
 
 
 def standardized(tokens, axis=-1):
@@ -932,6 +1055,21 @@ def test_a_run_stops_when_targets_or_predictions_have_collapsed(name, load_small
     for name, low in (("target_std", 0.09), ("prediction_std", 0.009)):
         assert method.stop(method.collapse_after - 1, healthy | {name: low}) is None
         assert method.stop(method.collapse_after, healthy | {name: low}).startswith(f"{name} is {low}")
+
+
+@pytest.mark.parametrize("norm", ["layer", "instance"])
+@pytest.mark.parametrize("name", ["data2vec", "ijepa"])
+def test_targets_that_are_nearly_the_same_stop_a_run_whatever_their_norm(name, norm, prepare):
+    """A vector that all patches share, and a thousandth of what tells them apart."""
+    method, state, views = prepare(name, target_norm=norm)
+    encoder = state.target["params"]["encoder"]
+    embed, positions = encoder["patch_embed"], 1e-3 * encoder["positions"]
+    embed = {"kernel": 1e-3 * embed["kernel"], "bias": jax.random.normal(jax.random.key(0), embed["bias"].shape)}
+    same = {"params": {"encoder": encoder | {"patch_embed": embed, "positions": positions}}}
+    of = partial(losses, method, views=views)
+    healthy, collapsed = (of(state.replace(target=target))[1]["metrics"] for target in (state.target, same))
+    assert healthy["target_std"] > 0.1
+    assert method.stop(10**6, {**collapsed, "prediction_std": 1.0}).startswith("target_std")
 
 
 def test_simsiams_predictor_keeps_the_rate_at_its_peak(load_small, monkeypatch):
