@@ -215,16 +215,16 @@ def test_no_mesh_fits(tiny, costs, instead, here, capsys):
 
 
 def test_meshes_that_do_not_suit_are_skipped_with_the_reason(load_config, instead, here, capsys):
-    """Two groups of BatchNorm cannot be spread over four shards."""
-    config = load_config(CONFIGS / "moco_v2.py", "demo")
-    config.encoder.update(channels=4, bn_groups=2)
-    config.views.size = 16
+    """A queue of 18 embeddings cannot be dealt to four shards."""
+    config = load_config(CONFIGS / "swav.py", "demo")
+    config.encoder.channels = 4
+    config.views.update(size=16, local_crops=0)
     config.batch_size = 16
-    config.method.update(projector=(16, 8), queue=64)
+    config.method.update(projector=(16, 8), prototypes=8, queue=18)
     instead(here)
     assert preflight.main(config, "", "auto") == 0
     out = capsys.readouterr().out
-    assert "4,1 skipped: 2 BatchNorm groups" in out and "--config.mesh.fsdp=2" in out
+    assert "4,1 skipped: --config.method.queue=18" in out and "--config.mesh.fsdp=2" in out
 
 
 @pytest.mark.parametrize(

@@ -119,12 +119,12 @@ def make_optimizer(
         decay = changing(
             lambda step: warmup_cosine(step, peak=weight_decay, total=total, final=weight_decay_final), included
         )
-    adapt = optax.masked(optax.scale_by_trust_ratio(trust_coefficient=trust), included)
+    adapt = optax.masked(_layer_by_layer(optax.scale_by_trust_ratio(trust_coefficient=trust)), included)
     rate = optax.scale_by_learning_rate(schedule)
     if constant:
         always = optax.scale_by_learning_rate(constant_rate)
         rate = optax.partition({False: rate, True: always}, lambda params: _chosen(params, constant, "constant"))
-    larc = scale_by_larc(trust, weight_decay)
+    larc = _layer_by_layer(scale_by_larc(trust, weight_decay))
 
     def held(moments: optax.GradientTransformation) -> optax.GradientTransformation:
         """These for all parameters, but for the frozen ones no update and no change of their state. Rates and weight
@@ -147,7 +147,7 @@ def make_optimizer(
     if name not in parts:
         raise ValueError(f"optimiser '{name}' is unknown; use one of {', '.join(parts)}.")
     before = [optax.clip_by_global_norm(clip_norm)] if clip_norm else []
-    before += [clip_each_norm(clip_each)] if clip_each else []
+    before += [_layer_by_layer(clip_each_norm(clip_each))] if clip_each else []
     before += [clip_module_norms(clip_module)] if clip_module else []
     after = [scale_by_layer(layer_decay)] if layer_decay != 1.0 else []
     after += [_scale_by_name(rates)] if rates else []
@@ -182,6 +182,19 @@ def scale_by_larc(trust: float, weight_decay: float) -> optax.GradientTransforma
         return jnp.where((of_g > 0) & (of_w > 0), (g + weight_decay * w) * factor, g)
 
     return optax.stateless(lambda updates, params: jax.tree.map(scaled, updates, params))
+
+
+def _layer_by_layer(each: optax.GradientTransformation) -> optax.GradientTransformation:
+    """What is done to each array by itself, and keeps no state: to each layer's, where `scan` has stacked them."""
+
+    def apart(tree: PyTree) -> PyTree:
+        return jax.tree_util.tree_map_with_path(lambda path, x: list(x) if "blocks" in _names(path) else x, tree)
+
+    def done(updates: PyTree, params: PyTree) -> PyTree:
+        found, _ = each.update(apart(updates), optax.EmptyState(), apart(params))
+        return jax.tree.map(lambda _, x: jnp.stack(x) if isinstance(x, list) else x, updates, found)
+
+    return optax.stateless(done)
 
 
 def _scale_by_name(rates: Mapping[str, float]) -> optax.GradientTransformation:

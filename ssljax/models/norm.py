@@ -1,5 +1,7 @@
 """BatchNorm over the global batch or over groups of it, and GroupNorm, which asks nothing of the batch."""
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,8 @@ from einops import rearrange
 from jax.typing import DTypeLike
 
 from ssljax import collectives
+from ssljax.numerics import product
+from ssljax.typing import Array
 
 
 class BatchNorm(nn.Module):
@@ -14,7 +18,8 @@ class BatchNorm(nn.Module):
 
     `groups=1`: the mean and (biased) variance of the whole global batch, gathered over `axis`. `groups=g`: the batch is
     cut into g groups of consecutive examples, each normalised by its own statistics, as g devices without synchronised
-    BatchNorm would do; the running statistics follow the mean over groups. Evaluation uses the running statistics.
+    BatchNorm would do, on however many devices there are; the running statistics follow the mean over groups.
+    Evaluation uses the running statistics.
 
     The running variance follows the biased batch variance (PyTorch's follows the unbiased one).
     """
@@ -36,25 +41,15 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
         x = x.astype(jnp.float32)
         if train:
-            groups = self._local_groups(len(x), axis)
-            x = rearrange(x, "(g n) ... c -> g n ... c", g=groups)
-            over = tuple(range(1, x.ndim - 1))
-            shape = (groups,) + (1,) * len(over) + (channels,)
-            shared = axis if self.groups == 1 else None
-            if x[0].size // channels * (1 if shared is None else jax.lax.axis_size(shared)) == 1:
-                raise ValueError(
-                    "BatchNorm makes zeros of one example: raise --config.batch_size, or take fewer encoder.bn_groups, "
-                    "larger microbatches, or --config.encoder.norm=group."
-                )
+            average, spread, shared = self._groups(x, axis)
             # Two passes: E[x²] - E[x]² would cancel where a channel hardly varies, and rounding would differ by mesh.
-            mean = collectives.mean(x.mean(over), shared)
-            var = collectives.mean(jnp.square(x - mean.reshape(shape)).mean(over), shared)
+            mean = average(x)
+            var = average(jnp.square(x - spread(mean)))
             if not self.is_initializing():
                 for running, batch in ((running_mean, mean), (running_var, var)):
-                    batch = batch.mean(0) if self.groups == 1 else collectives.mean(batch.mean(0), axis)
+                    batch = collectives.mean(batch.mean(0), None if shared else axis)
                     running.value = self.momentum * running.value + (1 - self.momentum) * batch
-            x = (x - mean.reshape(shape)) * jax.lax.rsqrt(var.reshape(shape) + self.epsilon)
-            x = rearrange(x, "g n ... c -> (g n) ... c")
+            x = (x - spread(mean)) * jax.lax.rsqrt(spread(var) + self.epsilon)
         else:
             x = (x - running_mean.value) * jax.lax.rsqrt(running_var.value + self.epsilon)
         if self.use_scale:
@@ -63,14 +58,43 @@ class BatchNorm(nn.Module):
             x = x + self.param("bias", nn.initializers.zeros, (channels,))
         return x.astype(self.dtype)
 
-    def _local_groups(self, n: int, axis: str | None) -> int:
-        shards = 1 if axis is None or self.groups == 1 else jax.lax.axis_size(axis)
-        if self.groups % shards or n % (self.groups // shards):
+    def _groups(self, x: Array, axis: str | None) -> tuple[Callable, Callable, bool]:
+        """(mean over each group: (batch, …, channels) -> (groups, channels); from there back to the group's examples:
+        (batch, 1, …, channels); whether the groups are those of the whole batch, and not of this shard alone)"""
+        n, places, channels = len(x), tuple(range(1, x.ndim - 1)), x.shape[-1]
+        shards = 1 if axis is None else jax.lax.axis_size(axis)
+        if n * shards % self.groups:
             raise ValueError(
                 f"{self.groups} BatchNorm groups do not fit a batch of {n} examples on each of {shards} shards: let "
-                "--config.encoder.bn_groups be a multiple of the shards that divides the batch."
+                "--config.encoder.bn_groups divide the batch."
             )
-        return self.groups // shards
+        if x[0].size // channels * n * shards == self.groups:
+            raise ValueError(
+                "BatchNorm makes zeros of one example: raise --config.batch_size, or take fewer encoder.bn_groups, "
+                "larger microbatches, or --config.encoder.norm=group."
+            )
+        back = (n, *(1 for _ in places), channels)
+        if self.groups == 1:
+            return (
+                lambda x: collectives.mean(x.mean((0, *places)), axis)[None],
+                lambda x: x.reshape(back[1:]),
+                True,
+            )
+        if self.groups % shards == 0:
+            here = self.groups // shards
+            return (
+                lambda x: rearrange(x, "(g n) ... c -> g n ... c", g=here).mean(tuple(range(1, x.ndim))),
+                lambda x: jnp.repeat(x, n // here, axis=0).reshape(back),
+                False,
+            )
+        # Groups that begin and end within shards: sums over the members that a shard has, of all groups.
+        group = (collectives.shard_offset(n, axis) + jnp.arange(n)) * self.groups // (n * shards)
+        member = jax.nn.one_hot(group, self.groups)
+        return (
+            lambda x: collectives.mean(product(member.T, x.mean(places)), axis) * (self.groups / n),
+            lambda x: product(member, x).reshape(back),
+            True,
+        )
 
 
 class GroupNorm(nn.Module):

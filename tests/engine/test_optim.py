@@ -65,6 +65,20 @@ def test_clipping_is_of_the_global_norm(params):
     np.testing.assert_allclose(size, 1.0, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name, clip", [("sgd", 1.0), ("lars", 0.0), ("lars_simclr", 0.0), ("larc", 0.0)])
+def test_layers_that_scan_has_stacked_are_clipped_and_adapted_each_by_itself(name, clip):
+    random = np.random.RandomState(0)
+    kernels = (
+        random.standard_normal((3, 4, 5)).astype(np.float32) * np.array([1.0, 2.0, 3.0], np.float32)[:, None, None]
+    )
+    stacked = {"encoder": {"blocks": {"kernel": kernels}}}
+    apart = {"encoder": {f"block{i}": {"kernel": kernel} for i, kernel in enumerate(kernels)}}
+    optimizer = make_optimizer(name, lambda _: 1.0, weight_decay=0.1, clip_each=clip)
+    once, each = (step(optimizer, params, 3.0) for params in (stacked, apart))
+    for i, kernel in enumerate(once["encoder"]["blocks"]["kernel"]):
+        np.testing.assert_allclose(kernel, each["encoder"][f"block{i}"]["kernel"], rtol=1e-5)
+
+
 @pytest.mark.parametrize("scan", [False, True])
 def test_layer_decay_of_a_vit(scan):
     """Patch embedding 0.5⁴, blocks 0.5³ and 0.5², final norm and heads 1: with 2 blocks the top is layer 3."""

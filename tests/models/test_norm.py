@@ -56,12 +56,14 @@ def test_evaluation_uses_running_statistics_and_leaves_them():
     np.testing.assert_array_equal(changed["batch_stats"]["mean"], mean)
 
 
-@pytest.mark.parametrize("groups", [1, 4, 8])
-def test_four_shards_equal_one_device(spread, groups):
-    """Outputs, running statistics and the gradient by the inputs, which for one group flows across shards."""
+@pytest.mark.parametrize("shards, groups", [(4, 1), (4, 4), (4, 8), (4, 2), (3, 8), (2, 3)])
+def test_shards_equal_one_device(spread, shards, groups):
+    """Outputs, running statistics and the gradient by the inputs, which flows across shards where a group does: one
+    group, two on four shards, eight on three and three on two."""
     norm = BatchNorm(groups=groups)
-    variables = start(norm)
-    weights = np.random.RandomState(1).normal(size=IMAGES.shape).astype(np.float32)
+    images = np.concatenate([IMAGES, 2 * IMAGES[:8] - 1])[: 16 if 16 % (shards * groups) == 0 else 24]
+    variables = start(norm, images)
+    weights = np.random.RandomState(1).normal(size=images.shape).astype(np.float32)
 
     def forward(axis, x, w):
         def loss(x):
@@ -72,9 +74,9 @@ def test_four_shards_equal_one_device(spread, groups):
         gradient, (y, statistics) = jax.grad(loss, has_aux=True)(x)
         return gradient, y, statistics
 
-    one = jax.jit(partial(forward, None))(IMAGES, weights)
-    four = spread(partial(forward, "data"), 4, (P("data"), P("data"), P()))(IMAGES, weights)
-    jax.tree.map(close, four, one)
+    one = jax.jit(partial(forward, None))(images, weights)
+    many = spread(partial(forward, "data"), shards, (P("data"), P("data"), P()))(images, weights)
+    jax.tree.map(close, many, one)
 
 
 @pytest.mark.parametrize("scale, bias", [(True, True), (True, False), (False, False)])
@@ -94,9 +96,9 @@ def test_half_precision_has_float32_statistics():
 def test_groups_that_do_not_divide_the_batch_are_refused(spread):
     with pytest.raises(ValueError, match="5 BatchNorm groups do not fit a batch of 16 examples on each of 1 shards"):
         start(BatchNorm(groups=5))
-    norm = BatchNorm(groups=2)
-    variables = start(norm)
-    with pytest.raises(ValueError, match="2 BatchNorm groups do not fit a batch of 4 examples on each of 4 shards"):
+    norm = BatchNorm(groups=3)
+    variables = start(norm, IMAGES[:12])
+    with pytest.raises(ValueError, match="3 BatchNorm groups do not fit a batch of 4 examples on each of 4 shards"):
         spread(lambda x: norm.apply(variables, x, train=True, axis="data", mutable=["batch_stats"])[0], 4, P("data"))(
             IMAGES
         )

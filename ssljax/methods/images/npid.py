@@ -17,8 +17,9 @@ from ssljax.numerics import normalize, product
 from ssljax.typing import Array, Batch, TrainState, Variables
 from ssljax.views.images import draw_views
 
-ROWS = 1024
-"""The bank's rows are a multiple of it, so that they can be dealt to any power of two of devices."""
+ROWS = 3 * 5 * 1024
+"""The bank's rows are a multiple of it, so that they can be dealt to any number of devices that divides it: powers of
+two, and three, five and fifteen times these."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,8 @@ class NPID(JointEmbedding):
     projector: widths of g, linear in the paper. noise: how many, with replacement, its own image not excluded; 0: all
     images, by a softmax instead (the authors' recipe for CIFAR). bank_momentum: v <- bank_momentum v + (1 -
     bank_momentum) f, normalised, after each step; where an image is twice in a global batch, the mean of its f.
-    The bank (images, dim) is split over the devices, `data` by rows: a shard compares the whole batch with its rows.
+    examples: how many images the data has. The bank, with a row (dim,) for each, is split over the devices, `data` by
+    rows: a shard compares the whole batch with its rows.
     """
 
     projector: tuple[int, ...] = (128,)
@@ -51,6 +53,8 @@ class NPID(JointEmbedding):
     def init(self, key: Array, batch: Batch) -> Variables:
         network_key, bank_key = jax.random.split(key)
         params, model_state = self.network(network_key, batch)
+        if self.examples < 1:
+            raise ValueError("NPID's bank has a row for each image of the data: give it examples, how many they are.")
         shape = -(-self.examples // ROWS) * ROWS, self.projector[-1]
         bound = (3 / shape[1]) ** 0.5
         bank = jax.random.uniform(bank_key, shape, minval=-bound, maxval=bound)
