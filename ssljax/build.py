@@ -1,5 +1,6 @@
 """From a config to the things that it names. The commands share this."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,27 @@ from ssljax.engine.optim import make_optimizer, make_schedule, peak_rate
 from ssljax.engine.step import StepFunction, make_train
 from ssljax.methods import METHODS, make_method
 from ssljax.models import make_encoder
+from ssljax.ranges import Range, check_ranges
 from ssljax.typing import Method, PyTree, TrainState
 from ssljax.views.recipes import make_views
+
+RANGES: dict[str, list[Range]] = {
+    "optimizer": [
+        ("0 or more", lambda x: x >= 0, "learning_rate warmup_epochs start final weight_decay"),
+        ("0 or more", lambda x: x >= 0, "clip_norm clip_each clip_module"),
+        ("at least 0 and below 1", lambda x: 0 <= x < 1, "momentum b2"),
+        ("from 0 to 1", lambda x: 0 <= x <= 1, "layer_decay"),
+        ("above 0", lambda x: x > 0, "trust"),
+        ("epochs, each 0 or more", lambda x: all(epoch >= 0 for epoch in x), "milestones"),
+        ("factors, each 0 or more", lambda x: all(factor >= 0 for factor in x.values()), "rates"),
+    ],
+    "evaluate": [
+        ("0 or more", lambda x: x >= 0, "every"),
+        ("at least 1", lambda x: x >= 1, "k train_examples test_examples"),
+        ("above 0", lambda x: x > 0, "temperature"),
+    ],
+}
+"""What the fields of these sections must be, whatever the method and the encoder, which have ranges of their own."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +181,12 @@ def build_run(
     what was traced is what a run on this mesh compiles. Raises ValueError with a sentence for each thing that can be
     wrong in a config.
     """
+    for path, value in jax.tree_util.tree_leaves_with_path(config.to_dict()):
+        if isinstance(value, float) and not math.isfinite(value):
+            field = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise ValueError(f"--config.{field}={value} must be a finite number.")
+    for section, ranges in RANGES.items():
+        check_ranges(section, set_fields(config[section]), ranges)
     mesh = mesh or make_mesh(config.mesh.data, config.mesh.fsdp)
     chunks = check_batch_size(config.batch_size, mesh, config.train.microbatch)
     steps_per_epoch = examples / config.batch_size

@@ -7,9 +7,15 @@ from ssljax.typing import Array
 
 
 def normalize(x: Array, *, axis: int = -1, epsilon: float = 1e-12) -> Array:
-    """x / max(|x|, epsilon) along an axis, in float32; its gradient is finite at zero."""
+    """x / max(|x|, epsilon) along an axis, in float32; its gradient is finite at zero. NaN where |x|² is more than
+    float32 holds (|x| > 1.8e19), so that a run that diverges is stopped and not taken for one of zeros."""
     x = x.astype(jnp.float32)
-    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=axis, keepdims=True), epsilon**2))
+    return x * inverse_root(jnp.maximum(jnp.sum(x * x, axis=axis, keepdims=True), epsilon**2))
+
+
+def inverse_root(x: Array) -> Array:
+    """1 / √x; NaN where x overflowed."""
+    return jax.lax.rsqrt(jnp.where(x < jnp.inf, x, jnp.nan))
 
 
 def product(a: Array, b: Array) -> Array:

@@ -18,13 +18,15 @@ def warmup_cosine(step, *, peak: float, total: int, warmup: int = 0, final: floa
 
 
 def ema_decay(step, total: int, *, start: float, end: float = 1.0, kind: str = "constant") -> Array:
-    """Decay of an exponential moving average at `step` of `total`.
+    """Decay of an exponential moving average at `step` of `total`, the number of steps of the run.
 
     `constant`: start (MoCo); `cosine`: end - (end - start) (1 + cos(pi step / total)) / 2 (BYOL, DINO);
     `linear`: start + (end - start) step / total (I-JEPA).
 
-    Raises ValueError for another kind.
+    Raises ValueError for another kind, and for one that changes if `total` is none.
     """
+    if kind != "constant" and total < 1:
+        raise ValueError(f"the momentum goes to {end:g} by the end of the run: give the method its total_steps.")
     progress = jnp.clip(jnp.asarray(step, jnp.float32) / max(total, 1), 0.0, 1.0)
     match kind:
         case "constant":

@@ -41,6 +41,12 @@ def test_ema_decay(kind, values):
     np.testing.assert_allclose([decay(s) for s in (0, 25, 100, 200)], values, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["cosine", "linear"])
+def test_a_decay_that_changes_over_the_run_needs_its_length(kind):
+    with pytest.raises(ValueError, match="goes to 1 by the end of the run: give the method its total_steps"):
+        ema_decay(0, 0, start=0.9, kind=kind)
+
+
 def test_ema_decay_of_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="'step' is unknown; use one of constant, cosine, linear"):
         ema_decay(0, 1, start=0.9, kind="step")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ssljax.losses.checks import check_positive, check_weights
 from ssljax.losses.distillation import cross_entropy_between_views
@@ -45,7 +46,7 @@ def sinkhorn(
     weights = jnp.ones(len(scores)) if weights is None else jnp.asarray(weights)
     check_weights("scores", scores, weights)
     check_positive("epsilon", epsilon)
-    if not isinstance(iterations, int) or iterations < 1:
+    if isinstance(iterations, bool) or not isinstance(iterations, int | np.integer) or iterations < 1:
         raise ValueError(f"iterations must be a whole number of at least 1, but is {iterations}.")
     counts = weights[:, None] > 0
     log_q = jnp.where(counts, jax.lax.stop_gradient(scores).astype(jnp.float32) / epsilon, 0.0)

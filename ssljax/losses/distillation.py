@@ -68,7 +68,7 @@ def ema_center(
       center: c, (K,); zeros at the start.
       teacher_logits: t, (…, K), all that the teacher made of this batch: for DINO the logits of all global crops
         together, for iBOT's patches (batch, patches, K), for DINOv2's the slots of masked patches (slots, K).
-      momentum: m.
+      momentum: m, from 0 to 1.
       weights: (…), 1 for rows that count and 0 for others. With iBOT's mask (batch, patches) this is DINOv2's centre
         and lightly's, of the masked patches alone; iBOT's own, without weights, is of all patches. DINOv2 averages
         the means of the devices; here every masked patch weighs the same, on any number of them.
@@ -76,12 +76,14 @@ def ema_center(
 
     Returns: (K,) float32, the same on all shards; as it was, if all weights are zero.
 
-    Raises: ValueError if the shapes do not fit.
+    Raises: ValueError if the shapes do not fit or the momentum is a number outside of [0, 1].
 
     Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", 2021, equation 4.
     """
     teacher_logits, center = jnp.asarray(teacher_logits), jnp.asarray(center)
     _check_center(teacher_logits, center)
+    if isinstance(momentum, int | float) and not 0 <= momentum <= 1:
+        raise ValueError(f"momentum must be from 0 to 1, but is {momentum}.")
     weights = jnp.ones(teacher_logits.shape[:-1]) if weights is None else jnp.asarray(weights)
     check_weights("teacher_logits", teacher_logits, weights)
     rows = jax.lax.stop_gradient(teacher_logits).astype(jnp.float32).reshape(-1, len(center))

@@ -20,8 +20,15 @@ def patchify(images: Array, patch: int) -> Array:
 
 
 def unpatchify(patches: Array, patch: int, grid: tuple[int, int]) -> Array:
-    """The inverse of `patchify` for a grid of (rows, columns) patches."""
-    return rearrange(patches, "b (h w) (p q c) -> b (h p) (w q) c", h=grid[0], w=grid[1], p=patch, q=patch)
+    """The inverse of `patchify` for a grid of (rows, columns) patches. Raises ValueError if they do not fit it."""
+    rows, columns = grid
+    fits = patches.ndim == 3 and min(patch, *grid) > 0 and patches.shape[1] == rows * columns
+    if not fits or patches.shape[2] % patch**2:
+        raise ValueError(
+            f"patches {patches.shape} must be (batch, {rows} * {columns}, {patch} * {patch} * channels), with the grid "
+            "and the patch that the images were cut by."
+        )
+    return rearrange(patches, "b (h w) (p q c) -> b (h p) (w q) c", h=rows, w=columns, p=patch, q=patch)
 
 
 def patch_statistics(patches: Array) -> tuple[Array, Array]:

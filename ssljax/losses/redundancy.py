@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from ssljax import collectives
 from ssljax.losses.blockwise import as_tiles, tile_side
 from ssljax.losses.checks import check_pair
-from ssljax.numerics import product
+from ssljax.numerics import inverse_root, product
 from ssljax.typing import Array
 
 
@@ -117,7 +117,7 @@ def _variance(centred: Array, axis: str | None) -> Array:
 
 def _standardise(z: Array, axis: str | None) -> Array:
     centred = _centre(z, axis)
-    return centred * jax.lax.rsqrt(_variance(centred, axis) + 1e-5)
+    return centred * inverse_root(_variance(centred, axis) + 1e-5)
 
 
 def _off_diagonal(a: Array, b: Array, axis: str | None, block: int | None) -> Array:

@@ -54,8 +54,9 @@ def smooth_l1(
 def layer_norm(x: Array, epsilon: float = 1e-5) -> Array:
     """(x - mean) / √(variance + ε) over the last axis, float32: LayerNorm without scale and offset.
 
-    Of the target encoder's output it is I-JEPA's target. Assran et al., "Self-Supervised Learning from Images with a
-    Joint-Embedding Predictive Architecture", 2023.
+    Of the target encoder's output it is I-JEPA's target. Raises ValueError if x has no axis.
+
+    Assran et al., "Self-Supervised Learning from Images with a Joint-Embedding Predictive Architecture", 2023.
     """
     return _standardize(x, -1, epsilon)
 
@@ -63,14 +64,17 @@ def layer_norm(x: Array, epsilon: float = 1e-5) -> Array:
 def instance_norm(x: Array, epsilon: float = 1e-5) -> Array:
     """(x - mean) / √(variance + ε) of each feature over the last axis but one, the tokens of an image; float32.
 
-    What all tokens of an image share is gone. Ulyanov et al., "Instance Normalization: The Missing Ingredient for Fast
-    Stylization", 2016.
+    What all tokens of an image share is gone. Raises ValueError if x has fewer than two axes.
+
+    Ulyanov et al., "Instance Normalization: The Missing Ingredient for Fast Stylization", 2016.
     """
     return _standardize(x, -2, epsilon)
 
 
 def _standardize(x: Array, axis: int, epsilon: float) -> Array:
     x = jnp.asarray(x).astype(jnp.float32)
+    if x.ndim < -axis:
+        raise ValueError(f"x {x.shape} must be {'(…, dim)' if axis == -1 else '(…, tokens, dim)'}.")
     x = x - x.mean(axis=axis, keepdims=True)
     return x * jax.lax.rsqrt(jnp.mean(x * x, axis=axis, keepdims=True) + epsilon)
 

@@ -56,13 +56,20 @@ RANGES: list[Range] = [
     ("at least 1", lambda x: x >= 1, "count hidden bottleneck patch_bottleneck head_layers prototypes iterations"),
     ("at least 1", lambda x: x >= 1, "targets layers smallest_block predictor_width predictor_depth predictor_heads"),
     ("at least 1", lambda x: x >= 1, "decoder_width decoder_depth decoder_heads"),
+    ("above 0 and at most 1", lambda x: 0 < x <= 1, "eval_crop context_share"),
+    ("0 or more", lambda x: x >= 0, "patch_weight koleo_weight invariance variance covariance weight scale"),
     ("0 or more", lambda x: x >= 0, "queue memory noise patch_count classes warmup_temperature_epochs min_keep"),
     ("a width or more, each at least 1", lambda x: len(x) > 0 and min(x) >= 1, "projector"),
     ("widths, each at least 1", lambda x: all(width >= 1 for width in x), "predictor"),
     (
         "two numbers above 0, the smaller first",
         lambda x: not isinstance(x, tuple) or (len(x) == 2 and 0 < x[0] <= x[1]),
-        "mask_ratio context_scale target_scale aspect",
+        "mask_ratio aspect",
+    ),
+    (
+        "two numbers above 0 and at most 1, the smaller first",
+        lambda x: len(x) == 2 and 0 < x[0] <= x[1] <= 1,
+        "context_scale target_scale",
     ),
 ]
 """What the fields of these names must be, whatever the method."""

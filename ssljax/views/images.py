@@ -224,6 +224,12 @@ def gaussian_blur(images: Array, sigma: Array, kernel: int) -> Array:
 # One view -------------------------------------------------------------------------------------------------------------
 
 
+def check_scale(name: str, scale: tuple[float, float]) -> None:
+    """Raises ValueError for a crop's `scale` that cannot be; name: the field of `views` that it is in."""
+    if not (isinstance(scale, tuple) and len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1):
+        raise ValueError(f"views.{name} {scale} must be (smallest, largest) share of the area, in (0, 1].")
+
+
 @dataclass(frozen=True)
 class Augment:
     """How one view is drawn from an image; the fields are the numbers that papers print.
@@ -256,24 +262,24 @@ class Augment:
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
 
     def __post_init__(self):
-        low, high = self.scale if isinstance(self.scale, tuple) and len(self.scale) == 2 else (0, 0)
-        if not 0 < low <= high <= 1:
-            raise ValueError(f"views.scale {self.scale} must be (smallest, largest) share of the area, in (0, 1].")
+        check_scale("scale", self.scale)
         if self.interpolation not in KERNELS:
             raise ValueError(f"views.interpolation '{self.interpolation}' is unknown; use {' or '.join(KERNELS)}.")
         if self.size < 1:
             raise ValueError(f"views.size {self.size} must be a side in pixels.")
+        if not (isinstance(self.sigma, tuple) and len(self.sigma) == 2 and 0 < self.sigma[0] <= self.sigma[1]):
+            raise ValueError(f"views.sigma {self.sigma} must be two numbers above 0, the smaller first.")
         if self.window < 0:
             raise ValueError(f"views.window {self.window} must be a side in pixels, or 0 for a tenth of the size.")
         if not 0 <= self.hue <= 0.5:
             raise ValueError(f"views.hue {self.hue} must be a share of the circle in [0, 0.5].")
         for name in ("mean", "std"):
             numbers = getattr(self, name)
-            if len(numbers) != 3 or (name == "std" and min(numbers) <= 0):
+            if len(numbers) != 3 or (name == "std" and not all(number > 0 for number in numbers)):
                 above = " above 0" if name == "std" else ""
                 raise ValueError(f"views.{name} {numbers} must be three numbers{above}, one for each colour.")
         for name in ("brightness", "contrast", "saturation"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"views.{name} {getattr(self, name)} must be 0 or more.")
         for name in ("flip", "jitter", "grey", "blur", "solarize"):
             if not 0 <= getattr(self, name) <= 1:

@@ -177,6 +177,11 @@ def test_half_precision_scores_are_computed_in_float32(numbers):
     assert swav(halves, [q]) == swav(halves.astype(jnp.float32), [q])
 
 
+def test_a_number_of_iterations_may_be_numpys(numbers):
+    scores = numbers["scores"][0]
+    np.testing.assert_array_equal(sinkhorn(scores, iterations=np.int64(3)), sinkhorn(scores, iterations=3))
+
+
 def test_arguments_that_make_no_sense_are_refused():
     s = jnp.ones((4, 3))
     with pytest.raises(ValueError, match=r"scores \(4,\) must be \(batch, prototypes\)"):
@@ -185,8 +190,9 @@ def test_arguments_that_make_no_sense_are_refused():
         sinkhorn(s, weights=jnp.ones(3))
     with pytest.raises(ValueError, match="epsilon must be positive, but is 0"):
         sinkhorn(s, epsilon=0.0)
-    with pytest.raises(ValueError, match="iterations must be a whole number of at least 1, but is 0"):
-        sinkhorn(s, iterations=0)
+    for iterations in (0, np.int64(0), 2.0, True):
+        with pytest.raises(ValueError, match=f"iterations must be a whole number of at least 1, but is {iterations}"):
+            sinkhorn(s, iterations=iterations)
     with pytest.raises(ValueError, match="temperature must be positive, but is -1"):
         swav([s, s], [s], temperature=-1)
     with pytest.raises(ValueError, match="scores_per_crop must have at least 2 views, but has 1"):

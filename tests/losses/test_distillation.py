@@ -322,6 +322,12 @@ def test_temperatures_that_make_no_sense_are_refused(temperature):
             call()
 
 
+@pytest.mark.parametrize("momentum", [-0.1, 1.5, float("nan")])
+def test_a_centres_momentum_outside_of_its_range_is_refused(momentum):
+    with pytest.raises(ValueError, match=f"momentum must be from 0 to 1, but is {momentum}"):
+        ema_center(jnp.zeros(3), jnp.ones((4, 3)), momentum)
+
+
 def test_shapes_that_do_not_fit_are_named():
     z = jnp.ones((4, 3))
     with pytest.raises(ValueError, match=r"teacher_probabilities .* but has 3"):

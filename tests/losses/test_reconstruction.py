@@ -91,6 +91,13 @@ def test_unpatchify_undoes_patchify_on_images_that_are_not_square():
     np.testing.assert_array_equal(unpatchify(patches, PATCH, grid=(2, 3)), images)
 
 
+@pytest.mark.parametrize("shape, grid", [((2, 6, 48), (2, 4)), ((2, 6, 47), (2, 3)), ((6, 48), (2, 3))])
+def test_patches_that_do_not_fit_a_grid_are_named(shape, grid):
+    with pytest.raises(ValueError) as error:
+        unpatchify(jnp.zeros(shape), PATCH, grid)
+    assert f"patches {shape} must be (batch, {grid[0]} * {grid[1]}, 4 * 4 * channels)" in str(error.value)
+
+
 @pytest.mark.parametrize("shape", [(2, 10, 8, 3), (2, 8, 10, 3), (8, 8, 3)])
 def test_images_that_patches_do_not_tile_are_named(shape):
     with pytest.raises(ValueError) as error:

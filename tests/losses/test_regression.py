@@ -141,3 +141,7 @@ def test_arguments_that_make_no_sense_are_refused():
         data2vec_target([x, x[0]])
     with pytest.raises(ValueError, match="norm 'batch' is unknown; use layer or instance"):
         data2vec_target([x], norm="batch")
+    with pytest.raises(ValueError, match=r"x \(\) must be \(…, dim\)"):
+        layer_norm(1.0)
+    with pytest.raises(ValueError, match=r"x \(3,\) must be \(…, tokens, dim\)"):
+        instance_norm(x[0])

@@ -67,6 +67,18 @@ def test_the_alarm_is_raised_without_what_prevents_collapse(name, steps, same, b
     assert any(text and text.startswith(sign) for text in said[-10:]), said[-10:]
 
 
+def test_moco_v2_without_negatives(alarms, monkeypatch):
+    """All else as it is: a momentum network, and queries that must only be like their keys."""
+    assert set(alarms("moco_v2", 90)) == {None}
+
+    def alike(query, key, *_, **__):
+        return -(normalize(query) * key).sum(axis=-1).mean()
+
+    monkeypatch.setattr("ssljax.methods.images.moco_v2.info_nce", alike)
+    said = alarms("moco_v2", 90)
+    assert any(text and text.startswith("embedding_std") for text in said[-10:]), said[-10:]
+
+
 def test_simsiam_is_silent(alarms):
     assert set(alarms("simsiam", 100)) == {None}
 

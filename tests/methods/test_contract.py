@@ -113,6 +113,7 @@ def test_same_state_on_every_mesh(method, whole, batches):
     "name, fields",
     [
         ("npid", {"noise": 0}),
+        ("dino", {"head_norm": True}),
         ("ibot", {"patch_count": 12}),
         ("dinov2", {"centering": "sinkhorn", "patch_count": 12, "patch_bottleneck": 4}),
         ("ijepa", {"mask": "reference", "target_scale": (0.3, 0.4), "min_keep": 1}),
@@ -120,8 +121,11 @@ def test_same_state_on_every_mesh(method, whole, batches):
     indirect=["name"],
 )
 def test_same_state_on_a_mesh_with_the_other_recipe(config, fields, batches):
-    """Of methods that have two: a softmax over all images, heads of their own for patches, the reference's masks."""
+    """Of methods that have two: a softmax over all images, BatchNorm in network and head, heads of their own for
+    patches, the reference's masks."""
     config.method.update(fields)
+    if config.method.name == "dino":
+        config.encoder.update({field: None for field in config.encoder} | {"name": "smooth", "channels": 16})
     method = build_method(config, 5, examples=EXAMPLES)
     start = jax.device_get(make(method, (1, 1), batches)[1]())
     one, many = (trained(method, batches[:3], shape, start=start) for shape in ((1, 1), (2, 2)))

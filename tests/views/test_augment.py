@@ -292,7 +292,19 @@ def test_one_key_and_bare_images_will_do_in_a_notebook():
 
 @pytest.mark.parametrize(
     "fields",
-    [{"scale": 0.2}, {"scale": (0.5, 0.2)}, {"interpolation": "nearest"}, {"hue": 0.9}, {"flip": 2}, {"size": 0}],
+    [
+        {"scale": 0.2},
+        {"scale": (0.5, 0.2)},
+        {"interpolation": "nearest"},
+        {"hue": 0.9},
+        {"flip": 2},
+        {"size": 0},
+        {"sigma": (0.0, 0.0)},
+        {"sigma": (2.0, 0.1)},
+        {"sigma": 1.0},
+        {"brightness": float("nan")},
+        {"std": (0.2, float("nan"), 0.2)},
+    ],
 )
 def test_impossible_numbers_are_refused(fields):
     with pytest.raises(ValueError, match=f"views.{min(fields)}"):

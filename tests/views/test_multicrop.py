@@ -109,6 +109,8 @@ def test_any_number_of_local_crops_of_any_size():
     assert {view.std for view in make_views("swav", std=(0.228, 0.224, 0.225))} == {(0.228, 0.224, 0.225)}
     with pytest.raises(ValueError, match=r"views.local_crops -1 must be a number of crops"):
         make_views("ibot", local_crops=-1)
+    with pytest.raises(ValueError, match=r"views.local_scale \(0.9, 0.1\) must be \(smallest, largest\) share"):
+        make_views("dino", local_scale=(0.9, 0.1))
     with pytest.raises(ValueError, match=r"views 'simclr' have no field 'local_crops'"):
         make_views("simclr", local_crops=2)
 

@@ -20,15 +20,15 @@ class BYOL(Predictive):
 
     projector, predictor: widths of g and q; hidden layers have a bias and BatchNorm, the last ones neither. momentum:
     the target f', g' <- momentum · target + (1 - momentum) · online, after each step, with a momentum that goes to 1 by
-    momentum_schedule ("cosine" is the paper's). The target is initialised by itself, and it is in train mode, with
-    batch statistics of its own.
+    momentum_schedule ("cosine" is the paper's) over total_steps. The target is initialised by itself, and it is in
+    train mode, with batch statistics of its own.
     """
 
     projector: tuple[int, ...] = (4096, 256)
     predictor: tuple[int, ...] = (4096, 256)
     momentum: float = 0.996
     momentum_schedule: str = "cosine"
-    total_steps: int = 1
+    total_steps: int = 0
 
     caption = "the image and the two views of which each must predict the other"
 

@@ -30,13 +30,15 @@ class TokenRegression(ImageMethod):
     where they have become the same.
 
     momentum: teacher <- momentum · teacher + (1 - momentum) · encoder after each step, going to 1 by momentum_schedule
-    unless that is "constant".
+    over total_steps unless that is "constant".
     target_norm: "layer" (each of the teacher's tokens is normalised by itself, as published) or "instance" (before
     that, each feature over the tokens of its image, as data2vec 2.0 has it). The latter takes out what all tokens of an
     image share, which in small images is above all their colour.
-    `target_std` and `prediction_std` in the logs are over the predicted tokens of the batch: from step `collapse_after`
-    on, which is to be after the warm-up, a run is stopped whose target_std is below least_target_std, or its
-    prediction_std below least_prediction_std.
+    `target_std` and `prediction_std` in the logs are over the predicted tokens of the batch, the former before
+    "instance", which would blow up what is left of tokens that have become the same (fairseq's target_var and pred_var,
+    roots of variances too, but with n - 1 below the sum). From step `collapse_after` on, which is to be after the
+    warm-up, a run is stopped whose target_std is below least_target_std, or its prediction_std below
+    least_prediction_std.
     """
 
     momentum: float = 0.9998
@@ -45,7 +47,7 @@ class TokenRegression(ImageMethod):
     least_target_std: float = 0.1
     least_prediction_std: float = 0.01
     collapse_after: int = 5000
-    total_steps: int = 1
+    total_steps: int = 0
 
     def __post_init__(self):
         if self.target_norm not in TARGET_NORMS:
@@ -135,7 +137,8 @@ class Data2Vec(TokenRegression):
         # 1) The teacher's last blocks, of the whole view.
         teacher, options = self.encoder.clone(drop_path=0.0), {"method": "tokens", "last": self.layers, "norm": False}
         blocks, _ = run(teacher, state.target["params"]["encoder"], {}, images, **options)
-        target = data2vec_target([block[:, prefix:] for block in blocks], norm=self.target_norm)
+        blocks = [block[:, prefix:] for block in blocks]
+        target = data2vec_target(blocks, norm=self.target_norm)
         # 2) The student sees what is not hidden.
         options = {"method": "tokens", "masked": hidden, "keys": keys}
         tokens, _ = run(self.encoder, params["encoder"], {}, images, **options)
@@ -145,7 +148,7 @@ class Data2Vec(TokenRegression):
         loss = smooth_l1(prediction, target, beta=self.beta, weights=hidden, axis=axis)
         return loss, {
             "metrics": {
-                "target_std": collectives.std(target, axis, hidden),
+                "target_std": collectives.std(data2vec_target(blocks, norm="layer"), axis, hidden),
                 "prediction_std": collectives.std(jax.lax.stop_gradient(prediction), axis, hidden),
             },
             "features": patches.mean(axis=1),

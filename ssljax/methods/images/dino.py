@@ -26,8 +26,8 @@ class SelfDistillation(JointEmbedding):
     student_temperature; teacher_temperature: the latter is reached in a straight line from warmup_temperature in
     warmup_temperature_epochs, and changes once an epoch (DINOv2's at each step). center_momentum: of the centre that is
     subtracted from the teacher's outputs. momentum: teacher <- momentum · teacher + (1 - momentum) · student after each
-    step, with a momentum that goes to 1 by momentum_schedule. The teacher is in train mode, with batch statistics of
-    its own, but has no drop-path; it is what is evaluated.
+    step, with a momentum that goes to 1 by momentum_schedule over total_steps. The teacher is in train mode, with batch
+    statistics of its own, but has no drop-path; it is what is evaluated.
     """
 
     count: int = 65536
@@ -42,7 +42,7 @@ class SelfDistillation(JointEmbedding):
     center_momentum: float = 0.9
     momentum: float = 0.996
     momentum_schedule: str = "cosine"
-    total_steps: int = 1
+    total_steps: int = 0
     steps_per_epoch: float = 1.0
 
     head_norm = False

@@ -72,7 +72,7 @@ class IJEPA(TokenRegression):
     mask: "unbiased" (every image has its own blocks, and as many tokens as any other) or "reference" (the authors':
     block sizes are one for a batch, contexts are cut at the end to the shortest of the batch, so that the lower right
     is seen less). context_share: of the patches that the unbiased context holds. `target_std` is of all tokens, before
-    each is normalised by itself.
+    they are normalised.
     """
 
     targets: int = 4
@@ -162,7 +162,7 @@ class IJEPA(TokenRegression):
         valid = mask.target_valid.reshape(n, -1)
         return smooth_l1(prediction, target, weights=valid, axis=axis), {
             "metrics": {
-                "target_std": collectives.std(tokens, axis),
+                "target_std": collectives.std(whole, axis),
                 "prediction_std": collectives.std(jax.lax.stop_gradient(prediction), axis, valid),
             },
             "features": whole.mean(axis=1),

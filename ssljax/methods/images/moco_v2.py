@@ -37,7 +37,7 @@ class MoCoV2(JointEmbedding):
     queue: int = 65536
     momentum: float = 0.999
     momentum_schedule: str = "constant"
-    total_steps: int = 1
+    total_steps: int = 0
 
     caption = "the image, the query's view and the key's view"
 

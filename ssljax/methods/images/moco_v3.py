@@ -23,8 +23,8 @@ class MoCoV3(Predictive):
     scale and offset. The paper has (4096, 256) on a ResNet and (4096, 4096, 256) on a ViT. predictor_norm: what follows
     the predictor's last layer: "none" on a ResNet, "plain" (BatchNorm without scale and offset) on a ViT. momentum:
     f' <- momentum f' + (1 - momentum) f before the keys are made, with the weights that the step started from; it may
-    go to 1 by momentum_schedule ("constant", "cosine"). ViTs are to keep their patch projection as it was drawn
-    (`encoder.freeze_patch_embed` and `optimizer.freeze = ("patch_embed",)`), or they are unstable.
+    go to 1 by momentum_schedule ("constant", "cosine") over total_steps. ViTs are to keep their patch projection
+    as it was drawn (`encoder.freeze_patch_embed` and `optimizer.freeze = ("patch_embed",)`), or they are unstable.
     """
 
     projector: tuple[int, ...] = (4096, 256)
@@ -33,7 +33,7 @@ class MoCoV3(Predictive):
     temperature: float = 1.0
     momentum: float = 0.99
     momentum_schedule: str = "cosine"
-    total_steps: int = 1
+    total_steps: int = 0
 
     caption = "the image and the two views of which each must find the other"
 
