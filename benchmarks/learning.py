@@ -34,15 +34,16 @@ ROOT = Path(__file__).parents[1]
 RECORD = Path(__file__).with_suffix(".jsonl")
 PROTOCOLS = "knn", "linear"
 AHEAD = "random init", "ahead by"
-COLUMNS = "method", "CPU min", "rank", "colour, %", "k-NN, %", *AHEAD, "linear, %", *AHEAD
+COLUMNS = "method", "encoder", "CPU min", "rank", "colour, %", "k-NN, %", *AHEAD, "linear, %", *AHEAD
 HEAD = """\
 Made by `python benchmarks/learning.py --write --seeds={seeds}`: each `:demo` pretrained on the 8,000 embedded
 training images with so many seeds, and judged on the 2,000 embedded test images by its last checkpoint. ± is the
 standard deviation over seeds, which change everything: the weights, the order of the images, the views. Random init
-is the same encoder before its first step, with the same seeds. CPU minutes are those of pretraining; rank is the
-effective rank of the last batch's features, and colour the share of the variance of the test images' features that
-follows linearly from the mean colour of each image. The embedded images are a re-encoded part of CIFAR-10
-(`ssljax/data/demo/README.md`), so these are not CIFAR-10 numbers.
+is the same encoder before its first step, with the same seeds: a ResNet-8 or, where a method is about patches, a ViT
+of four blocks (`vit_micro`), which begins lower. CPU minutes are those of pretraining, from
+{least:.1f} to {most:.1f}. Rank is the effective rank of the last batch's features, and colour the share of the variance
+of the test images' features that follows linearly from the mean colour of each image. The embedded images are a
+re-encoded part of CIFAR-10 (`ssljax/data/demo/README.md`), so these are not CIFAR-10 numbers.
 """
 
 
@@ -105,8 +106,23 @@ def percent(accuracies: list[float]) -> str:
     return f"{100 * statistics.mean(accuracies):.1f}{spread}"
 
 
-def row(method: str, results: list[dict]) -> str:
-    cells = [method, *(f"{statistics.mean(r[name] for r in results):.1f}" for name in ("minutes", "rank"))]
+def encoder(config: Path) -> str:
+    return runpy.run_path(str(config))["get_config"]("demo").encoder.name
+
+
+def behind(results: dict[str, list[dict]]) -> str:
+    """The methods whose mean over seeds is below raw pixels, and by which protocol."""
+    found = []
+    for protocol in PROTOCOLS:
+        for name, runs in results.items():
+            kinds = "pretrained", "raw pixels"
+            mine, raw = (statistics.mean(run["accuracy"][kind][protocol] for run in runs) for kind in kinds)
+            found += [f"{name} ({protocol})"] if mine < raw else []
+    return ", ".join(found) or "none"
+
+
+def row(method: str, encoder: str, results: list[dict]) -> str:
+    cells = [method, encoder, *(f"{statistics.mean(r[name] for r in results):.1f}" for name in ("minutes", "rank"))]
     cells.append(f"{100 * statistics.mean(r['colour'] for r in results):.0f}")
     for protocol in PROTOCOLS:
         of = {name: [r["accuracy"][name][protocol] for r in results] for name in ("pretrained", "random init")}
@@ -136,16 +152,18 @@ def main() -> None:
             results[name] = runs
     if not results:
         raise SystemExit(f"no method has all {arguments.seeds} runs in {RECORD.name}: nothing to show.")
+    minutes = [statistics.mean(run["minutes"] for run in runs) for runs in results.values()]
     last = next(reversed(results.values()))[-1]
     raw = last["accuracy"]["raw pixels"]
     left_out = ", ".join(name for name in configs if name not in results)
     lines = [
-        HEAD.format(seeds=arguments.seeds),
+        HEAD.format(seeds=arguments.seeds, least=min(minutes), most=max(minutes)),
         f"| {' | '.join(COLUMNS)} |",
         "|---" * len(COLUMNS) + "|",
-        *(row(name, of) for name, of in results.items()),
+        *(row(name, encoder(configs[name]), of) for name, of in results.items()),
         "",
         f"Raw pixels: k-NN {100 * raw['knn']:.1f} %, linear {100 * raw['linear']:.1f} %.",
+        f"Below these: {behind(results)}.",
         *(["", f"Not run: {left_out}."] if left_out else []),
         "",
         "Protocols:",

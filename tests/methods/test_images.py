@@ -446,7 +446,7 @@ def forwards(monkeypatch):
         seen.append((module, x.shape, options))
         return run(module, params, state, x, *rest, **options)
 
-    for name in ("image_method", "ibot", "data2vec", "ijepa"):
+    for name in ("image_method", "self_distillation", "data2vec", "ijepa"):
         monkeypatch.setattr(import_module(f"ssljax.methods.images.{name}"), "run", watch)
     return seen
 

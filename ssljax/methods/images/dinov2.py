@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.losses import center_and_sharpen, dino, ema_center, ibot_patches, koleo, sinkhorn
-from ssljax.methods.images.ibot import MaskedDistillation
 from ssljax.methods.images.image_method import target_statistics
+from ssljax.methods.images.self_distillation import MaskedDistillation
 from ssljax.models import infer, initialise
 from ssljax.models.heads import DINOHead
 from ssljax.typing import Array, Batch, PyTree, TrainState

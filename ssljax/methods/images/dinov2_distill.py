@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ssljax.methods.images.dino import SelfDistillation
 from ssljax.methods.images.dinov2 import DINOv2
 from ssljax.methods.images.image_method import taken
+from ssljax.methods.images.self_distillation import SelfDistillation
 from ssljax.models.vit import ViT
 from ssljax.typing import Array, Batch, TrainState, Variables
 

@@ -9,63 +9,14 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from ssljax.collectives import example_keys
 from ssljax.losses import center_and_sharpen, dino, ema_center, ibot_patches, patch_weights
-from ssljax.methods.images.dino import SelfDistillation
 from ssljax.methods.images.image_method import target_statistics
-from ssljax.models import infer, run
+from ssljax.methods.images.self_distillation import MaskedDistillation
+from ssljax.models import infer
 from ssljax.models.heads import DINOHead
-from ssljax.models.vit import ViT
 from ssljax.typing import Array, Batch, TrainState
 from ssljax.views.blocks import ibot_mask
 from ssljax.views.images import draw_views, fold
-
-
-@dataclass(frozen=True, eq=False)
-class MaskedDistillation(SelfDistillation):
-    """What iBOT and DINOv2 share: tokens of a Vision Transformer that has a mask token, and a head for patches.
-
-    mask_ratio, mask_probability: with that probability a share of a view's patches, uniform in mask_ratio, is hidden.
-    patch_weight: of the loss between patches. patch_count: prototypes of patches, if they have their own; 0: they share
-    the class token's.
-    """
-
-    mask_ratio: tuple[float, float] = (0.1, 0.5)
-    mask_probability: float = 0.5
-    patch_weight: float = 1.0
-    patch_count: int = 0
-
-    def __post_init__(self):
-        super().__post_init__()
-        if not isinstance(self.encoder, ViT) or not self.encoder.mask_token or not self.encoder.cls_token:
-            raise ValueError(
-                f"{type(self).__name__} hides patches, so it needs a Vision Transformer with a class token and a mask "
-                "token: choose an encoder vit_* with --config.encoder.mask_token=True."
-            )
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        side = self.augmentations[0].size // self.encoder.patch
-        return side, side
-
-    def centers(self) -> dict[str, Array]:
-        return {"center": jnp.zeros(self.count), "patch_center": jnp.zeros(self.patch_count or self.count)}
-
-    def tokens(self, params, crops, key: Array, axis: str | None, masked: Array | None = None) -> tuple[Array, Array]:
-        """(class tokens (n, width), patches (n, patches, width)) of n crops of one size, given for each view."""
-        keys = [example_keys(k, len(crops[0]), axis) for k in jax.random.split(key, len(crops))]
-        options = {"keys": jnp.concatenate(keys), **({} if masked is None else {"masked": masked})}
-        tokens, _ = run(self.encoder, params["encoder"], {}, jnp.concatenate(crops), method="tokens", **options)
-        return tokens[:, 0], tokens[:, self.encoder.num_prefix :]
-
-    def student(self, params, crops, masked: Array | None, key: Array, axis: str | None) -> tuple[Array, Array, Array]:
-        """(representation of the first view, class tokens of all crops, patches of the global views)"""
-        global_key, local_key = jax.random.split(key)
-        classes, patches = self.tokens(params, crops[:2], global_key, axis, masked)
-        if len(crops) > 2:
-            of_locals, _ = self.tokens(params, crops[2:], local_key, axis)
-            classes = jnp.concatenate([classes, of_locals])
-        return classes[: len(crops[0])], classes, patches
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,8 @@ from jax.typing import DTypeLike
 from ssljax import collectives
 from ssljax.collectives import example_keys
 from ssljax.losses import instance_norm, layer_norm, smooth_l1
-from ssljax.methods.images.data2vec import TokenRegression
 from ssljax.methods.images.image_method import momentum_network
+from ssljax.methods.images.token_regression import TokenRegression
 from ssljax.models import infer, initialise, run
 from ssljax.models.positions import sincos_positions
 from ssljax.models.vit import INITIALIZERS, NORMAL, Blocks, ViT

@@ -1,0 +1,82 @@
+"""Run the chains of docs/distillation.md, each run the teacher of the next, and print their table.
+
+    python benchmarks/distillation.py [--write] [--chain=simclr_v2] [--runs=runs/distillation]
+
+What the runs gave is read from their results.json; a run whose folder has one is not repeated. With --write the table
+goes into docs/distillation.md.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+from sections import machine, publish
+
+import ssljax
+
+ROOT = Path(__file__).parents[1]
+CHAINS = {"simclr_v2": ("demo", "fine_tune_demo", "distill_demo"), "dinov2": ("demo", "distill_demo")}
+COLUMNS = "run", "encoder, M", "its own classifier", "k-NN", "linear", "random init", "k-NN ahead by", "linear ahead by"
+
+
+def run(config: Path, variant: str, teacher: Path | None, workdir: Path) -> None:
+    train = ["ssljax.train", f"--config={config}:{variant}", "--config.evaluate.every=0"]
+    train += [f"--config.method.teacher={teacher}"] if teacher else []
+    for command in (train, ["ssljax.evaluate"]):
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, "-m", *command, f"--workdir={workdir}"], check=True, env=environment)
+
+
+def percent(of: dict[str, float], of_what: str = "accuracy") -> str:
+    return f"{100 * of[of_what]:.1f} ± {100 * of['standard_error']:.1f}"
+
+
+def row(name: str, workdir: Path) -> str:
+    results = json.loads((workdir / "results.json").read_text())
+    mine, start = (results["encoders"][name] for name in ("pretrained", "random init"))
+    ahead = [percent(results["margins"][protocol]["random init"], "difference") for protocol in ("knn", "linear")]
+    parameters = sum(x.size for x in jax.tree.leaves(ssljax.load(workdir).state.params["encoder"])) / 1e6
+    cells = [
+        name,
+        f"{parameters:.2f}",
+        percent(results["classifier"]) if "classifier" in results else "has none",
+        percent(mine["knn"]),
+        percent(mine["linear"]),
+        f"{100 * start['knn']['accuracy']:.1f}, {100 * start['linear']['accuracy']:.1f}",
+        *ahead,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "distillation")
+    parser.add_argument("--chain", choices=CHAINS, help="only this one is run")
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+
+    lines = [
+        "Made by `python benchmarks/distillation.py --write`, with one seed, in percent of the 2,000 embedded test",
+        "images; ± is the standard error of the test images. Random init is of the same encoder: k-NN, linear.",
+        "",
+        f"| {' | '.join(COLUMNS)} |",
+        "|---" * len(COLUMNS) + "|",
+    ]
+    for chain, variants in CHAINS.items():
+        teacher = None
+        for variant in variants:
+            workdir = arguments.runs / f"{chain}-{variant}"
+            if arguments.chain in (chain, None) and not (workdir / "results.json").exists():
+                run(ROOT / "configs" / "images" / f"{chain}.py", variant, teacher, workdir)
+            if (workdir / "results.json").exists():
+                lines.append(row(f"`{chain}.py:{variant}`", workdir))
+            teacher = workdir
+    publish("distillation.md", "What the demos reach", [*lines, "", machine()])
+
+
+if __name__ == "__main__":
+    main()
