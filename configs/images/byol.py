@@ -2,11 +2,11 @@
 
     python -m ssljax.train --config=configs/images/byol.py:demo --workdir=runs/byol
 
-| variant     | data              | encoder   | hardware        | expected              | status  |
-|-------------|-------------------|-----------|-----------------|-----------------------|---------|
-| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores     | docs/results.md       | run     |
-| `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator   | 91.0 % k-NN (lightly) | not run |
-| `:imagenet` | tfds:imagenet2012 | ResNet-50 | 32 accelerators | 74.4 % linear (paper) | not run |
+| variant     | data              | encoder   | hardware        | expected                | status  |
+|-------------|-------------------|-----------|-----------------|-------------------------|---------|
+| `:demo`     | embedded images   | ResNet-8  | 2 CPU cores     | docs/results.md         | run     |
+| `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator   | 91.0 % k-NN (lightly)   | not run |
+| `:imagenet` | tfds:imagenet2012 | ResNet-50 | 32 accelerators | 74.4 % linear (authors) | not run |
 """
 
 from ssljax.config import demo_config, imagenet_config, lightly_config, variant_of

@@ -6,7 +6,7 @@
 |-------------|-------------------|-----------|-----------------|------------------------------|---------|
 | `:demo`     | embedded images   | ResNet-8  | 2 CPU cores     | docs/results.md              | run     |
 | `:cifar10`  | tfds:cifar10      | ResNet-18 | 1 accelerator   | 91 % linear (reference code) | not run |
-| `:imagenet` | tfds:imagenet2012 | ResNet-50 | 32 accelerators | 69.1 % linear (paper)        | not run |
+| `:imagenet` | tfds:imagenet2012 | ResNet-50 | 32 accelerators | 69.1 % linear (authors)      | not run |
 """
 
 from ssljax.config import cifar10_config, demo_config, imagenet_config, variant_of
