@@ -17,7 +17,7 @@ Distilled into a smaller encoder, given the run to learn from (docs/distillation
 
 | variant         | data              | teacher     | encoder    | hardware        | expected             | status  |
 |-----------------|-------------------|-------------|------------|-----------------|----------------------|---------|
-| `:distill_demo` | embedded images   | `:demo`     | ViT 4 x 32 | 2 CPU cores     | docs/distillation.md | not run |
+| `:distill_demo` | embedded images   | `:demo`     | ViT 4 x 32 | 2 CPU cores     | docs/distillation.md | run     |
 | `:distill`      | tfds:imagenet2012 | `:imagenet` | ViT-S/16   | 32 accelerators | nothing published    | not run |
 """
 
