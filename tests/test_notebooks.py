@@ -38,6 +38,7 @@ def kernel(tmp_path, monkeypatch) -> str:
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
+    monkeypatch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")  # it computes for longer than it compiles
     monkeypatch.delenv("MPLBACKEND", raising=False)  # set, it would keep pictures out of the notebook
     return "python3"
 
