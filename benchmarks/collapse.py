@@ -118,8 +118,9 @@ def main() -> None:
         said = [alarm(metrics) for metrics in collapsed]
         first = next((i for i, text in enumerate(said) if text), None)
         of = "" if first is None else f"`{said[first].split()[0]}`"
+        at = "never" if first is None else first
         counts = [sum(alarm(metrics) is not None for metrics in healthy), sum(text is not None for text in said)]
-        lines.append(f"| {case.name} | {case.without} | {counts[0]} | {counts[1]} | {first} | {of} |")
+        lines.append(f"| {case.name} | {case.without} | {counts[0]} | {counts[1]} | {at} | {of} |")
     lines += ["", machine()]
     if arguments.write:
         draw(runs).savefig(DOCS / "collapse.png")
