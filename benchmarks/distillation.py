@@ -66,6 +66,7 @@ def main() -> None:
         f"| {' | '.join(COLUMNS)} |",
         "|---" * len(COLUMNS) + "|",
     ]
+    raw = {}
     for chain, variants in CHAINS.items():
         teacher = None
         for variant in variants:
@@ -74,8 +75,10 @@ def main() -> None:
                 run(ROOT / "configs" / "images" / f"{chain}.py", variant, teacher, workdir)
             if (workdir / "results.json").exists():
                 lines.append(row(f"`{chain}.py:{variant}`", workdir))
+                raw = json.loads((workdir / "results.json").read_text())["encoders"]["raw pixels"]
             teacher = workdir
-    publish("distillation.md", "What the demos reach", [*lines, "", machine()])
+    floor = ", ".join(f"{name} {100 * of['accuracy']:.1f} %" for name, of in raw.items())
+    publish("distillation.md", "What the demos reach", [*lines, "", f"Raw pixels: {floor}.", "", machine()])
 
 
 if __name__ == "__main__":
