@@ -11,7 +11,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from ssljax.config import recall, set_fields
-from ssljax.data.sources import Source, open_source
+from ssljax.data.canvas import OnCanvas
+from ssljax.data.images import image_shapes
+from ssljax.data.sources import Shapes, Source, open_source
 from ssljax.data.subset import Share
 from ssljax.engine.checkpoint import CheckpointError, Checkpoints
 from ssljax.engine.mesh import abstract_batch, check_batch_size, make_mesh, replicated
@@ -96,8 +98,13 @@ def build_method(
 
 
 def build_source(config: ConfigDict, split: str) -> Source:
-    """The data's `train` or `test` split. Raises DataError if it cannot be had."""
-    return open_source(config.data.source, config.data[f"{split}_split"])
+    """The data's `train` or `test` split, on a canvas where its images vary in size or the config has one.
+
+    Raises DataError if it cannot be had.
+    """
+    source = open_source(config.data.source, config.data[f"{split}_split"])
+    side = canvas_of(config, source.shapes)
+    return source if side is None else OnCanvas(source, side)
 
 
 def training_source(config: ConfigDict) -> Source:
@@ -143,32 +150,27 @@ def settle(config: ConfigDict, source: Source) -> None:
             raise ValueError(f"{source.name} has {classes} classes: --config.method.classes must not be fewer.")
 
 
-def canvas_of(config: ConfigDict, source: Source) -> int | None:
-    """The square that images of varying size are resized to on the host; None where all have one size already."""
+def canvas_of(config: ConfigDict, shapes: Shapes | None) -> int | None:
+    """The side of the square that images are resized to on the host; None where all have the same `shapes` already."""
     if config.data.canvas < 0:
         raise ValueError(
             f"--config.data.canvas={config.data.canvas} must be a side in pixels, or 0 for twice the views' size."
         )
-    if config.data.canvas or source.image_shape is None:
+    if config.data.canvas or shapes is None:
         return config.data.canvas or 2 * make_views(**set_fields(config.views))[0].size
     return None
 
 
 def example_batch(config: ConfigDict, source: Source) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of a batch with two examples."""
-    canvas = canvas_of(config, source)
-    numbers = {name: jax.ShapeDtypeStruct((2,), jnp.int32) for name in _numbers(config)}
-    if canvas is None:
-        return {"image": jax.ShapeDtypeStruct((2, *(source.image_shape or ()), 3), jnp.uint8)} | numbers
-    return {
-        "image": jax.ShapeDtypeStruct((2, canvas, canvas, 3), jnp.uint8),
-        "size": jax.ShapeDtypeStruct((2, 2), jnp.int32),
-    } | numbers
+    """Shapes of a batch with two examples of a source."""
+    return small_batch(config, source.shapes or {})
 
 
-def _numbers(config: ConfigDict) -> tuple[str, ...]:
-    """What a batch has beside images."""
-    return ("index", "label") if needs_labels(config) else ("index",)
+def small_batch(config: ConfigDict, shapes: Shapes) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of a batch with two examples of such `shapes`."""
+    arrays = {name: jax.ShapeDtypeStruct((2, *shape), kind) for name, (shape, kind) in shapes.items()}
+    numbers = ("index", "label") if needs_labels(config) else ("index",)
+    return arrays | {name: jax.ShapeDtypeStruct((2,), jnp.int32) for name in numbers}
 
 
 def build_run(
@@ -259,8 +261,7 @@ def open_run(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -
     config.train.microbatch = 0  # of one device it would be another number, and evaluation does not train
     size = make_views(**set_fields(config.views))[0].size
     one_device = make_mesh(1, 1, jax.local_devices()[:1])
-    example = {"image": jax.ShapeDtypeStruct((2, size, size, 3), jnp.uint8)}
-    example |= {name: jax.ShapeDtypeStruct((2,), jnp.int32) for name in _numbers(config)}
+    example = small_batch(config, image_shapes(size, size))
     run = build_run(config, examples=config.data.examples, example=example, mesh=one_device, total=1)
     whole = replicated(mesh or one_device)
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), run.abstract)

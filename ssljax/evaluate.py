@@ -18,7 +18,7 @@ from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from ssljax.build import Run, build_source, canvas_of, open_run
+from ssljax.build import Run, build_source, open_run
 from ssljax.collectives import example_keys
 from ssljax.commands import launch, local_path
 from ssljax.data.pipeline import eval_batches
@@ -68,8 +68,7 @@ def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None
 
     results: dict[str, Any] = {"step": int(state.step), "examples": {"train": len(train)}}
     if test is not None:
-        canvas = canvas_of(config, train)
-        batches = partial(_batches, mesh=mesh, canvas=canvas)
+        batches = partial(_batches, mesh=mesh)
         scores, described = _scores(encoders, batches(train), batches(test), protocols or PROTOCOLS, config.evaluate)
         results |= _summary(scores, described)
         results["examples"]["test"] = len(next(iter(scores["pretrained"].values())).correct)
@@ -104,10 +103,10 @@ def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Sour
             raise DataError(
                 f"{train.name} and {test.name} do not have the same classes; give both splits the same class names."
             )
-        if train.image_shape != test.image_shape and not config.data.canvas:
+        if train.shapes != test.shapes:
             raise DataError(
-                f"{train.name} has images of {train.image_shape} pixels, {test.name} of {test.image_shape}: pretrain "
-                "with --config.data.canvas, the side that both are resized to."
+                f"{train.name} has {_sizes(train)}, {test.name} {_sizes(test)}: pretrain with --config.data.canvas, "
+                "the side that both are resized to."
             )
     except DataError as error:
         if must_have_labels:
@@ -116,10 +115,15 @@ def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Sour
     return train, test, ""
 
 
-def _batches(source: Source, mesh: Mesh, canvas: int | None) -> Callable[[], Iterator[dict[str, np.ndarray]]]:
+def _sizes(source: Source) -> str:
+    shapes = source.shapes or {}
+    return "images that vary in size" if "size" in shapes else f"images of {shapes['image'][0][:2]} pixels"
+
+
+def _batches(source: Source, mesh: Mesh) -> Callable[[], Iterator[dict[str, np.ndarray]]]:
     """What iterates over this process's rows of a split."""
     size = eval_batch_size(mesh)
-    return lambda: eval_batches(source, size, canvas, process_rows(size, mesh))
+    return lambda: eval_batches(source, size, process_rows(size, mesh))
 
 
 def _scores(encoders, train, test, protocols, settings) -> tuple[Scores, dict[str, str]]:
@@ -189,13 +193,12 @@ def _report(
 ) -> Report:
     """What there is to see. It needs no labels, and without test images a part of the training images stands in."""
     train, test, unjudged = splits
-    canvas = canvas_of(config, train)
     held_back = 0 if test else min(GALLERY_TEST, len(train) // 4)
     shown = Subset(test or train, GALLERY_TEST if test else max(held_back, 1))
     bank = Subset(train, GALLERY_BANK, skip=held_back)
 
     def gallery(encoder, source):
-        return extract(encoder, _batches(source, mesh, canvas)())
+        return extract(encoder, _batches(source, mesh)())
 
     def thumbnail(_, batch):
         pixels = center_view(batch, size=THUMBNAIL, fraction=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
@@ -216,7 +219,7 @@ def _report(
         neighbours[name] = np.concatenate([images[queries, None], bank_images[found]], axis=1)
         neighbour_labels[name] = np.concatenate([labels[queries, None], bank_labels[found]], axis=1)
 
-    examples = next(eval_batches(Subset(train, PANELS), min(PANELS, len(train)), canvas))
+    examples = next(eval_batches(Subset(train, PANELS), min(PANELS, len(train))))
     batch = {name: jnp.asarray(examples[name]) for name in examples if name not in ("mask", "label")}
     keys = example_keys(jax.random.key(0), len(batch["image"]))
     here = jax.device_get(state)

@@ -12,15 +12,14 @@ import math
 import re
 import sys
 import time
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import jax
 from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
-from ssljax.build import Run, build_run, build_source, example_batch, settle
+from ssljax.build import Run, build_run, build_source, canvas_of, example_batch, settle, small_batch
 from ssljax.commands import launch, quiet_logs
 from ssljax.config import set_fields
 from ssljax.cost.bill import Cost, report
@@ -31,7 +30,9 @@ from ssljax.cost.topologies import Slice, open_slice
 from ssljax.cost.traffic import bytes_sent
 from ssljax.cost.units import GIB
 from ssljax.cost.verdict import Setting, verdict
-from ssljax.data.sources import FORMS, DataError, Source
+from ssljax.data.canvas import canvas_shapes
+from ssljax.data.images import image_shapes
+from ssljax.data.sources import FORMS, DataError
 from ssljax.engine.mesh import abstract_batch, make_mesh
 from ssljax.models import ENCODERS
 from ssljax.typing import PyTree
@@ -86,7 +87,9 @@ def example_of(config: ConfigDict) -> tuple[dict[str, jax.ShapeDtypeStruct], lis
     side = make_views(**set_fields(config.views))[0].size
     # As the source would say: None where sizes vary, which is also what a folder that is not there is taken to be.
     shape = {"npz": (side, side), "tfds": _tfds_shape(config, side)}.get(kind)
-    example = example_batch(config, cast(Source, SimpleNamespace(image_shape=shape)))
+    shapes = None if shape is None else image_shapes(*shape)
+    canvas = canvas_of(config, shapes)
+    example = small_batch(config, shapes if shapes and canvas is None else canvas_shapes(canvas or side))
     _, height, width, _ = example["image"].shape
     return example, [f"{config.data.source} is not here: images are taken to arrive with {height} x {width} pixels"]
 

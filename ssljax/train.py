@@ -22,7 +22,6 @@ from ssljax.build import (
     Run,
     build_run,
     build_source,
-    canvas_of,
     example_batch,
     needs_labels,
     settle,
@@ -86,7 +85,6 @@ def train(config: ConfigDict, workdir: Path) -> int:
         data = {
             "batch_size": config.batch_size,
             "seed": config.seed,
-            "canvas": canvas_of(config, source),
             "rows": process_rows(config.batch_size, run.mesh),
             "labels": needs_labels(config),
         }
@@ -186,13 +184,13 @@ def online_knn(config: ConfigDict, run: Run, source: Source, logs: Logs) -> Call
     except DataError as error:
         logs.say(f"no online k-NN: {error}")
         return lambda state: {}
-    canvas, size = canvas_of(config, source), eval_batch_size(run.mesh)
+    size = eval_batch_size(run.mesh)
     bank, queries = Subset(source, e.train_examples), Subset(test, e.test_examples)
     features, rows = over_devices(run.method.features, run.mesh), process_rows(size, run.mesh)
 
     def evaluate(state: TrainState) -> dict[str, float]:
         def of(part):
-            return extract(partial(features, state), eval_batches(part, size, canvas, rows))
+            return extract(partial(features, state), eval_batches(part, size, rows))
 
         return {"knn": knn(*of(bank), *of(queries), k=e.k, temperature=e.temperature).accuracy}
 

@@ -8,7 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssljax.data.images import UndecodableImage, composite_on_white, decode, grey_from_float, grey_from_uint16
+from ssljax.data.images import (
+    UndecodableImage,
+    composite_on_white,
+    decode,
+    grey_from_float,
+    grey_from_uint16,
+    image_shapes,
+)
 from ssljax.data.sources import EVALUATION_SPLITS, DataError, Example, Source, hashed_splits, resolve_split
 
 DEMO_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -20,14 +27,14 @@ DEMO_TILE = 32
 class ArraySource(Source):
     """Images (n, h, w, 3) uint8, and labels (n,) int32 or None."""
 
-    in_memory = True
+    in_memory, things = True, "images"
 
     def __init__(self, name: str, images: np.ndarray, labels: np.ndarray | None, class_names: Sequence[str] | None):
         super().__init__(
             name,
             has_labels=labels is not None,
             class_names=None if class_names is None else tuple(class_names),
-            image_shape=images.shape[1:3],
+            shapes=image_shapes(*images.shape[1:3]),
         )
         # Examples are views of it: who changes one by mistake gets an error, not other data in the next epoch.
         images.setflags(write=False)
@@ -44,7 +51,7 @@ class ArraySource(Source):
         return f"{self.name}[{index}]"
 
     def _load(self, index: int) -> Example:
-        example = Example(image=self._images[index])
+        example: Example = {"image": self._images[index]}
         if self._labels is not None:
             example["label"] = self._labels[index]
         return example

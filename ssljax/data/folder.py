@@ -37,6 +37,8 @@ GONE = (errno.ENOENT, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV)
 class FolderSource(Source):
     """The image files of one split of a folder; see :meth:`open`."""
 
+    things = "images"
+
     def __init__(self, name: str, root: Path, files: Sequence[str], labels: np.ndarray | None, classes: Sequence[str]):
         """Takes the paths of the files relative to ``root``, and one int32 label for each or None."""
         super().__init__(
@@ -79,7 +81,7 @@ class FolderSource(Source):
 
     def _load(self, index: int) -> Example:
         try:
-            example = Example(image=decode(Path(self._where(index)).read_bytes()))
+            example: Example = {"image": decode(Path(self._where(index)).read_bytes())}
         except OSError as error:
             if error.errno in GONE and not os.path.islink(self._where(index)):
                 raise DataError(

@@ -12,6 +12,11 @@ class UndecodableImage(ValueError):
     """The bytes are no image that Pillow can read to its end."""
 
 
+def image_shapes(height: int, width: int) -> dict[str, tuple[tuple[int, ...], type]]:
+    """`Source.shapes` of images that all have this size."""
+    return {"image": ((height, width, 3), np.uint8)}
+
+
 def decode(data: bytes) -> np.ndarray:
     """Decodes an image file to RGB.
 

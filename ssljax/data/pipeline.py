@@ -2,13 +2,9 @@
 
 Training batches hold what a self-supervised method may see, and no labels, unless they are asked for:
 
-    image: uint8 (n, height, width, 3)
     index: int32 (n,), which examples of the source these are
-    size:  int32 (n, 2), the height and width each image had in its file; only with a canvas
     label: int32 (n,); only for a method that learns from labels
-
-A **canvas** is for images of varying size: the host resizes each whole image to canvas x canvas, without keeping its
-aspect, and the device makes every random crop at this fixed shape, from boxes drawn in the pixels of ``size``.
+    …      (n, …): each array of the examples, by its name (``Source.shapes``)
 """
 
 import functools
@@ -19,8 +15,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from ssljax.data.images import resize
-from ssljax.data.sources import NO_LABEL, DataError, Example, Source
+from ssljax.data.sources import NO_LABEL, DataError, Source
 
 Batch = dict[str, np.ndarray]
 
@@ -45,17 +40,15 @@ def train_dataset(
     *,
     batch_size: int,
     seed: int,
-    canvas: int | None = None,
     rows: np.ndarray | None = None,
     labels: bool = False,
 ) -> grain.MapDataset:
     """The endless sequence of training batches: item k is global batch k, or this process's rows of it.
 
     Args:
-        source: the images.
+        source: the examples, all of the same shapes.
         batch_size: of the global batch.
         seed: in [0, 2**32).
-        canvas: the side to which the host resizes images; needed if they differ in size.
         rows: the places in the global batch that this process makes; None for all.
         labels: whether the batches hold labels.
 
@@ -63,12 +56,12 @@ def train_dataset(
         A Grain dataset of batches, each a dict as described at the head of this module.
 
     Raises:
-        DataError: the images differ in size and there is no canvas, or there are no labels where they are asked for.
+        DataError: the examples differ in shape, or there are no labels where they are asked for.
     """
-    _check_fixed_shape(source, canvas)
+    _check_fixed_shapes(source)
     if labels:
         source.require_labels("this method")
-    make = functools.partial(_train_batch, source, canvas, batch_size, seed, rows, labels)
+    make = functools.partial(_train_batch, source, batch_size, seed, rows, labels)
     return grain.MapDataset.range(ENDLESS).map(make)
 
 
@@ -78,7 +71,6 @@ def train_batches(
     batch_size: int,
     seed: int,
     start_step: int = 0,
-    canvas: int | None = None,
     rows: np.ndarray | None = None,
     labels: bool = False,
     threads: int | None = None,
@@ -90,45 +82,42 @@ def train_batches(
 
     Args:
         start_step: the number of batches already used.
-        threads: as many as the machine has cores, at most 16, by default; 1 if there is nothing to decode or resize.
+        threads: as many as the machine has cores, at most 16, by default; 1 if all lies in memory.
 
     The other arguments, and what is raised (at once, not at the first batch), are those of :func:`train_dataset`.
     """
-    dataset = train_dataset(source, batch_size=batch_size, seed=seed, canvas=canvas, rows=rows, labels=labels)
-    return _prefetched(dataset[start_step:], threads or _default_threads(source, canvas))
+    dataset = train_dataset(source, batch_size=batch_size, seed=seed, rows=rows, labels=labels)
+    return _prefetched(dataset[start_step:], threads or _default_threads(source))
 
 
-def eval_batches(
-    source: Source, batch_size: int, canvas: int | None = None, rows: np.ndarray | None = None
-) -> Generator[Batch]:
+def eval_batches(source: Source, batch_size: int, rows: np.ndarray | None = None) -> Generator[Batch]:
     """Iterates over each example once, in order, in batches of one shape, of which a process may make some rows only.
 
     Yields:
-        image: uint8 (batch_size, height, width, 3).
         label: int32 (batch_size,), -1 where there is none.
-        mask: bool (batch_size,), False for the zeros in place of undecodable images and at the end of the last batch.
-        size: int32 (batch_size, 2), only with a canvas.
+        mask: bool (batch_size,), False for what fills the place of undecodable examples and the end of the last batch.
+        …: (batch_size, …), each array of the examples.
 
     Raises:
-        DataError: the images differ in size and there is no canvas (at once), or none can be decoded.
+        DataError: the examples differ in shape (at once), or none can be decoded.
     """
-    _check_fixed_shape(source, canvas)
-    make = functools.partial(_eval_batch, source, canvas, batch_size, np.arange(batch_size) if rows is None else rows)
+    _check_fixed_shapes(source)
+    make = functools.partial(_eval_batch, source, batch_size, np.arange(batch_size) if rows is None else rows)
     batches = grain.MapDataset.range(-(-len(source) // batch_size)).map(make)
-    return _checked(source, _prefetched(batches, _default_threads(source, canvas)))
+    return _checked(source, _prefetched(batches, _default_threads(source)))
 
 
-def _check_fixed_shape(source: Source, canvas: int | None) -> None:
-    if canvas is None and source.image_shape is None:
+def _check_fixed_shapes(source: Source) -> None:
+    if source.shapes is None:
         raise DataError(
-            f"The images of {source.name} may differ in size, so they can't be put in one array: set "
-            "--config.data.canvas to the side, in pixels, to which they shall be resized, for instance 256."
+            f"The {source.things} of {source.name} may differ in size, so they can't be put in one array: give them "
+            "one size first (ssljax.data.canvas.OnCanvas does so to images)."
         )
 
 
-def _default_threads(source: Source, canvas: int | None) -> int:
+def _default_threads(source: Source) -> int:
     # Threads help where Pillow decodes or resizes; to stack what lies in memory they would contend for the interpreter.
-    return 1 if source.in_memory and canvas is None else min(os.cpu_count() or 1, MAX_THREADS)
+    return 1 if source.in_memory else min(os.cpu_count() or 1, MAX_THREADS)
 
 
 def _prefetched(dataset: grain.MapDataset, threads: int) -> Generator[Any]:
@@ -140,33 +129,26 @@ def _prefetched(dataset: grain.MapDataset, threads: int) -> Generator[Any]:
         iterator.close()
 
 
-def _pixels(example: Example, canvas: int | None) -> dict[str, Any]:
-    """The image of one example, on the canvas if there is one, and then its original size."""
-    image = example["image"]
-    if canvas is None:
-        return {"image": image}
-    return {"image": resize(image, canvas), "size": np.array(image.shape[:2], np.int32)}
-
-
 def _train_batch(
-    source: Source, canvas: int | None, batch_size: int, seed: int, rows: np.ndarray | None, labels: bool, step: int
+    source: Source, batch_size: int, seed: int, rows: np.ndarray | None, labels: bool, step: int
 ) -> Batch:
-    def row(example: Example) -> dict[str, Any]:
-        return _pixels(example, canvas) | ({"label": np.int32(example["label"])} if labels else {})
-
+    names = (*(source.shapes or ()), *(["label"] if labels else []))
     indices = batch_indices(len(source), batch_size, seed, step, rows)
-    return _stack([row(source[int(index)]) for index in indices]) | {"index": indices.astype(np.int32)}
+    examples = [source[int(index)] for index in indices]
+    return _stack([{name: example[name] for name in names} for example in examples]) | {
+        "index": indices.astype(np.int32)
+    }
 
 
-def _eval_batch(source: Source, canvas: int | None, batch_size: int, rows: np.ndarray, batch: int) -> Batch:
+def _eval_batch(source: Source, batch_size: int, rows: np.ndarray, batch: int) -> Batch:
+    gap = source.gap()
+
     def row(index: int) -> dict[str, Any]:
         example = source.read(index) if index < len(source) else None
         if example is None:
-            return {**nothing, "label": np.int32(NO_LABEL), "mask": np.False_}
-        return {**_pixels(example, canvas), "label": example.get("label", np.int32(NO_LABEL)), "mask": np.True_}
+            return {**gap, "label": np.int32(NO_LABEL), "mask": np.False_}
+        return {"label": np.int32(NO_LABEL), **example, "mask": np.True_}
 
-    shape = (canvas, canvas) if canvas else source.image_shape or ()
-    nothing = {"image": np.zeros((*shape, 3), np.uint8)} | ({"size": np.ones(2, np.int32)} if canvas else {})
     return _stack([row(int(index)) for index in batch * batch_size + rows])
 
 

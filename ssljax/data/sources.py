@@ -1,4 +1,4 @@
-"""Where images come from: random access to examples, and one spelling for every kind of source.
+"""Where examples come from: random access to them, and one spelling for every kind of source of images.
 
     source = open_source("folder:photographs", "train")
     source[0]                  # {"image": uint8 (h, w, 3), "label": int32}
@@ -16,7 +16,7 @@ import hashlib
 import logging
 import threading
 from collections.abc import Collection, Sequence
-from typing import TypedDict
+from typing import Any
 
 import numpy as np
 
@@ -37,26 +37,29 @@ class DataError(ValueError):
     """The data can't be used as asked; the message says what is wrong and what to change."""
 
 
-class Example(TypedDict, total=False):
-    """One image, uint8 (h, w, 3), and its label, an int32 scalar; no ``label`` where the source has none."""
+Example = dict[str, Any]
+"""The arrays of one example: of an image ``image``, uint8 (h, w, 3). And ``label``, an int32 scalar, where the source
+has labels."""
 
-    image: np.ndarray
-    label: np.int32
+Shapes = dict[str, tuple[tuple[int, ...], type]]
+"""Shape and type of each array of an example but its label."""
 
 
 class Source(abc.ABC):
-    """Random access to the images of one split. It can be pickled, and read from several threads.
+    """Random access to the examples of one split. It can be pickled, and read from several threads.
 
     Attributes:
         name: what it is called in messages.
         class_names: the name of label ``k`` at place ``k``, or None where unknown.
         has_labels: whether its examples have the key ``label``.
-        image_shape: (height, width) if all images share one that is known without decoding them, else None.
+        shapes: of every example's arrays, or None if they differ or are not known without decoding.
         in_memory: whether reading an example is only a look-up.
         skipped: the files that could not be decoded so far, each with the reason.
+        things: what its examples are, in messages.
     """
 
     in_memory = False
+    things = "examples"
 
     def __init__(
         self,
@@ -64,12 +67,12 @@ class Source(abc.ABC):
         *,
         has_labels: bool,
         class_names: tuple[str, ...] | None = None,
-        image_shape: tuple[int, int] | None = None,
+        shapes: Shapes | None = None,
     ):
         self.name = name
         self.has_labels = has_labels
         self.class_names = class_names
-        self.image_shape = image_shape
+        self.shapes = shapes
         self.skipped: dict[str, str] = {}
 
     @abc.abstractmethod
@@ -110,12 +113,16 @@ class Source(abc.ABC):
                 return example
         raise self.nothing_decodable()
 
+    def gap(self) -> Example:
+        """What stands in a batch for an example that is not there: zeros."""
+        return {name: np.zeros(shape, kind) for name, (shape, kind) in (self.shapes or {}).items()}
+
     def nothing_decodable(self) -> DataError:
         """The error for a source of which every file was skipped."""
         path, reason = next(iter(self.skipped.items()))
         return DataError(
-            f"None of the {len(self)} images of {self.name} can be decoded (the first, {path}: {reason}); "
-            "check that the files are whole and are images."
+            f"None of the {len(self)} {self.things} of {self.name} can be decoded (the first, {path}: {reason}); "
+            f"check that the files are whole and are {self.things}."
         )
 
     def labels(self) -> np.ndarray:

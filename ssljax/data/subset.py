@@ -10,15 +10,18 @@ class Part(Source):
 
     def __init__(self, source: Source, places: np.ndarray):
         super().__init__(
-            source.name, has_labels=source.has_labels, class_names=source.class_names, image_shape=source.image_shape
+            source.name, has_labels=source.has_labels, class_names=source.class_names, shapes=source.shapes
         )
-        self.in_memory = source.in_memory
+        self.in_memory, self.things = source.in_memory, source.things
         self.skipped = source.skipped
         self._source = source
         self._places = places
 
     def labels(self) -> np.ndarray:
         return self._source.labels()[self._places]
+
+    def gap(self) -> Example:
+        return self._source.gap()
 
     def __len__(self) -> int:
         return len(self._places)

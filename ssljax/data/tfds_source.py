@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from ssljax.data.images import decode
+from ssljax.data.images import decode, image_shapes
 from ssljax.data.sources import DataError, Example, Source, resolve_split
 
 
 class TFDSSource(Source):
     """One split of a prepared TFDS dataset; see :meth:`open`."""
+
+    things = "images"
 
     def __init__(self, name: str, records: Any, image_key: str, label_key: str | None, **description: Any):
         """Takes the TFDS data source, which gives the image as its encoded bytes, and the keys to read from it."""
@@ -55,7 +57,7 @@ class TFDSSource(Source):
             image_key,
             label_key,
             class_names=tuple(features[label_key].names) if label_key else None,
-            image_shape=(height, width) if height and width else None,
+            shapes=image_shapes(height, width) if height and width else None,
         )
 
     def labels(self) -> np.ndarray:
@@ -70,7 +72,7 @@ class TFDSSource(Source):
 
     def _load(self, index: int) -> Example:
         record = self._records[index]
-        example = Example(image=decode(record[self._image_key]))
+        example: Example = {"image": decode(record[self._image_key])}
         if self._label_key is not None:
             example["label"] = np.int32(record[self._label_key])
         return example

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ssljax.data import DataError, open_source
+from ssljax.data.images import image_shapes
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (20, 6, 5, 3), dtype=np.uint8)
 LABELS = np.arange(20) % 4
@@ -26,7 +27,7 @@ def open_npz(tmp_path):
 def test_keys_of_splits(open_npz, image, label):
     arrays = {image.format("train"): IMAGES, label.format("train"): LABELS, image.format("test"): IMAGES[:3]}
     train = open_npz("train", **arrays)
-    assert len(train) == 20 and train.image_shape == (6, 5)
+    assert len(train) == 20 and train.shapes == image_shapes(6, 5)
     np.testing.assert_array_equal(train[7]["image"], IMAGES[7])
     assert train[7]["label"] == 3 and train[7]["label"].dtype == np.int32
     test = open_npz("val", **arrays)

@@ -29,7 +29,7 @@ def test_split_folders_with_classes(write_images):
     root = write_images("train/dog/1.png", "train/cat/deep/er/2.JPG", "train/cat/3.webp", "Valid/dog/4.bmp")
     train = open_source(f"folder:{root}", "train")
     assert train.class_names == ("cat", "dog") and labels(train) == [0, 0, 1]
-    assert train.image_shape is None and len(train) == 3
+    assert train.shapes is None and len(train) == 3
     for split in ("test", "val", "valid", "validation"):
         test = open_source(f"folder:{root}", split)
         assert shown(test) == [3]

@@ -9,6 +9,7 @@ import pytest
 
 from ssljax.data import DataError, open_source
 from ssljax.data.arrays import DEMO_CLASSES
+from ssljax.data.images import image_shapes
 from ssljax.data.sources import hashed_splits, resolve_split
 
 
@@ -24,7 +25,7 @@ def test_demo_is_balanced_and_looks_like_photographs(split, per_class):
     labels = np.array([source[i]["label"] for i in range(len(source))])
     assert np.bincount(labels).tolist() == [per_class] * 10
     assert labels[:10].tolist() == list(range(10))
-    assert source.image_shape == (32, 32) and source.has_labels and source.class_names == DEMO_CLASSES
+    assert source.shapes == image_shapes(32, 32) and source.has_labels and source.class_names == DEMO_CLASSES
 
     images = np.stack([source[i]["image"] for i in range(len(source))])
     assert images.dtype == np.uint8 and images.shape == (per_class * 10, 32, 32, 3)

@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from ssljax.data import DataError, eval_batches, open_source, train_batches
+from ssljax.data.images import image_shapes
 from ssljax.data.tfds_source import _tfds_name
 
 
@@ -50,7 +51,7 @@ def data_dir(tmp_path_factory):
 
 def test_reads_without_tensorflow():
     source = open_source("tfds:tiny_shapes", "train")
-    assert len(source) == 12 and source.image_shape == (6, 7) and source.class_names == ("circle", "square")
+    assert len(source) == 12 and source.shapes == image_shapes(6, 7) and source.class_names == ("circle", "square")
     example = source[0]
     assert example["image"].shape == (6, 7, 3) and example["image"].dtype == np.uint8
     assert example["label"].dtype == np.int32

@@ -142,8 +142,8 @@ def poison(step: int, in_loss: float, in_gradient: float, evidence: Path) -> Non
     build_method, example_batch = ssljax.build.build_method, ssljax.build.example_batch
     train_batch = ssljax.data.pipeline._train_batch
 
-    def poisoned(source, canvas, batch_size, seed, rows, labels, index):
-        batch = train_batch(source, canvas, batch_size, seed, rows, labels, index)
+    def poisoned(source, batch_size, seed, rows, labels, index):
+        batch = train_batch(source, batch_size, seed, rows, labels, index)
         dose = (in_loss, in_gradient) if index == step - 1 else (0, 0)
         if index == step - 1:
             np.save(evidence, batch["image"])

@@ -1,0 +1,35 @@
+"""Images of varying size, made one size on the host."""
+
+import numpy as np
+
+from ssljax.data.images import image_shapes, resize
+from ssljax.data.sources import Example, Shapes, Source
+from ssljax.data.subset import Part
+
+
+def canvas_shapes(side: int) -> Shapes:
+    """Of images that lie on a canvas."""
+    return image_shapes(side, side) | {"size": ((2,), np.int32)}
+
+
+class OnCanvas(Part):
+    """The images of a source, each resized whole to (side, side), without keeping its aspect.
+
+    Examples also hold ``size``, int32 (2,): the height and width that the image had in its file. The device makes every
+    random crop at this fixed shape, from boxes drawn in those pixels.
+    """
+
+    def __init__(self, source: Source, side: int):
+        super().__init__(source, np.arange(len(source)))
+        self.shapes = canvas_shapes(side)
+        self.in_memory = False  # there is work for threads
+        self._side = side
+
+    def gap(self) -> Example:
+        """An image of one pixel, for one of none can't be cropped."""
+        return {"image": np.zeros((self._side, self._side, 3), np.uint8), "size": np.ones(2, np.int32)}
+
+    def _load(self, index: int) -> Example:
+        example = super()._load(index)
+        image = example["image"]
+        return example | {"image": resize(image, self._side), "size": np.array(image.shape[:2], np.int32)}
