@@ -10,20 +10,18 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from ssljax.config import recall, set_fields
-from ssljax.data.canvas import OnCanvas
-from ssljax.data.images import image_shapes
-from ssljax.data.sources import Shapes, Source, open_source
+from ssljax.config import recall
+from ssljax.data.sources import Shapes, Source
 from ssljax.data.subset import Share
 from ssljax.engine.checkpoint import CheckpointError, Checkpoints
 from ssljax.engine.mesh import abstract_batch, check_batch_size, make_mesh, replicated
 from ssljax.engine.optim import make_optimizer, make_schedule, peak_rate
 from ssljax.engine.step import StepFunction, make_train
+from ssljax.fields import Range, check_ranges, set_fields
 from ssljax.methods import METHODS, make_method
+from ssljax.modalities import MODALITIES, Modality
 from ssljax.models import make_encoder
-from ssljax.ranges import Range, check_ranges
 from ssljax.typing import Method, PyTree, TrainState
-from ssljax.views.recipes import make_views
 
 RANGES: dict[str, list[Range]] = {
     "optimizer": [
@@ -78,7 +76,7 @@ def build_method(
     dtype, method = jnp.dtype(config.dtype), METHODS.get(config.method.name)
     chunks = 1 if method is None or method.mean_over_examples else chunks
     encoder = make_encoder(**set_fields(config.encoder), dtype=dtype, chunks=chunks)
-    views = make_views(**set_fields(config.views))
+    views = modality_of(config).make_views(**set_fields(config.views))
     fields = set_fields(config.method)
     if "teacher" in fields:
         if not fields["teacher"]:
@@ -98,13 +96,8 @@ def build_method(
 
 
 def build_source(config: ConfigDict, split: str) -> Source:
-    """The data's `train` or `test` split, on a canvas where its images vary in size or the config has one.
-
-    Raises DataError if it cannot be had.
-    """
-    source = open_source(config.data.source, config.data[f"{split}_split"])
-    side = canvas_of(config, source.shapes)
-    return source if side is None else OnCanvas(source, side)
+    """The data's `train` or `test` split. Raises DataError if it cannot be had."""
+    return modality_of(config).open(config, split)
 
 
 def training_source(config: ConfigDict) -> Source:
@@ -124,6 +117,13 @@ def training_source(config: ConfigDict) -> Source:
     return source
 
 
+def modality_of(config: ConfigDict) -> Modality:
+    """Raises ValueError for a method that does not exist."""
+    if config.method.name not in METHODS:
+        raise ValueError(f"method '{config.method.name}' is unknown; use one of {', '.join(METHODS)}.")
+    return MODALITIES[METHODS[config.method.name].modality]
+
+
 def needs_labels(config: ConfigDict) -> bool:
     return getattr(METHODS.get(config.method.name), "needs_labels", False)
 
@@ -133,9 +133,7 @@ def settle(config: ConfigDict, source: Source) -> None:
 
     Raises ValueError for another number of examples or fewer classes than the data has.
     """
-    kind, _, where = config.data.source.partition(":")
-    if kind in ("folder", "npz"):
-        config.data.source = f"{kind}:{Path(where).expanduser().absolute()}"
+    modality_of(config).settle(config, source)
     if config.method.get("teacher"):
         config.method.teacher = str(Path(config.method.teacher).expanduser().absolute())
     if config.data.examples not in (0, len(source)):
@@ -148,17 +146,6 @@ def settle(config: ConfigDict, source: Source) -> None:
         config.method.classes = config.method.classes or classes
         if config.method.classes < classes:
             raise ValueError(f"{source.name} has {classes} classes: --config.method.classes must not be fewer.")
-
-
-def canvas_of(config: ConfigDict, shapes: Shapes | None) -> int | None:
-    """The side of the square that images are resized to on the host; None where all have the same `shapes` already."""
-    if config.data.canvas < 0:
-        raise ValueError(
-            f"--config.data.canvas={config.data.canvas} must be a side in pixels, or 0 for twice the views' size."
-        )
-    if config.data.canvas or shapes is None:
-        return config.data.canvas or 2 * make_views(**set_fields(config.views))[0].size
-    return None
 
 
 def example_batch(config: ConfigDict, source: Source) -> dict[str, jax.ShapeDtypeStruct]:
@@ -259,9 +246,8 @@ def open_run(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -
     """
     config = recall(workdir)
     config.train.microbatch = 0  # of one device it would be another number, and evaluation does not train
-    size = make_views(**set_fields(config.views))[0].size
     one_device = make_mesh(1, 1, jax.local_devices()[:1])
-    example = small_batch(config, image_shapes(size, size))
+    example = small_batch(config, modality_of(config).shapes(config))
     run = build_run(config, examples=config.data.examples, example=example, mesh=one_device, total=1)
     whole = replicated(mesh or one_device)
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), run.abstract)

@@ -10,10 +10,9 @@ from ml_collections import ConfigDict, config_dict
 
 from ssljax.engine.optim import make_optimizer
 from ssljax.methods import METHODS
+from ssljax.modalities import MODALITIES
 from ssljax.models import ENCODERS
 from ssljax.models.resnet import ResNet
-from ssljax.views.images import Augment
-from ssljax.views.recipes import RECIPES
 
 OF_THE_RUN = ("encoder", "augmentations", "total_steps", "steps_per_epoch", "examples")
 """Fields of a method that are built or counted, and so are not in its config."""
@@ -31,21 +30,24 @@ def base_config(method: str) -> ConfigDict:
     """
     if method not in METHODS:
         raise ValueError(f"method '{method}' is unknown; use one of {', '.join(METHODS)}.")
+    kind = METHODS[method].modality
+    encoders = {name: encoder for name, encoder in ENCODERS.items() if encoder.func.modality == kind}  # type: ignore[attr-defined]
+    modality = MODALITIES[kind]
     config = ConfigDict()
     config.seed = 0
     config.method = {"name": method, **_defaults(METHODS[method], without=OF_THE_RUN)}
     config.encoder = {
         "name": "",
-        **_placeholders(ENCODERS, without=("stages", "bottleneck", "chunks", "dtype", "parent", "name")),
+        **_placeholders(encoders, without=("stages", "bottleneck", "chunks", "dtype", "parent", "name")),
     }
-    config.views = {"name": "", **_placeholders({**RECIPES, "all": Augment})}
+    config.views = {"name": "", **_placeholders({**modality.recipes, "all": modality.view_fields})}
     config.data = {
-        "source": "demo",  # demo, tfds:NAME, folder:PATH or npz:PATH
+        "source": "demo",  # what there is: the modality's module in ssljax/data
         "train_split": "train",
         "test_split": "test",
         "examples": 0,  # how many there are to train on; a run writes down what it finds
         "labelled": 1.0,  # share of each class's training examples that a method which learns from labels is given
-        "canvas": 0,  # images of varying size are resized to this square first; 0: twice the views' size
+        **modality.data_fields(),
     }
     config.batch_size = 256  # global
     config.epochs = 100.0
@@ -135,11 +137,6 @@ def variant_of(variants: dict[str, Callable[[], ConfigDict]], name: str | None) 
     if name not in variants:
         raise ValueError(f"variant '{name}' is unknown; use one of :{', :'.join(variants)}.")
     return variants[name]()
-
-
-def set_fields(section: ConfigDict) -> dict[str, Any]:
-    """The fields of a section that have a value, lists as tuples."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in section.to_dict().items() if v is not None}
 
 
 def remember(config: ConfigDict, workdir: Path) -> None:

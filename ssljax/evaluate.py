@@ -1,4 +1,4 @@
-"""What a run's encoder is worth, beside a random-init encoder and raw pixels, and a report to look at.
+"""What a run's encoder is worth, beside a random-init encoder and the raw data, and a report to look at.
 
     python -m ssljax.evaluate --workdir=runs/simclr [--protocol=knn,linear]
 
@@ -18,7 +18,7 @@ from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from ssljax.build import Run, build_source, open_run
+from ssljax.build import Run, build_source, modality_of, open_run
 from ssljax.collectives import example_keys
 from ssljax.commands import launch, local_path
 from ssljax.data.pipeline import eval_batches
@@ -27,14 +27,13 @@ from ssljax.data.subset import Subset
 from ssljax.engine.logs import read_metrics
 from ssljax.engine.mesh import eval_batch_size, make_mesh, over_devices, process_rows, replicate
 from ssljax.engine.processes import on_first
-from ssljax.evals.features import extract, raw_pixels
+from ssljax.evals.features import extract
 from ssljax.evals.knn import knn, nearest
 from ssljax.evals.linear import linear_probe
 from ssljax.evals.maps import tsne
 from ssljax.evals.scores import Score, margin
 from ssljax.report import Report, write_report
 from ssljax.typing import TrainState
-from ssljax.views.images import center_view
 
 PROTOCOLS = ("knn", "linear")
 GALLERY_BANK, GALLERY_TEST, FEWEST_MAPPED, QUERIES, NEIGHBOURS, PANELS, THUMBNAIL = 2000, 800, 10, 8, 6, 8, 64
@@ -59,17 +58,19 @@ def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None
     mesh = make_mesh()
     config, run, state = open_run(workdir, step, mesh)
     splits = train, test, _ = _splits(config, must_have_labels=bool(protocols))
-    features = over_devices(run.method.features, mesh)
+    features, modality = over_devices(run.method.features, mesh), modality_of(config)
     encoders = {
         "pretrained": partial(features, state),
         "random init": partial(features, replicate(run.init(), mesh)),
-        "raw pixels": partial(over_devices(lambda _, batch: raw_pixels(batch), mesh), ()),
+        modality.raw: partial(over_devices(lambda _, batch: modality.floor(batch), mesh), ()),
     }
 
     results: dict[str, Any] = {"step": int(state.step), "examples": {"train": len(train)}}
     if test is not None:
         batches = partial(_batches, mesh=mesh)
-        scores, described = _scores(encoders, batches(train), batches(test), protocols or PROTOCOLS, config.evaluate)
+        scores, described = _scores(
+            encoders, batches(train), batches(test), protocols or PROTOCOLS, config.evaluate, train.things
+        )
         results |= _summary(scores, described)
         results["examples"]["test"] = len(next(iter(scores["pretrained"].values())).correct)
         if hasattr(run.method, "classify"):
@@ -126,7 +127,7 @@ def _batches(source: Source, mesh: Mesh) -> Callable[[], Iterator[dict[str, np.n
     return lambda: eval_batches(source, size, process_rows(size, mesh))
 
 
-def _scores(encoders, train, test, protocols, settings) -> tuple[Scores, dict[str, str]]:
+def _scores(encoders, train, test, protocols, settings, things: str) -> tuple[Scores, dict[str, str]]:
     """Each encoder by each protocol, and the protocols in words."""
     scores: Scores = {}
     described = {}
@@ -137,13 +138,14 @@ def _scores(encoders, train, test, protocols, settings) -> tuple[Scores, dict[st
             scores[name]["knn"] = knn(*bank, *queries, k=settings.k, temperature=settings.temperature)
             described["knn"] = (
                 f"weighted k-NN, k = {min(settings.k, len(bank[0]))}, cosine similarity, T = {settings.temperature}; "
-                f"un-augmented features of {len(bank[0])} training images; {len(queries[0])} test images"
+                f"un-augmented features of {len(bank[0])} training {things}; {len(queries[0])} test {things}"
             )
         if "linear" in protocols:
             scores[name]["linear"], _ = linear_probe(*bank, *queries)
             described["linear"] = (
                 "logistic regression (50 iterations of L-BFGS) on standardised, un-augmented, frozen features; L2 "
-                f"penalty chosen on a fifth of {len(bank[0])} training images, held out; {len(queries[0])} test images"
+                f"penalty chosen on a fifth of {len(bank[0])} training {things}, held out; {len(queries[0])} test "
+                f"{things}"
             )
     return scores, described
 
@@ -192,7 +194,7 @@ def _report(
     workdir: Path, config: ConfigDict, run: Run, state: TrainState, mesh: Mesh, encoders, splits, results
 ) -> Report:
     """What there is to see. It needs no labels, and without test images a part of the training images stands in."""
-    train, test, unjudged = splits
+    modality, (train, test, _) = modality_of(config), splits
     held_back = 0 if test else min(GALLERY_TEST, len(train) // 4)
     shown = Subset(test or train, GALLERY_TEST if test else max(held_back, 1))
     bank = Subset(train, GALLERY_BANK, skip=held_back)
@@ -201,7 +203,7 @@ def _report(
         return extract(encoder, _batches(source, mesh)())
 
     def thumbnail(_, batch):
-        pixels = center_view(batch, size=THUMBNAIL, fraction=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+        pixels = modality.thumbnails(batch, THUMBNAIL)
         return pixels.reshape(len(pixels), -1)
 
     def pictures(source):
@@ -211,7 +213,7 @@ def _report(
     (bank_images, bank_labels), (images, labels) = pictures(bank), pictures(shown)
     queries = np.linspace(0, len(images) - 1, min(QUERIES, len(images))).astype(int)
     maps, neighbours, neighbour_labels = {}, {}, {}
-    for name in ("pretrained", "raw pixels"):
+    for name in ("pretrained", modality.raw):
         bank_features, features = gallery(encoders[name], bank)[0], gallery(encoders[name], shown)[0]
         if len(features) >= FEWEST_MAPPED:
             maps[name] = tsne(features)
@@ -228,7 +230,7 @@ def _report(
         config=config.to_dict(),
         metrics=read_metrics(workdir),
         results=results,
-        panels=(run.method.caption, np.asarray(jax.jit(run.method.show)(here, batch, keys))),
+        panels=(run.method.caption, modality.pictures(jax.jit(run.method.show)(here, batch, keys))),
         maps=maps,
         map_images=images,
         map_labels=labels if train.has_labels else None,
@@ -236,7 +238,8 @@ def _report(
         neighbours=neighbours,
         neighbour_labels=neighbour_labels if train.has_labels else None,
         notes=_notes(splits),
-        shown="test images" if test else "held-back images (which pretraining has seen)",
+        things=train.things,
+        shown=f"test {train.things}" if test else f"held-back {train.things} (which pretraining has seen)",
     )
 
 

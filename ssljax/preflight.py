@@ -19,9 +19,8 @@ from absl import flags
 from jax.sharding import Mesh
 from ml_collections import ConfigDict, config_flags
 
-from ssljax.build import Run, build_run, build_source, canvas_of, example_batch, settle, small_batch
+from ssljax.build import Run, build_run, build_source, example_batch, modality_of, settle, small_batch
 from ssljax.commands import launch, quiet_logs
-from ssljax.config import set_fields
 from ssljax.cost.bill import Cost, report
 from ssljax.cost.flops import count_work
 from ssljax.cost.memory import memory_of, memory_of_refusal
@@ -30,13 +29,10 @@ from ssljax.cost.topologies import Slice, open_slice
 from ssljax.cost.traffic import bytes_sent
 from ssljax.cost.units import GIB
 from ssljax.cost.verdict import Setting, verdict
-from ssljax.data.canvas import canvas_shapes
-from ssljax.data.images import image_shapes
-from ssljax.data.sources import FORMS, DataError
+from ssljax.data.sources import DataError
 from ssljax.engine.mesh import abstract_batch, make_mesh
 from ssljax.models import ENCODERS
 from ssljax.typing import PyTree
-from ssljax.views.recipes import make_views
 
 STAND_IN_STEPS = 1000
 """Steps of an epoch of data that is not there; only schedules see it."""
@@ -74,36 +70,15 @@ def mesh_shape(mesh: str, config: ConfigDict) -> tuple[int, int]:
 def example_of(config: ConfigDict) -> tuple[dict[str, jax.ShapeDtypeStruct], list[str]]:
     """Shapes of a small batch, and what is assumed about them where the data is not there.
 
-    Raises DataError for a kind of source that does not exist, ValueError for a canvas that cannot be.
+    Raises DataError for a kind of source that does not exist, ValueError for fields that cannot be.
     """
-    kind = config.data.source.partition(":")[0]
     try:
         source = build_source(config, "train")
-        settle(config, source)
-        return example_batch(config, source), []
     except DataError:
-        if kind not in FORMS:
-            raise
-    side = make_views(**set_fields(config.views))[0].size
-    # As the source would say: None where sizes vary, which is also what a folder that is not there is taken to be.
-    shape = {"npz": (side, side), "tfds": _tfds_shape(config, side)}.get(kind)
-    shapes = None if shape is None else image_shapes(*shape)
-    canvas = canvas_of(config, shapes)
-    example = small_batch(config, shapes if shapes and canvas is None else canvas_shapes(canvas or side))
-    _, height, width, _ = example["image"].shape
-    return example, [f"{config.data.source} is not here: images are taken to arrive with {height} x {width} pixels"]
-
-
-def _tfds_shape(config: ConfigDict, side: int) -> tuple[int, int] | None:
-    """Height and width of a TFDS set's images, which its builder knows without data; of the views where it does not."""
-    import tensorflow_datasets as tfds
-
-    name = re.sub(r":(?!\d+\.)", "/", config.data.source.partition(":")[2])
-    try:
-        height, width, _ = tfds.builder(name).info.features["image"].shape
-    except (ValueError, KeyError, ImportError):
-        return side, side
-    return (height, width) if height and width else None
+        shapes, assumed = modality_of(config).stand_in(config)
+        return small_batch(config, shapes), [f"{config.data.source} is not here: {assumed}"]
+    settle(config, source)
+    return example_batch(config, source), []
 
 
 def measure(config: ConfigDict, example: PyTree, where: Slice, mesh: Mesh) -> Cost:

@@ -125,8 +125,8 @@ def _headline(config: ConfigDict, run: Run, source: Source, start: int) -> str:
     processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return (
         f"{config.method.name}: {config.encoder.name} and heads, {parameters / 1e6:.2f} M parameters; {len(source)} "
-        f"images of {source.name}; {run.total} steps of {config.batch_size} on {run.mesh.devices.size} device(s)"
-        + processes
+        f"{source.things} of {source.name}; {run.total} steps of {config.batch_size} on {run.mesh.devices.size} "
+        f"device(s){processes}"
         + (f"; going on from step {start}" if start else "")
     )
 
@@ -138,8 +138,8 @@ def _notes(config: ConfigDict, run: Run, start: int) -> list[str]:
         notes.append(f"{run.total} steps are few; small sets need more epochs, --config.epochs=…")
     if config.data.examples < config.batch_size:
         notes.append(
-            f"{config.data.examples} images do not fill a batch of {config.batch_size}, so that some are in it several "
-            "times, and with many methods are told apart from themselves; lower --config.batch_size."
+            f"{config.data.examples} examples do not fill a batch of {config.batch_size}, so that some are in it "
+            "several times, and with many methods are told apart from themselves; lower --config.batch_size."
         )
     if config.profile and (config.profile[1] <= start or run.total < config.profile[0]):
         notes.append(f"there will be no profile: this run goes from step {start + 1} to {run.total}.")

@@ -51,6 +51,10 @@ class Method(Protocol):
     """
 
     @property
+    def modality(self) -> str:
+        """Which kind of data it is for (`ssljax.modalities`)."""
+
+    @property
     def mean_over_examples(self) -> bool:
         """Whether the loss is a mean of terms that each depend on one example, and nothing else is learnt of a batch.
 

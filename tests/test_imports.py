@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ssljax"
-SHARED = {"chunks", "collectives", "numerics", "ranges", "schedules", "typing"}
+SHARED = {"chunks", "collectives", "numerics", "fields", "schedules", "typing"}
 ALLOWED = {
     "chunks": {"typing"},
     "collectives": {"typing"},
     "numerics": {"typing"},
-    "ranges": {"typing"},
+    "fields": {"typing"},
     "schedules": {"typing"},
     "typing": set(),
     "cost": {"typing"},
@@ -24,6 +24,7 @@ ALLOWED = {
     "methods": SHARED | {"losses", "models", "views"},
     "engine": SHARED,
     "evals": SHARED,
+    "modalities": SHARED | {"data", "views", "evals"},
 }
 
 

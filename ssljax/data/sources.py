@@ -158,10 +158,7 @@ def open_source(spec: str, split: str) -> Source:
     Raises:
         DataError: the kind is unknown, the data is missing or empty, or there is no such split.
     """
-    kind, _, where = spec.partition(":")
-    if kind not in FORMS or bool(where) != (kind != "demo"):
-        raise DataError(f"There is no data source {spec!r}: write one of {', '.join(FORMS.values())}.")
-
+    kind, where = split_spec(spec)
     # Imported here, since each of these modules builds on this one, and so that only `tfds:` needs its package.
     if kind == "tfds":
         from ssljax.data.tfds_source import TFDSSource
@@ -174,6 +171,14 @@ def open_source(spec: str, split: str) -> Source:
     from ssljax.data import arrays
 
     return arrays.open_demo(split) if kind == "demo" else arrays.open_npz(where, split)
+
+
+def split_spec(spec: str) -> tuple[str, str]:
+    """``folder:PATH`` -> ("folder", "PATH"). Raises DataError, which lists what there is, for any other spelling."""
+    kind, _, where = spec.partition(":")
+    if kind not in FORMS or bool(where) != (kind != "demo"):
+        raise DataError(f"There is no data source {spec!r}: write one of {', '.join(FORMS.values())}.")
+    return kind, where
 
 
 def resolve_split(split: str, available: Collection[str], name: str) -> str:

@@ -26,7 +26,7 @@ class Sign(NamedTuple):
 SIGNS = {
     "feature_std": Sign(
         0.1,
-        "all images get nearly the same representation. Lower the learning rate, lengthen the warm-up, or check that "
+        "all examples get nearly the same representation. Lower the learning rate, lengthen the warm-up, or check that "
         "the views are neither identical nor blank.",
     ),
     "effective_rank": Sign(
@@ -36,13 +36,13 @@ SIGNS = {
     ),
     "embedding_std": Sign(
         0.1,
-        "what the loss compares is nearly the same for all images, so that it learns nothing more. Lower the learning "
-        "rate, and give more weight to what keeps images apart: negatives, the variance term, a predictor whose "
-        "learning rate stays, a slower target.",
+        "what the loss compares is nearly the same for all examples, so that it learns nothing more. Lower the "
+        "learning rate, and give more weight to what keeps examples apart: negatives, the variance term, a predictor "
+        "whose learning rate stays, a slower target.",
     ),
     "embedding_rank": Sign(
         1.1,
-        "what the loss compares lies on a line. Lower the learning rate, and give more weight to what keeps images "
+        "what the loss compares lies on a line. Lower the learning rate, and give more weight to what keeps examples "
         "apart: negatives, the covariance term, a predictor whose learning rate stays, a slower target.",
     ),
     "output_std": Sign(
@@ -52,7 +52,7 @@ SIGNS = {
     ),
     "prototypes_used": Sign(
         0.1,
-        "the targets of nearly all images are the same prototype. Let the centre follow faster (a lower "
+        "the targets of nearly all examples are the same prototype. Let the centre follow faster (a lower "
         "method.center_momentum), or raise the teacher's temperature.",
     ),
     "target_entropy": Sign(

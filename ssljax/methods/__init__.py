@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ssljax.fields import Range, check_ranges
 from ssljax.methods.images.barlow_twins import BarlowTwins
 from ssljax.methods.images.byol import BYOL
 from ssljax.methods.images.data2vec import Data2Vec
@@ -22,7 +23,6 @@ from ssljax.methods.images.simclr_v2 import SimCLRv2
 from ssljax.methods.images.simsiam import SimSiam
 from ssljax.methods.images.swav import SwAV
 from ssljax.methods.images.vicreg import VICReg
-from ssljax.ranges import Range, check_ranges
 from ssljax.typing import Method
 
 METHODS: dict[str, Any] = {

@@ -8,11 +8,11 @@ import flax.linen as nn
 import jax
 
 from ssljax.chunks import merge, split
+from ssljax.fields import Range, check_ranges
 from ssljax.models import resnet, vit
-from ssljax.ranges import Range, check_ranges
 from ssljax.typing import Array, PyTree
 
-ENCODERS: dict[str, partial] = {
+ENCODERS: dict[str, partial] = {  # each for the `modality` of its module
     "resnet8": resnet.resnet8,
     "resnet18": resnet.resnet18,
     "resnet34": resnet.resnet34,

@@ -62,6 +62,8 @@ class ResNet(nn.Module):
     chunks: int = 1
     dtype: DTypeLike = jnp.float32
 
+    modality = "images"
+
     def __post_init__(self):
         super().__post_init__()
         if self.norm not in NORMS:

@@ -222,6 +222,8 @@ class ViT(nn.Module):
     chunks: int = 1
     dtype: DTypeLike = jnp.float32
 
+    modality = "images"
+
     def __post_init__(self):
         super().__post_init__()
         if self.positions not in ("learned", "sincos"):

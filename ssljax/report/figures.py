@@ -73,9 +73,9 @@ PROGRESS = (
     Curve(
         "examples_per_second",
         "Throughput",
-        "Training images in a second, over all devices.",
+        "Training examples in a second, over all devices.",
         form="{:,.0f}",
-        unit="images/s",
+        unit="examples/s",
     ),
     Curve(
         "knn",
@@ -90,7 +90,7 @@ COLLAPSE = (
     Curve(
         "feature_std",
         "Feature standard deviation",
-        "1: features fill the sphere evenly. In the shaded zone all images get nearly the same representation.",
+        "1: features fill the sphere evenly. In the shaded zone all examples get nearly the same representation.",
         level=1.0,
         alarm_below=0.1,
     ),
@@ -114,7 +114,7 @@ COLLAPSE = (
     Curve(
         "embedding_std",
         "Embedding standard deviation",
-        "As of features, but of what the loss compares. In the shaded zone it is the same for all images.",
+        "As of features, but of what the loss compares. In the shaded zone it is the same for all examples.",
         level=1.0,
         alarm_below=0.1,
     ),
@@ -135,7 +135,7 @@ COLLAPSE = (
     Curve(
         "prototypes_used",
         "Prototypes in use",
-        "1: the batch spreads over all prototypes. In the shaded zone nearly all images have the same one.",
+        "1: the batch spreads over all prototypes. In the shaded zone nearly all examples have the same one.",
         alarm_below=0.1,
     ),
     Curve(

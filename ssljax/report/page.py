@@ -40,7 +40,8 @@ class Report:
       (queries, 1 + k, h, w, 3) uint8.
     neighbour_labels: for the same kinds the classes, (queries, 1 + k).
     notes: sentences worth telling.
-    shown: what the images of maps and queries are, "test images" or what stands in for them.
+    things: what the examples are.
+    shown: what those of maps and queries are, "test images" or what stands in for them.
     """
 
     title: str
@@ -55,6 +56,7 @@ class Report:
     neighbours: dict[str, np.ndarray]
     neighbour_labels: dict[str, np.ndarray] | None
     notes: list[str]
+    things: str = "images"
     shown: str = "test images"
 
 
@@ -76,7 +78,7 @@ def _page(report: Report, folder: Path) -> Iterator[str]:
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<title>{title}</title><style>{STYLE}</style></head><body><main>"
     yield f"<header><h1>{title}</h1><p class='facts'>{' · '.join(map(escape, _facts(report)))}</p></header>"
-    yield from _section("Accuracy", _accuracy(report.results))
+    yield from _section("Accuracy", _accuracy(report.results, report.things))
     yield from _section("What the method sees", _panels(report, folder))
     yield from _section("Training", _curves(figures.PROGRESS, report, folder))
     yield from _section("Is the representation alive?", _curves(figures.COLLAPSE, report, folder))
@@ -101,12 +103,13 @@ def _facts(report: Report) -> Iterator[str]:
         if field in config.get(part, {}):
             yield f"{part} {config[part][field]}"
     if "examples" in results:
-        yield " and ".join(f"{count:,} {split}" for split, count in results["examples"].items()) + " images"
+        yield " and ".join(f"{count:,} {split}" for split, count in results["examples"].items()) + f" {report.things}"
     if "step" in results:
-        yield f"{results['step']:,} steps" + (f" of {config['batch_size']:,} images" if "batch_size" in config else "")
+        of = f" of {config['batch_size']:,} {report.things}" if "batch_size" in config else ""
+        yield f"{results['step']:,} steps{of}"
 
 
-def _accuracy(results: dict[str, Any]) -> Iterator[str]:
+def _accuracy(results: dict[str, Any], things: str) -> Iterator[str]:
     """Accuracies in percent with their standard errors, the margins in words, and the protocols."""
     encoders = results.get("encoders", {})
     protocols = list(dict.fromkeys(protocol for scores in encoders.values() for protocol in scores))
@@ -125,7 +128,7 @@ def _accuracy(results: dict[str, Any]) -> Iterator[str]:
     yield "</tbody></table></div>"
     for protocol, margins in results.get("margins", {}).items():
         yield f"<p>{_margin_sentence(protocol, encoders, margins)}</p>"
-    yield "<p class='reading'>Accuracy on the test images ± one standard error.</p>"
+    yield f"<p class='reading'>Accuracy on the test {things} ± one standard error.</p>"
     if told:
         yield _list("ol", [escape(results["protocols"][name]) for name in told], "footnotes")
 
@@ -199,12 +202,12 @@ def _maps(report: Report, folder: Path) -> Iterator[str]:
         alt = f"t-SNE of {len(at):,} {report.shown} by their {name} features{how}."
         points.append(_figure(figures.draw_map(at, colours), path, alt=alt, caption=label))
         path = folder / f"map_images_{_slug(name)}.png"
-        alt = f"The same map by {name} features, made of the images themselves."
+        alt = f"The same map by {name} features, made of the {report.things} themselves."
         collage = figures.draw_image_map(at, report.map_images)
-        images.append(_figure(collage, path, alt=alt, caption=f"{label}, as images"))
+        images.append(_figure(collage, path, alt=alt, caption=f"{label}, as pictures"))
     yield _pairs(points + images)
     yield (
-        "<p class='reading'>t-SNE lays out the same images by how near their features are. Which of them lie "
+        f"<p class='reading'>t-SNE lays out the same {report.things} by how near their features are. Which of them lie "
         "together means something; directions, and the distances between groups, do not.</p>"
     )
 
@@ -232,15 +235,15 @@ def _neighbours(report: Report, folder: Path) -> Iterator[str]:
             right = labels[:, 1:] == labels[:, :1]
             caption += f": {right.sum()} of {right.size} neighbours are of the query's class"
         k = pictures.shape[1] - 1
-        alt = f"{len(pictures)} {report.shown}, each with its {k} nearest training images by their {name} features."
+        alt = f"{len(pictures)} {report.shown}, each with its {k} nearest training {report.things} by {name} features."
         image = figures.draw_neighbours(pictures, labels)
         cards.append(_figure(image, folder / f"neighbours_{_slug(name)}.png", alt=alt, caption=caption))
     if cards:
         yield _pairs(cards)
         frames = " Green frames: the same class; vermilion frames: another." if report.neighbour_labels else ""
         yield (
-            f"<p class='reading'>On the left of each row one of the {report.shown}, then the training images whose "
-            f"features are most like its own, nearest first.{frames}</p>"
+            f"<p class='reading'>On the left of each row one of the {report.shown}, then the training "
+            f"{report.things} whose features are most like its own, nearest first.{frames}</p>"
         )
 
 

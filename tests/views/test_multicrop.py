@@ -12,8 +12,9 @@ from jax.sharding import PartitionSpec as P
 from PIL import Image
 
 from ssljax.collectives import example_keys
-from ssljax.config import base_config, set_fields
+from ssljax.config import base_config
 from ssljax.data.sources import open_source
+from ssljax.fields import set_fields
 from ssljax.views import images as ops
 from ssljax.views import recipes
 from ssljax.views.images import Augment, draw_views, show_views

@@ -31,6 +31,7 @@ class ImageMethod:
     augmentations: tuple[Augment, ...]
     eval_crop: float = 1.0
 
+    modality = "images"
     mean_over_examples = False
     needs_labels = False
 

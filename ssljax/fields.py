@@ -1,7 +1,9 @@
-"""What the numbers of a config must be, so that one out of range is named before anything is built from it."""
+"""The fields of a config's sections, and what they must be: one out of range is named before anything is built."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from ml_collections import ConfigDict
 
 Range = tuple[str, Callable[[Any], bool], str]
 """What it must be, whether it is, and the fields of which that holds, with spaces between."""
@@ -13,3 +15,8 @@ def check_ranges(section: str, fields: Mapping[str, Any], ranges: Sequence[Range
         for name in names.split():
             if fields.get(name) is not None and not fits(fields[name]):
                 raise ValueError(f"--config.{section}.{name}={fields[name]} must be {what}.")
+
+
+def set_fields(section: ConfigDict) -> dict[str, Any]:
+    """The fields of a section that have a value, lists as tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in section.to_dict().items() if v is not None}
