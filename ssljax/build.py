@@ -20,7 +20,7 @@ from ssljax.engine.step import StepFunction, make_train
 from ssljax.fields import Range, check_ranges, set_fields
 from ssljax.methods import METHODS, make_method
 from ssljax.modalities import MODALITIES, Modality
-from ssljax.models import make_encoder
+from ssljax.models import ENCODERS, encoders_for, make_encoder
 from ssljax.typing import Method, PyTree, TrainState
 
 RANGES: dict[str, list[Range]] = {
@@ -73,10 +73,18 @@ def build_method(
         raise ValueError(f"dtype '{config.dtype}' is unknown; use 'float32' or 'bfloat16'.")
     if config.seed < 0:
         raise ValueError(f"--config.seed={config.seed} must not be negative.")
-    dtype, method = jnp.dtype(config.dtype), METHODS.get(config.method.name)
-    chunks = 1 if method is None or method.mean_over_examples else chunks
-    encoder = make_encoder(**set_fields(config.encoder), dtype=dtype, chunks=chunks)
-    views = modality_of(config).make_views(**set_fields(config.views))
+    modality, dtype = modality_of(config), jnp.dtype(config.dtype)
+    kind = METHODS[config.method.name]
+    chunks = 1 if kind.mean_over_examples else chunks
+    encoders = encoders_for(kind.modality)
+    if config.encoder.name in ENCODERS and config.encoder.name not in encoders:
+        raise ValueError(
+            f"encoder '{config.encoder.name}' does not fit method '{config.method.name}', which is for "
+            f"{kind.modality}; use one of {', '.join(encoders)}."
+        )
+    of_data = modality.encoder_fields()
+    encoder = make_encoder(**set_fields(config.encoder), **of_data, dtype=dtype, chunks=chunks)
+    views = modality.views()
     fields = set_fields(config.method)
     if "teacher" in fields:
         if not fields["teacher"]:
@@ -97,7 +105,7 @@ def build_method(
 
 def build_source(config: ConfigDict, split: str) -> Source:
     """The data's `train` or `test` split. Raises DataError if it cannot be had."""
-    return modality_of(config).open(config, split)
+    return modality_of(config).open(split)
 
 
 def training_source(config: ConfigDict) -> Source:
@@ -121,7 +129,7 @@ def modality_of(config: ConfigDict) -> Modality:
     """Raises ValueError for a method that does not exist."""
     if config.method.name not in METHODS:
         raise ValueError(f"method '{config.method.name}' is unknown; use one of {', '.join(METHODS)}.")
-    return MODALITIES[METHODS[config.method.name].modality]
+    return MODALITIES[METHODS[config.method.name].modality](config)
 
 
 def needs_labels(config: ConfigDict) -> bool:
@@ -133,7 +141,7 @@ def settle(config: ConfigDict, source: Source) -> None:
 
     Raises ValueError for another number of examples or fewer classes than the data has.
     """
-    modality_of(config).settle(config, source)
+    modality_of(config).settle()
     if config.method.get("teacher"):
         config.method.teacher = str(Path(config.method.teacher).expanduser().absolute())
     if config.data.examples not in (0, len(source)):
@@ -150,7 +158,7 @@ def settle(config: ConfigDict, source: Source) -> None:
 
 def example_batch(config: ConfigDict, source: Source) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of a batch with two examples of a source."""
-    return small_batch(config, source.shapes or {})
+    return small_batch(config, (source.shapes or {}) | source.drawn)
 
 
 def small_batch(config: ConfigDict, shapes: Shapes) -> dict[str, jax.ShapeDtypeStruct]:
@@ -247,7 +255,7 @@ def open_run(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -
     config = recall(workdir)
     config.train.microbatch = 0  # of one device it would be another number, and evaluation does not train
     one_device = make_mesh(1, 1, jax.local_devices()[:1])
-    example = small_batch(config, modality_of(config).shapes(config))
+    example = small_batch(config, modality_of(config).shapes())
     run = build_run(config, examples=config.data.examples, example=example, mesh=one_device, total=1)
     whole = replicated(mesh or one_device)
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), run.abstract)

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict, config_dict
 from ssljax.engine.optim import make_optimizer
 from ssljax.methods import METHODS
 from ssljax.modalities import MODALITIES
-from ssljax.models import ENCODERS
+from ssljax.models import ENCODERS, NOT_IN_CONFIGS, encoders_for
 from ssljax.models.resnet import ResNet
 
 OF_THE_RUN = ("encoder", "augmentations", "total_steps", "steps_per_epoch", "examples")
@@ -31,23 +31,22 @@ def base_config(method: str) -> ConfigDict:
     if method not in METHODS:
         raise ValueError(f"method '{method}' is unknown; use one of {', '.join(METHODS)}.")
     kind = METHODS[method].modality
-    encoders = {name: encoder for name, encoder in ENCODERS.items() if encoder.func.modality == kind}  # type: ignore[attr-defined]
     modality = MODALITIES[kind]
     config = ConfigDict()
     config.seed = 0
     config.method = {"name": method, **_defaults(METHODS[method], without=OF_THE_RUN)}
     config.encoder = {
         "name": "",
-        **_placeholders(encoders, without=("stages", "bottleneck", "chunks", "dtype", "parent", "name")),
+        **_placeholders(encoders_for(kind), without=(*NOT_IN_CONFIGS, "dtype")),
     }
-    config.views = {"name": "", **_placeholders({**modality.recipes, "all": modality.view_fields})}
+    config.views = {"name": "", **_placeholders(modality.view_fields)}
     config.data = {
         "source": "demo",  # what there is: the modality's module in ssljax/data
         "train_split": "train",
         "test_split": "test",
         "examples": 0,  # how many there are to train on; a run writes down what it finds
         "labelled": 1.0,  # share of each class's training examples that a method which learns from labels is given
-        **modality.data_fields(),
+        **modality.data_fields,
     }
     config.batch_size = 256  # global
     config.epochs = 100.0
@@ -73,6 +72,21 @@ def base_config(method: str) -> ConfigDict:
     config.profile = ()  # (first, last): these steps are traced into the workdir's profile/
     config.checkpoint = {"every": 1000, "keep": 2}
     config.evaluate = {"every": 1000, "train_examples": 4000, "test_examples": 1000, "k": 20, "temperature": 0.07}
+    return config
+
+
+def table_config(method: str, epochs: float, batch_size: int = 128) -> ConfigDict:
+    """What the configs for tables share: a multilayer perceptron of 4 x 256, Adam at 1e-3 with neither warm-up nor
+    decay."""
+    config = base_config(method)
+    config.encoder.name = "mlp"
+    config.batch_size, config.epochs = batch_size, epochs
+    config.optimizer.update(
+        name="adamw", learning_rate=1e-3, scaling="none", b2=0.999, weight_decay=0.0, schedule="constant"
+    )
+    config.log.every = 50
+    config.evaluate.update(every=500, train_examples=8000, test_examples=2000)
+    config.checkpoint.every = 500
     return config
 
 

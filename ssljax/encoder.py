@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from ssljax.build import Run, open_run
-from ssljax.modalities import MODALITIES
+from ssljax.build import Run, modality_of, open_run
+from ssljax.modalities import Modality
 from ssljax.typing import TrainState
 
 
@@ -20,16 +20,15 @@ def load(run: str | Path, step: int | None = None) -> "Encoder":
 
     Raises ValueError if the folder holds no run, CheckpointError if it has no checkpoint that can be read.
     """
-    _, built, state = open_run(Path(run), step)
-    return Encoder(built, state)
+    config, built, state = open_run(Path(run), step)
+    return Encoder(built, state, modality_of(config))
 
 
 class Encoder:
     """Examples in, features out: float32 (n, dim), un-augmented and in evaluation mode."""
 
-    def __init__(self, run: Run, state: TrainState):
-        self.method = run.method
-        self.state = state
+    def __init__(self, run: Run, state: TrainState, modality: Modality):
+        self.method, self.state, self.modality = run.method, state, modality
         self._features = partial(jax.jit(run.method.features), state)
 
     def __call__(self, inputs: Any) -> np.ndarray:
@@ -37,4 +36,4 @@ class Encoder:
 
         Raises ValueError for other shapes, types and ranges.
         """
-        return np.asarray(self._features(MODALITIES[self.method.modality].as_batch(inputs)))
+        return np.asarray(self._features(self.modality.as_batch(inputs)))

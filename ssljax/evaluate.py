@@ -1,6 +1,6 @@
 """What a run's encoder is worth, beside a random-init encoder and the raw data, and a report to look at.
 
-    python -m ssljax.evaluate --workdir=runs/simclr [--protocol=knn,linear]
+    python -m ssljax.evaluate --workdir=runs/simclr [--protocol=knn,linear,linear_1,linear_10]
 
 Prints the accuracies, and writes `results.json`, `report.html` and `figures/` into the run's folder.
 """
@@ -27,15 +27,20 @@ from ssljax.data.subset import Subset
 from ssljax.engine.logs import read_metrics
 from ssljax.engine.mesh import eval_batch_size, make_mesh, over_devices, process_rows, replicate
 from ssljax.engine.processes import on_first
+from ssljax.evals.boosting import boosting
 from ssljax.evals.features import extract
 from ssljax.evals.knn import knn, nearest
-from ssljax.evals.linear import linear_probe
+from ssljax.evals.linear import DRAWS, linear_probe
 from ssljax.evals.maps import tsne
 from ssljax.evals.scores import Score, margin
 from ssljax.report import Report, write_report
 from ssljax.typing import TrainState
 
-PROTOCOLS = ("knn", "linear")
+LINEAR = {"linear_1": 0.01, "linear_10": 0.1, "linear": 1.0}
+"""Linear probes, and the share of the labels that they use."""
+PROTOCOLS = {"knn": "k-NN", "linear_1": "linear, 1 %", "linear_10": "linear, 10 %", "linear": "linear"}
+"""What encoders are judged by, and what that is called."""
+BOOSTED = "gradient boosting"
 GALLERY_BANK, GALLERY_TEST, FEWEST_MAPPED, QUERIES, NEIGHBOURS, PANELS, THUMBNAIL = 2000, 800, 10, 8, 6, 8, 64
 
 Scores = dict[str, dict[str, Score]]
@@ -50,7 +55,8 @@ def main(workdir: str | None, protocols: list[str] | None, step: int | None) -> 
 def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None = None) -> dict[str, Any]:
     """Evaluate a checkpoint, the newest or that of `step`; returns what is in `results.json`.
 
-    protocols: some of PROTOCOLS; None for all that the labels allow. Raises DataError where there are none.
+    protocols: some of PROTOCOLS; None for those of the modality, if there are labels. Raises DataError where there are
+    none.
     """
     for protocol in protocols or ():
         if protocol not in PROTOCOLS:
@@ -69,7 +75,7 @@ def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None
     if test is not None:
         batches = partial(_batches, mesh=mesh)
         scores, described = _scores(
-            encoders, batches(train), batches(test), protocols or PROTOCOLS, config.evaluate, train.things
+            encoders, batches(train), batches(test), protocols or modality.protocols, config, train.things
         )
         results |= _summary(scores, described)
         results["examples"]["test"] = len(next(iter(scores["pretrained"].values())).correct)
@@ -127,25 +133,40 @@ def _batches(source: Source, mesh: Mesh) -> Callable[[], Iterator[dict[str, np.n
     return lambda: eval_batches(source, size, process_rows(size, mesh))
 
 
-def _scores(encoders, train, test, protocols, settings, things: str) -> tuple[Scores, dict[str, str]]:
+def _scores(encoders, train, test, protocols, config: ConfigDict, things: str) -> tuple[Scores, dict[str, str]]:
     """Each encoder by each protocol, and the protocols in words."""
+    settings, modality = config.evaluate, modality_of(config)
     scores: Scores = {}
-    described = {}
-    for name, encoder in encoders.items():
-        bank, queries = extract(encoder, train()), extract(encoder, test())
+    features = {name: (*extract(encoder, train()), *extract(encoder, test())) for name, encoder in encoders.items()}
+    for name, (bank, bank_labels, queries, labels) in features.items():
         scores[name] = {}
-        if "knn" in protocols:
-            scores[name]["knn"] = knn(*bank, *queries, k=settings.k, temperature=settings.temperature)
-            described["knn"] = (
-                f"weighted k-NN, k = {min(settings.k, len(bank[0]))}, cosine similarity, T = {settings.temperature}; "
-                f"un-augmented features of {len(bank[0])} training {things}; {len(queries[0])} test {things}"
+        for protocol in protocols:
+            if protocol == "knn":
+                options = {"k": settings.k, "temperature": settings.temperature}
+                scores[name][protocol] = knn(bank, bank_labels, queries, labels, **options)
+            else:
+                scores[name][protocol], _ = linear_probe(bank, bank_labels, queries, labels, share=LINEAR[protocol])
+    if modality.boosted:
+        shares = {protocol: LINEAR[protocol] for protocol in protocols if protocol in LINEAR}
+        scores[BOOSTED] = {p: boosting(*features[modality.raw], share=share) for p, share in shares.items()}
+    bank, queries = features["pretrained"][0], features["pretrained"][2]
+    of_linear = (
+        f"logistic regression (50 iterations of L-BFGS) on standardised, un-augmented, frozen features; L2 penalty "
+        f"chosen on a fifth of the labelled training {things}, held out; "
+    )
+    described = {}
+    for protocol in protocols:
+        if protocol == "knn":
+            described[protocol] = (
+                f"weighted k-NN, k = {min(settings.k, len(bank))}, cosine similarity, T = {settings.temperature}; "
+                f"un-augmented features of {len(bank)} training {things}; {len(queries)} test {things}"
             )
-        if "linear" in protocols:
-            scores[name]["linear"], _ = linear_probe(*bank, *queries)
-            described["linear"] = (
-                "logistic regression (50 iterations of L-BFGS) on standardised, un-augmented, frozen features; L2 "
-                f"penalty chosen on a fifth of {len(bank[0])} training {things}, held out; {len(queries[0])} test "
-                f"{things}"
+        elif LINEAR[protocol] == 1:
+            described[protocol] = f"{of_linear}{len(bank)} of these; {len(queries)} test {things}"
+        else:
+            described[protocol] = (
+                f"{of_linear}{LINEAR[protocol]:.0%} of each class of {len(bank)}, mean of {DRAWS} draws; "
+                f"{len(queries)} test {things}"
             )
     return scores, described
 
@@ -156,6 +177,8 @@ def _summary(scores: Scores, described: dict[str, str]) -> dict[str, Any]:
     margins: dict[str, dict] = {protocol: {} for protocol in described}
     for protocol in described:
         for floor in floors:
+            if protocol not in scores[floor]:
+                continue
             difference, error = margin(scores[pretrained][protocol], scores[floor][protocol])
             margins[protocol][floor] = {"difference": difference, "standard_error": error}
     accuracies = {
@@ -165,20 +188,21 @@ def _summary(scores: Scores, described: dict[str, str]) -> dict[str, Any]:
     return {"protocols": described, "encoders": accuracies, "margins": margins}
 
 
+def _percent(score: dict[str, float]) -> str:
+    return f"{100 * score['accuracy']:.1f} ± {100 * score['standard_error']:.1f}"
+
+
 def _table(results: dict[str, Any]) -> list[str]:
     """Lines to print: accuracies, the margins in standard errors, and the protocols."""
-    titles = {"knn": "k-NN", "linear": "linear"}
+    titles = PROTOCOLS
     protocols = list(results["protocols"])
-    lines = ["", f"{'accuracy, %':<16}" + "".join(f"{titles[p]:>16}" for p in protocols)]
+    lines = ["", f"{'accuracy, %':<18}" + "".join(f"{titles[p]:>16}" for p in protocols)]
     for name, row in results["encoders"].items():
-        cells = (f"{100 * row[p]['accuracy']:.1f} ± {100 * row[p]['standard_error']:.1f}" for p in protocols)
-        lines.append(f"{name:<16}" + "".join(f"{cell:>16}" for cell in cells))
+        cells = (_percent(row[p]) if p in row else "" for p in protocols)
+        lines.append(f"{name:<18}" + "".join(f"{cell:>16}" for cell in cells))
     lines.append("")
     if own := results.get("classifier"):
-        lines.append(
-            f"the run's own classifier: {100 * own['accuracy']:.1f} ± {100 * own['standard_error']:.1f} % of the test "
-            "images"
-        )
+        lines.append(f"the run's own classifier: {_percent(own)} % of the test examples")
     for protocol, floors in results["margins"].items():
         parts = []
         for floor, m in floors.items():
@@ -223,7 +247,7 @@ def _report(
 
     examples = next(eval_batches(Subset(train, PANELS), min(PANELS, len(train))))
     batch = {name: jnp.asarray(examples[name]) for name in examples if name not in ("mask", "label")}
-    keys = example_keys(jax.random.key(0), len(batch["image"]))
+    keys = example_keys(jax.random.key(0), len(examples["mask"]))
     here = jax.device_get(state)
     return Report(
         title=f"{config.method.name} · {config.encoder.name} · {config.data.source}",
@@ -257,7 +281,7 @@ def _notes(splits: tuple[Source, Source | None, str]) -> list[str]:
 if __name__ == "__main__":
     WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run.")
     PROTOCOL = flags.DEFINE_list(
-        "protocol", None, "knn, linear; by default all that the labels allow, else fail without."
+        "protocol", None, "knn, linear, linear_1 or linear_10 (per cent of the labels); by default those of the data."
     )
     STEP = flags.DEFINE_integer("step", None, "Evaluate the checkpoint of this step; by default the newest.")
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM ends it: there is nothing to save

@@ -126,8 +126,7 @@ def _headline(config: ConfigDict, run: Run, source: Source, start: int) -> str:
     return (
         f"{config.method.name}: {config.encoder.name} and heads, {parameters / 1e6:.2f} M parameters; {len(source)} "
         f"{source.things} of {source.name}; {run.total} steps of {config.batch_size} on {run.mesh.devices.size} "
-        f"device(s){processes}"
-        + (f"; going on from step {start}" if start else "")
+        f"device(s){processes}" + (f"; going on from step {start}" if start else "")
     )
 
 

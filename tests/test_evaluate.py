@@ -11,11 +11,13 @@ from PIL import Image
 
 import ssljax
 from ssljax.build import open_run
+from ssljax.config import base_config
 from ssljax.data.sources import DataError, open_source
 from ssljax.encoder import Encoder
 from ssljax.engine.checkpoint import CheckpointError
 from ssljax.evaluate import evaluate
 from ssljax.methods import METHODS
+from ssljax.modalities.images import Images
 from ssljax.train import train
 
 
@@ -75,7 +77,7 @@ def test_own_photographs(short, photographs, tmp_path, capsys):
 @pytest.fixture
 def encoder(method, batches):
     state = jax.jit(method.init)(jax.random.key(0), batches[0])
-    return Encoder(SimpleNamespace(method=method), state)
+    return Encoder(SimpleNamespace(method=method), state, Images(base_config("simclr")))
 
 
 @pytest.mark.parametrize("name", ["simclr"], indirect=True)

@@ -24,7 +24,7 @@ ALLOWED = {
     "methods": SHARED | {"losses", "models", "views"},
     "engine": SHARED,
     "evals": SHARED,
-    "modalities": SHARED | {"data", "views", "evals"},
+    "modalities": SHARED | {"data", "views", "models", "evals"},
 }
 
 

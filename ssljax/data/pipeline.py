@@ -4,7 +4,7 @@ Training batches hold what a self-supervised method may see, and no labels, unle
 
     index: int32 (n,), which examples of the source these are
     label: int32 (n,); only for a method that learns from labels
-    …      (n, …): each array of the examples, by its name (``Source.shapes``)
+    …      (n, …): each array of the examples, and what is drawn for them, by its name (``Source.shapes``, ``.drawn``)
 """
 
 import functools
@@ -129,15 +129,18 @@ def _prefetched(dataset: grain.MapDataset, threads: int) -> Generator[Any]:
         iterator.close()
 
 
-def _train_batch(
-    source: Source, batch_size: int, seed: int, rows: np.ndarray | None, labels: bool, step: int
-) -> Batch:
+def _train_batch(source: Source, batch_size: int, seed: int, rows: np.ndarray | None, labels: bool, step: int) -> Batch:
     names = (*(source.shapes or ()), *(["label"] if labels else []))
     indices = batch_indices(len(source), batch_size, seed, step, rows)
-    examples = [source[int(index)] for index in indices]
-    return _stack([{name: example[name] for name in names} for example in examples]) | {
-        "index": indices.astype(np.int32)
-    }
+
+    def row(place: int, index: int) -> dict[str, Any]:
+        example = source[index]
+        drawn = source.draw(np.random.default_rng((seed, step, place))) if source.drawn else {}
+        return {name: example[name] for name in names} | drawn
+
+    places = np.arange(batch_size) if rows is None else rows
+    examples = [row(int(place), int(index)) for place, index in zip(places, indices, strict=True)]
+    return _stack(examples) | {"index": indices.astype(np.int32)}
 
 
 def _eval_batch(source: Source, batch_size: int, rows: np.ndarray, batch: int) -> Batch:

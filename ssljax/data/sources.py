@@ -56,6 +56,7 @@ class Source(abc.ABC):
         in_memory: whether reading an example is only a look-up.
         skipped: the files that could not be decoded so far, each with the reason.
         things: what its examples are, in messages.
+        drawn: shapes of what a training example has besides, drawn anew each time (`draw`); nothing for most sources.
     """
 
     in_memory = False
@@ -73,6 +74,7 @@ class Source(abc.ABC):
         self.has_labels = has_labels
         self.class_names = class_names
         self.shapes = shapes
+        self.drawn: Shapes = {}
         self.skipped: dict[str, str] = {}
 
     @abc.abstractmethod
@@ -112,6 +114,10 @@ class Source(abc.ABC):
             if example is not None:
                 return example
         raise self.nothing_decodable()
+
+    def draw(self, rng: np.random.Generator) -> Example:
+        """What a training example has besides its own arrays."""
+        return {}
 
     def gap(self) -> Example:
         """What stands in a batch for an example that is not there: zeros."""

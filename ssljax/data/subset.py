@@ -13,12 +13,15 @@ class Part(Source):
             source.name, has_labels=source.has_labels, class_names=source.class_names, shapes=source.shapes
         )
         self.in_memory, self.things = source.in_memory, source.things
-        self.skipped = source.skipped
+        self.drawn, self.skipped = source.drawn, source.skipped
         self._source = source
         self._places = places
 
     def labels(self) -> np.ndarray:
         return self._source.labels()[self._places]
+
+    def draw(self, rng: np.random.Generator) -> Example:
+        return self._source.draw(rng)
 
     def gap(self) -> Example:
         return self._source.gap()

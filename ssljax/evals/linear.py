@@ -1,6 +1,7 @@
 """A linear classifier on frozen features."""
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -12,35 +13,68 @@ PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 """Strengths of the L2 penalty that are tried on held-out training examples."""
 
 
+DRAWS = 5
+"""How many times a part of the labels is drawn, for one draw says little."""
+
+
 def linear_probe(
     train: np.ndarray,
     train_labels: np.ndarray,
     test: np.ndarray,
     labels: np.ndarray,
     *,
+    share: float = 1.0,
     iterations: int = 50,
     seed: int = 0,
 ) -> tuple[Score, float]:
-    """Multinomial logistic regression on standardised features, and the penalty that it took.
+    """Multinomial logistic regression on standardised features, and the penalty that it took (the last draw's).
 
         minimise over W, b:  mean cross-entropy(x W + b, label) + penalty / 2 · |W|²,  at most `iterations` of L-BFGS
 
     The penalty is chosen on a fifth of the training examples, held out (a set too small for that takes the middle one);
     the classifier is then fitted to all of them. The test examples choose nothing.
 
-    train (examples, dim), test (examples, dim), labels 0 … classes - 1.
+    train (examples, dim), test (examples, dim), labels 0 … classes - 1. share: of the labels that are used: see
+    `over_draws`.
     """
-    mean, std = train.mean(axis=0), train.std(axis=0)
-    x, x_test = ((part - mean) / np.where(std > 0, std, 1.0) for part in (train, test))
+    best = PENALTIES[len(PENALTIES) // 2]
+
+    def right(rows: np.ndarray) -> np.ndarray:
+        nonlocal best
+        predicted, best = _fitted(train[rows], train_labels[rows], test, iterations, seed)
+        return predicted == labels
+
+    return over_draws(right, train_labels, share), best
+
+
+def over_draws(right: Callable[[np.ndarray], np.ndarray], labels: np.ndarray, share: float) -> Score:
+    """How often each test example is right: `right(rows)` says it of a classifier that has learnt from those training
+    examples. With a share below 1, the mean over DRAWS of so much of each class, one example at least."""
+    if share == 1:
+        return Score(right(np.arange(len(labels))))
+    return Score(np.mean([right(class_share(labels, share, seed)) for seed in range(DRAWS)], axis=0))
+
+
+def class_share(labels: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
+    """Places, ascending, of a share of the examples of each class, one at least, drawn by the seed."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    of_classes = (order[labels[order] == k] for k in np.unique(labels))
+    return np.sort(np.concatenate([places[: max(1, round(share * len(places)))] for places in of_classes]))
+
+
+def _fitted(x, labels, x_test, iterations: int, seed: int) -> tuple[np.ndarray, float]:
+    """(predictions for the test examples, the penalty)"""
+    mean, std = x.mean(axis=0), x.std(axis=0)
+    x, x_test = ((part - mean) / np.where(std > 0, std, 1.0) for part in (x, x_test))
     held_out = np.random.default_rng(seed).permutation(len(x)) < len(x) // 5
 
     def fit(rows: np.ndarray, penalty: float) -> LogisticRegression:
         with warnings.catch_warnings():  # the number of iterations is part of the protocol
             warnings.simplefilter("ignore", ConvergenceWarning)
-            return LogisticRegression(C=1 / (penalty * len(rows)), max_iter=iterations).fit(x[rows], train_labels[rows])
+            return LogisticRegression(C=1 / (penalty * len(rows)), max_iter=iterations).fit(x[rows], labels[rows])
 
     kept, held = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     best = PENALTIES[len(PENALTIES) // 2]
-    if len(held) and len(set(train_labels[kept])) > 1:
-        best = max(PENALTIES, key=lambda penalty: fit(kept, penalty).score(x[held], train_labels[held]))
-    return Score(fit(np.arange(len(x)), best).predict(x_test) == labels), best
+    if len(held) and len(set(labels[kept])) > 1:
+        best = max(PENALTIES, key=lambda penalty: fit(kept, penalty).score(x[held], labels[held]))
+    return fit(np.arange(len(x)), best).predict(x_test), best

@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Score:
-    """Which test examples a classifier got right: bool (examples,)."""
+    """Which test examples a classifier got right: bool (examples,); or, of several classifiers, how many: floats."""
 
     correct: np.ndarray
 

@@ -15,6 +15,7 @@ from ssljax.losses.reconstruction import mae_loss, patchify, unpatchify
 from ssljax.losses.redundancy import barlow_twins, vicreg
 from ssljax.losses.regression import data2vec_target, instance_norm, layer_norm, smooth_l1
 from ssljax.losses.similarity import cosine_regression, negative_cosine
+from ssljax.losses.tables import vime
 
 __all__ = [
     "barlow_twins",
@@ -41,4 +42,5 @@ __all__ = [
     "swav",
     "unpatchify",
     "vicreg",
+    "vime",
 ]

@@ -73,6 +73,7 @@ def info_nce(
     temperature: float = 0.07,
     *,
     in_batch: bool = False,
+    key_gradient: bool = False,
     axis: str | None = None,
     block: int | None = None,
 ) -> Array:
@@ -82,7 +83,8 @@ def info_nce(
 
     Args:
       query: (batch, dim), normalised here.
-      key: (batch, dim), row i is the positive of query i; normalised here; no gradient flows into it.
+      key: (batch, dim), row i is the positive of query i; normalised here; no gradient flows into it, unless
+        key_gradient=True (where one network makes both: SCARF's loss, but for a constant ln N).
       queue: negatives (size, dim), used as they are: MoCo keeps normalised keys. None: the other keys of the (global)
         batch are the negatives.
       temperature: T > 0.
@@ -102,7 +104,7 @@ def info_nce(
     query, key = jnp.asarray(query), jnp.asarray(key)
     check_pair("query", query, "key", key)
     check_positive("temperature", temperature)
-    q, k = normalize(query), normalize(jax.lax.stop_gradient(key))
+    q, k = normalize(query), normalize(key if key_gradient else jax.lax.stop_gradient(key))
     n = len(q)
     if queue is None:
         _check_negatives(n, axis)

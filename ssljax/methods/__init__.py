@@ -23,6 +23,8 @@ from ssljax.methods.images.simclr_v2 import SimCLRv2
 from ssljax.methods.images.simsiam import SimSiam
 from ssljax.methods.images.swav import SwAV
 from ssljax.methods.images.vicreg import VICReg
+from ssljax.methods.tables.scarf import SCARF
+from ssljax.methods.tables.vime import VIME
 from ssljax.typing import Method
 
 METHODS: dict[str, Any] = {
@@ -46,18 +48,20 @@ METHODS: dict[str, Any] = {
     "data2vec": Data2Vec,
     "ijepa": IJEPA,
     "mae": MAE,
+    "scarf": SCARF,
+    "vime": VIME,
 }
 
 
 RANGES: list[Range] = [
     ("above 0", lambda x: x > 0, "temperature student_temperature teacher_temperature warmup_temperature"),
     ("above 0", lambda x: x > 0, "patch_temperature epsilon beta"),
-    ("from 0 to 1", lambda x: 0 <= x <= 1, "momentum bank_momentum center_momentum mask_probability"),
+    ("from 0 to 1", lambda x: 0 <= x <= 1, "momentum bank_momentum center_momentum mask_probability probability"),
     ("at least 1", lambda x: x >= 1, "count hidden bottleneck patch_bottleneck head_layers prototypes iterations"),
     ("at least 1", lambda x: x >= 1, "targets layers smallest_block predictor_width predictor_depth predictor_heads"),
     ("at least 1", lambda x: x >= 1, "decoder_width decoder_depth decoder_heads"),
-    ("above 0 and at most 1", lambda x: 0 < x <= 1, "eval_crop context_share"),
-    ("0 or more", lambda x: x >= 0, "patch_weight koleo_weight invariance variance covariance weight scale"),
+    ("above 0 and at most 1", lambda x: 0 < x <= 1, "eval_crop context_share share"),
+    ("0 or more", lambda x: x >= 0, "patch_weight koleo_weight invariance variance covariance weight scale alpha"),
     ("0 or more", lambda x: x >= 0, "queue memory noise patch_count classes warmup_temperature_epochs min_keep"),
     ("a width or more, each at least 1", lambda x: len(x) > 0 and min(x) >= 1, "projector"),
     ("widths, each at least 1", lambda x: all(width >= 1 for width in x), "predictor"),
@@ -83,7 +87,7 @@ def make_method(name: str, **fields) -> Method:
     if name not in METHODS:
         raise ValueError(f"method '{name}' is unknown; use one of {', '.join(METHODS)}.")
     known = METHODS[name].__dataclass_fields__
-    for field in ("total_steps", "steps_per_epoch", "examples"):  # most methods do not ask how long the run is
+    for field in ("augmentations", "total_steps", "steps_per_epoch", "examples"):  # not all methods ask for these
         if field not in known:
             fields.pop(field, None)
     for field in fields:

@@ -6,56 +6,51 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from ssljax.data.canvas import OnCanvas, canvas_shapes
 from ssljax.data.images import image_shapes
 from ssljax.data.sources import Shapes, Source, open_source, split_spec
 from ssljax.evals.features import raw_pixels
 from ssljax.fields import set_fields
+from ssljax.modalities.modality import Modality
 from ssljax.typing import Array, Batch
 from ssljax.views.images import Augment, center_view
 from ssljax.views.recipes import RECIPES, make_views
 
 
-class Images:
-    recipes, view_fields, raw = RECIPES, Augment, "raw pixels"
+class Images(Modality):
+    raw, protocols = "raw pixels", ("knn", "linear")
+    data_fields = {
+        "canvas": 0,  # images of varying size are resized to this square first; 0: twice the views' size
+    }
+    view_fields = {**RECIPES, "all": Augment}
 
-    def data_fields(self) -> dict[str, Any]:
-        return {"canvas": 0}  # the square that images of varying size are resized to first; 0: twice the views' size
+    def views(self) -> tuple[Augment, ...]:
+        return make_views(**set_fields(self.config.views))
 
-    def make_views(self, name: str, **fields) -> tuple[Augment, ...]:
-        return make_views(name, **fields)
+    def encoder_fields(self) -> dict[str, Any]:
+        return {}
 
-    def open(self, config: ConfigDict, split: str) -> Source:
-        source = open_source(config.data.source, config.data[f"{split}_split"])
-        side = self.canvas(config, source.shapes)
+    def open(self, split: str) -> Source:
+        source = open_source(self.data.source, self.data[f"{split}_split"])
+        side = self._canvas(source.shapes)
         return source if side is None else OnCanvas(source, side)
 
-    def canvas(self, config: ConfigDict, shapes: Shapes | None) -> int | None:
-        """The side of the square that images are resized to on the host; None where all have the same `shapes`."""
-        if config.data.canvas < 0:
-            raise ValueError(
-                f"--config.data.canvas={config.data.canvas} must be a side in pixels, or 0 for twice the views' size."
-            )
-        if config.data.canvas or shapes is None:
-            return config.data.canvas or 2 * self._side(config)
-        return None
-
-    def settle(self, config: ConfigDict, source: Source) -> None:
-        kind, _, where = config.data.source.partition(":")
+    def settle(self) -> None:
+        kind, _, where = self.data.source.partition(":")
         if kind in ("folder", "npz"):
-            config.data.source = f"{kind}:{Path(where).expanduser().absolute()}"
+            self.data.source = f"{kind}:{Path(where).expanduser().absolute()}"
 
-    def shapes(self, config: ConfigDict) -> Shapes:
-        return image_shapes(self._side(config), self._side(config))
+    def shapes(self) -> Shapes:
+        side = self.views()[0].size
+        return image_shapes(side, side)
 
-    def stand_in(self, config: ConfigDict) -> tuple[Shapes, str]:
+    def stand_in(self) -> tuple[Shapes, str]:
         """Of the views' size for arrays, a canvas for files of images."""
-        (kind, _), side = split_spec(config.data.source), self._side(config)
-        size = {"npz": (side, side), "tfds": _tfds_size(config, side)}.get(kind)
+        (kind, where), side = split_spec(self.data.source), self.views()[0].size
+        size = {"npz": (side, side), "tfds": _tfds_size(where, side)}.get(kind)
         shapes = None if size is None else image_shapes(*size)
-        canvas = self.canvas(config, shapes)
+        canvas = self._canvas(shapes)
         shapes = canvas_shapes(canvas) if canvas is not None else shapes or {}
         height, width, _ = shapes["image"][0]
         return shapes, f"images are taken to arrive with {height} x {width} pixels"
@@ -84,15 +79,22 @@ class Images:
     def thumbnails(self, batch: Batch, side: int) -> Array:
         return center_view(batch, size=side, fraction=1.0, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
-    def _side(self, config: ConfigDict) -> int:
-        return make_views(**set_fields(config.views))[0].size
+    def _canvas(self, shapes: Shapes | None) -> int | None:
+        """The side of the square that images are resized to on the host; None where all have the same `shapes`."""
+        if self.data.canvas < 0:
+            raise ValueError(
+                f"--config.data.canvas={self.data.canvas} must be a side in pixels, or 0 for twice the views' size."
+            )
+        if self.data.canvas or shapes is None:
+            return self.data.canvas or 2 * self.views()[0].size
+        return None
 
 
-def _tfds_size(config: ConfigDict, side: int) -> tuple[int, int] | None:
+def _tfds_size(dataset: str, side: int) -> tuple[int, int] | None:
     """Height and width of a TFDS set's images, which its builder knows without data; of the views where it does not."""
     import tensorflow_datasets as tfds
 
-    name = re.sub(r":(?!\d+\.)", "/", config.data.source.partition(":")[2])
+    name = re.sub(r":(?!\d+\.)", "/", dataset)
     try:
         height, width, _ = tfds.builder(name).info.features["image"].shape
     except (ValueError, KeyError, ImportError):

@@ -9,10 +9,10 @@ import jax
 
 from ssljax.chunks import merge, split
 from ssljax.fields import Range, check_ranges
-from ssljax.models import resnet, vit
+from ssljax.models import mlp, resnet, vit
 from ssljax.typing import Array, PyTree
 
-ENCODERS: dict[str, partial] = {  # each for the `modality` of its module
+ENCODERS: dict[str, partial] = {
     "resnet8": resnet.resnet8,
     "resnet18": resnet.resnet18,
     "resnet34": resnet.resnet34,
@@ -24,8 +24,12 @@ ENCODERS: dict[str, partial] = {  # each for the `modality` of its module
     "vit_l": vit.vit_l,
     "vit_h": vit.vit_h,
     "vit_g": vit.vit_g,
+    "mlp": partial(mlp.TableMLP),
 }
 
+
+NOT_IN_CONFIGS = {"parent", "name", "stages", "bottleneck", "chunks", "cardinalities"}
+"""Fields of encoders that their names, the run or the data say."""
 
 RANGES: list[Range] = [
     ("at least 1", lambda x: x >= 1, "patch width depth heads channels bn_groups"),
@@ -36,6 +40,11 @@ RANGES: list[Range] = [
 """What the fields of these names must be, whatever the encoder."""
 
 
+def encoders_for(modality: str) -> dict[str, partial]:
+    """The encoders of a kind of data (`ssljax.modalities`)."""
+    return {name: encoder for name, encoder in ENCODERS.items() if encoder.func.modality == modality}  # type: ignore[attr-defined]
+
+
 def make_encoder(name: str, *, chunks: int = 1, **fields) -> Any:
     """The encoder `name` with some of its fields set; chunks: see `run`.
 
@@ -43,8 +52,8 @@ def make_encoder(name: str, *, chunks: int = 1, **fields) -> Any:
     """
     if name not in ENCODERS:
         raise ValueError(f"encoder '{name}' is unknown; use one of {', '.join(ENCODERS)}.")
-    known = set(signature(ENCODERS[name].func).parameters) - {"parent", "name", "stages", "bottleneck", "chunks"}
-    if unknown := set(fields) - known:
+    known = set(signature(ENCODERS[name].func).parameters) - NOT_IN_CONFIGS
+    if unknown := set(fields) - known - NOT_IN_CONFIGS:
         take_back = " ".join(f"--config.encoder.{field}=None" for field in sorted(unknown))
         raise ValueError(
             f"encoder '{name}' has no field '{min(unknown)}'; it has {', '.join(sorted(known))}. What a config set for "

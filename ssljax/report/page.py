@@ -14,7 +14,12 @@ from PIL import Image
 
 from ssljax.report import figures
 
-PROTOCOLS = {"knn": "k-NN", "linear": "Linear probe"}
+PROTOCOLS = {
+    "knn": "k-NN",
+    "linear": "Linear probe",
+    "linear_1": "Linear probe, 1 % of the labels",
+    "linear_10": "Linear probe, 10 % of the labels",
+}
 FLOORS = {"random init": "a random-init encoder"}
 """What names are called in headings and in sentences; any other stands as it is."""
 

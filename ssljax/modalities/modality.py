@@ -1,0 +1,76 @@
+"""What a kind of data must say of itself."""
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from ssljax.data.sources import Shapes, Source
+from ssljax.typing import Array, Batch
+
+
+class Modality(abc.ABC):
+    """A kind of data, as the config of a run has it: where it comes from, what a method sees of it, what it is worth
+    without an encoder, and how it is shown."""
+
+    raw: ClassVar[str]
+    """What `floor` gives, in words."""
+    protocols: ClassVar[tuple[str, ...]]
+    """What an encoder is judged by if nobody says (`ssljax.evaluate`)."""
+    boosted: ClassVar[bool] = False
+    """Whether gradient boosting on what `floor` gives is a floor, too."""
+    data_fields: ClassVar[Mapping[str, Any]]
+    """Fields of `config.data` that only it has, with their defaults."""
+    view_fields: ClassVar[Mapping[str, Callable]]
+    """What has, as parameters, the fields of `config.views`."""
+
+    def __init__(self, config: ConfigDict):
+        self.config, self.data = config, config.data
+
+    @abc.abstractmethod
+    def views(self) -> Any:
+        """What methods take as `augmentations`. Raises ValueError that lists what there is."""
+
+    @abc.abstractmethod
+    def encoder_fields(self) -> dict[str, Any]:
+        """What encoders must know of the data. Raises ValueError where the config is not settled."""
+
+    @abc.abstractmethod
+    def open(self, split: str) -> Source:
+        """The `train` or `test` split, its examples all of one shape where that can be had.
+
+        Raises DataError if it cannot be had, ValueError for fields that cannot be.
+        """
+
+    @abc.abstractmethod
+    def settle(self) -> None:
+        """Write into `config.data` what it leaves to the source and to the place it is used in."""
+
+    @abc.abstractmethod
+    def shapes(self) -> Shapes:
+        """Of a training example that such an encoder could see, from a config that is settled."""
+
+    @abc.abstractmethod
+    def stand_in(self) -> tuple[Shapes, str]:
+        """For data that is not there: shapes that its examples are taken to have, and that in words.
+
+        Raises DataError if they cannot be told.
+        """
+
+    @abc.abstractmethod
+    def as_batch(self, inputs: Any) -> Batch:
+        """What a user gives to a loaded encoder, as a batch. Raises ValueError for what it cannot be."""
+
+    @abc.abstractmethod
+    def floor(self, batch: Batch) -> Array:
+        """(batch, dim): what needs no encoder."""
+
+    @abc.abstractmethod
+    def pictures(self, shown: Any) -> np.ndarray:
+        """What a method's `show` gives, as pictures (examples, columns, height, width, 3) in [0, 1]."""
+
+    @abc.abstractmethod
+    def thumbnails(self, batch: Batch, side: int) -> Array:
+        """Pictures of the examples themselves, (batch, side, side, 3) in [0, 1]."""
