@@ -21,8 +21,9 @@ import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from ssljax.build import build_method, build_run
+from ssljax.build import build_method, build_run, build_source, modality_of
 from ssljax.config import remember
+from ssljax.data.pipeline import train_dataset
 from ssljax.engine.checkpoint import Checkpoints
 from ssljax.engine.mesh import make_mesh
 from ssljax.methods import METHODS
@@ -127,6 +128,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 SMALL_RESNET = {"channels": 4}
 SMOOTH = {"name": "smooth", "channels": 16}
 SMALL_VIT = {"width": 16, "depth": 1, "heads": 2}
+SMALL_MLP = {"width": 16, "depth": 1}
 # Sharp distributions make rounding large.
 SOFT = {"student_temperature": 0.5, "teacher_temperature": 0.5, "warmup_temperature": 0.5}
 SMALLER = {
@@ -178,6 +180,8 @@ SMALLER = {
         "encoder": SMALL_VIT,
     },
     "mae": {"method": {"decoder_width": 16, "decoder_heads": 2}, "encoder": SMALL_VIT},
+    "scarf": {"method": {"projector": (16, 8)}, "encoder": SMALL_MLP},
+    "vime": {"encoder": SMALL_MLP},
 }
 TEACHERS = {"fine_tune": "simclr_v2", "distill": "fine_tune", "dinov2_distill": "dinov2"}
 WRITTEN_IN = {
@@ -195,9 +199,9 @@ def load_config() -> Callable:
 
 @pytest.fixture(scope="session")
 def load_small(load_config, tmp_path_factory) -> Callable:
-    """`load_small(name)` is a method's demo with few channels, on views of 16 pixels without colours (which have tests
-    of their own, and compile for long), and batches of 16. A teacher is a run of another method that has made no
-    steps."""
+    """`load_small(name)` is a method's demo with few channels, and batches of 16; of images on views of 16 pixels
+    without colours (which have tests of their own, and compile for long). A teacher is a run of another method that has
+    made no steps."""
 
     @functools.cache
     def teacher(name: str) -> str:
@@ -217,9 +221,12 @@ def load_small(load_config, tmp_path_factory) -> Callable:
         config = load_config(path, variant)
         for section, fields in SMALLER[name].items():
             config[section].update(fields)
-        config.views.update(size=16, jitter=0.0, grey=0.0)
-        if config.views.local_crops:
-            config.views.local_size = 8
+        if METHODS[name].modality == "images":
+            config.views.update(size=16, jitter=0.0, grey=0.0)
+            if config.views.local_crops:
+                config.views.local_size = 8
+        else:
+            modality_of(config).settle()
         config.batch_size = 16
         config.optimizer.update(name="sgd", learning_rate=0.05, warmup_epochs=0.0)
         if name in TEACHERS:
@@ -245,15 +252,28 @@ def method(config):
 
 
 @pytest.fixture(scope="session")
-def batches():
-    """Five batches of sixteen smooth random images of 20 x 20, of ten classes; in each, two are said to be of one
-    image."""
-    rng = np.random.RandomState(0)
-    coarse = rng.rand(5, 16, 5, 5, 3)
-    index = np.arange(EXAMPLES, dtype=np.int32).reshape(5, 16)
-    index[:, 15] = index[:, 2]
-    images = [jnp.asarray(np.kron(images, np.ones((1, 4, 4, 1))) * 255, jnp.uint8) for images in coarse]
-    return [
-        {"image": image, "index": jnp.asarray(i), "label": jnp.asarray(i % 10)}
-        for image, i in zip(images, index, strict=True)
-    ]
+def batches_of(load_small) -> Callable:
+    """`batches_of(modality)`: five batches of sixteen examples of ten classes.
+
+    Images are smooth, random, and of 20 x 20; in each batch, two examples are said to be the same.
+    """
+
+    @functools.cache
+    def make(modality):
+        index = np.arange(EXAMPLES, dtype=np.int32).reshape(5, 16)
+        if modality == "tables":
+            source = build_source(load_small("scarf"), "train")
+            made = [train_dataset(source, batch_size=16, seed=0)[i] for i in range(5)]
+        else:
+            coarse = np.random.RandomState(0).rand(5, 16, 5, 5, 3)
+            made = [{"image": (np.kron(x, np.ones((1, 4, 4, 1))) * 255).astype(np.uint8)} for x in coarse]
+            index[:, 15] = index[:, 2]
+        numbers = ({"index": i, "label": i % 10} for i in index)
+        return [jax.tree.map(jnp.asarray, x | n) for x, n in zip(made, numbers, strict=True)]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def batches(batches_of):
+    return batches_of("images")

@@ -10,14 +10,17 @@ import numpy as np
 import optax
 import pytest
 
-from ssljax.build import build_method, build_run
+from ssljax.build import build_method, build_run, modality_of, small_batch
 from ssljax.config import OF_THE_RUN, base_config, remember
+from ssljax.data.canvas import canvas_shapes
+from ssljax.data.images import image_shapes
 from ssljax.engine.optim import make_optimizer, peak_rate
 from ssljax.methods import METHODS
 from ssljax.models import ENCODERS
 from ssljax.views.recipes import CIFAR10_MEAN, CIFAR10_STD
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*/*.py"))
+OF_IMAGES = [path for path in CONFIGS if path.parent.name == "images"]
 VARIANTS = [(path, name) for path in CONFIGS for name in re.findall(r"^\| `:(\w+)`", path.read_text(), re.MULTILINE)]
 TEACHERS = {
     ("simclr_v2", "fine_tune_demo"): "demo",
@@ -33,7 +36,8 @@ TEACHERS = {
 def test_every_method_has_a_config(load_config):
     assert {load_config(path, variant).method.name for path, variant in VARIANTS} == set(METHODS)
     for path in CONFIGS:
-        assert {(path, "demo"), (path, "cifar10"), (path, "imagenet")} <= set(VARIANTS)
+        must_have = ("demo", "cifar10", "imagenet") if path in OF_IMAGES else ("demo", "paper")
+        assert {(path, variant) for variant in must_have} <= set(VARIANTS)
 
 
 @pytest.fixture
@@ -64,12 +68,15 @@ def test_every_variant_is_built_and_its_step_traced(path, variant, with_teacher)
     config = with_teacher(path, variant)
     if "vit" in config.encoder.name:
         config.encoder.scan = True  # one block is traced for all
-    side = config.data.canvas or config.views.size
-    example = {"image": jax.ShapeDtypeStruct((2, side, side, 3), jnp.uint8)}
-    if config.data.canvas:
-        example["size"] = jax.ShapeDtypeStruct((2, 2), jnp.int32)
-    example |= {name: jax.ShapeDtypeStruct((2,), jnp.int32) for name in ("index", "label")}
-    run = build_run(config, examples=1_281_167, example=example)
+    if path in OF_IMAGES:
+        side = config.data.canvas or config.views.size
+        shapes = canvas_shapes(side) if config.data.canvas else image_shapes(side, side)
+    else:
+        config.data.source = "demo"
+        modality_of(config).settle()
+        shapes = modality_of(config).shapes()
+    shapes |= {name: ((), np.int32) for name in ("index", "label")}
+    run = build_run(config, examples=1_281_167, example=small_batch(config, shapes))
     assert run.total > 0
 
 
@@ -85,7 +92,7 @@ def test_base_config_has_every_field_of_the_method(name):
 
 
 def test_fields_without_a_value_take_one_of_the_right_type(load_config):
-    config = load_config(CONFIGS[0], "demo")
+    config = load_config(OF_IMAGES[0], "demo")
     assert config.encoder.get_type("patch") is int
     assert config.encoder.get_type("scan") is bool
     assert config.views.get_type("mean") is tuple
@@ -344,7 +351,11 @@ VIEWS = {
 """Where an ImageNet recipe's views are not simply those of its method's name; and those of some others."""
 
 
-PUBLISHED = [x for x in VARIANTS if (x[0].stem, x[1]) in VIEWS or not x[1].endswith(("demo", "cifar10"))]
+PUBLISHED = [
+    x
+    for x in VARIANTS
+    if x[0] in OF_IMAGES and ((x[0].stem, x[1]) in VIEWS or not x[1].endswith(("demo", "cifar10")))
+]
 
 
 @pytest.mark.parametrize("path, variant", PUBLISHED, ids=lambda x: getattr(x, "stem", x))
@@ -396,7 +407,7 @@ def test_other_recipes_have_the_papers_encoders(name, variant, fields, load_conf
     ],
 )
 def test_encoders_have_the_papers_fields_and_others_do_not(field, values, load_config):
-    found = {path.stem: load_config(path, "imagenet").encoder[field] for path in CONFIGS if path.stem != "mae"}
+    found = {path.stem: load_config(path, "imagenet").encoder[field] for path in OF_IMAGES if path.stem != "mae"}
     assert {name: value for name, value in found.items() if value} == values
 
 

@@ -6,14 +6,16 @@ import numpy as np
 import optax
 import pytest
 
-from ssljax.build import build_method
+from ssljax.build import build_method, modality_of
 from ssljax.collectives import example_keys
 from ssljax.engine.mesh import make_mesh, to_devices
 from ssljax.engine.step import make_train
+from ssljax.methods import METHODS
 from ssljax.typing import Variables
 
 MESHES = [(1, 1), (4, 1), (1, 4), (2, 2)]
 EXAMPLES = 80
+IMAGES = [name for name, method in METHODS.items() if method.modality == "images"]
 BOTH_WAYS = ("simclr", "mae")
 """In microbatches, these two on one device too: one computes its representations twice, one accumulates gradients."""
 
@@ -48,6 +50,12 @@ def config(config):
     if "vit" in config.encoder.name and "koleo_weight" not in config.method:
         config.encoder.update(drop_path=0.5, drop_path_uniform=True)
     return config
+
+
+@pytest.fixture
+def batches(config, batches_of):
+    """Of the kind of data that the method is for."""
+    return batches_of(METHODS[config.method.name].modality)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +151,7 @@ def test_same_start_on_every_mesh(method, batches):
 def test_in_microbatches_as_at_once(config, batches, request):
     """With a quarter of the batch alive at once: the step of the whole batch, where no statistic of the batch is in the
     encoder, and what is random (drop-path) belongs to the example."""
-    if "vit" in config.encoder.name:
+    if "vit" in config.encoder.name or config.encoder.name == "mlp":
         states, metrics, _, _ = request.getfixturevalue("whole")
         start, at_once = states[0], (states[-1], metrics[-1])
     else:
@@ -172,6 +180,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_neither_do_those_after_it
     jax.tree.map(np.testing.assert_array_equal, after, mended)
 
 
+@pytest.mark.parametrize("name", IMAGES, indirect=True)
 def test_a_step_on_grey_images_is_finite(whole, batches):
     """As the data's sources make them of one channel; among them six that are all black and two that are white."""
     (start, *_), _, step, abstract = whole
@@ -201,15 +210,16 @@ def test_views_depend_on_the_example_and_not_on_its_neighbours(method, batches):
         np.testing.assert_allclose(a[order], b, atol=1e-5)
 
 
-def test_features_and_pictures(method, whole, batches):
+def test_features_and_pictures(config, method, whole, batches):
     start = whole[0][0]
     variables = Variables(start.params, start.model_state, start.target, start.extra)
     encode = jax.jit(method.features)
     features = encode(variables, batches[0])
-    blank = {**batches[0], "image": batches[0]["image"].at[4:].set(0)}
+    blank = jax.tree.map(lambda x: x.at[4:].set(0), batches[0])
     np.testing.assert_allclose(encode(variables, blank)[:4], features[:4], atol=1e-5)  # BatchNorm is in evaluation mode
     assert features.shape == (16, method.encoder.num_features) and features.dtype == jnp.float32
-    pictures = jax.jit(method.show)(variables, batches[0], example_keys(jax.random.key(0), 16))
+    shown = jax.jit(method.show)(variables, batches[0], example_keys(jax.random.key(0), 16))
+    pictures = modality_of(config).pictures(shown)
     assert method.caption and pictures.ndim == 5 and pictures.shape[-1] == 3
     assert float(pictures.min()) >= 0 and float(pictures.max()) <= 1
 

@@ -27,6 +27,7 @@ from ssljax.models.vit import ViT
 from ssljax.typing import TrainState
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "images"
+IMAGES = [name for name, method in METHODS.items() if method.modality == "images"]
 EXAMPLES = 80
 EXAMPLE = {"image": jax.ShapeDtypeStruct((2, 20, 20, 3), jnp.uint8), "index": jax.ShapeDtypeStruct((2,), jnp.int32)}
 RESNET = {"name": "resnet8", "channels": 4}
@@ -1104,7 +1105,7 @@ def test_what_rests_for_a_part_of_an_epoch_rests_for_a_step_at_least(epochs, ste
 # Any batch that the mesh divides --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", IMAGES)
 def test_batches_of_any_size_that_the_mesh_divides(name, load_small, batches):
     """12 on 2 x 2 devices, 6 on 2 x 1 and 5 on one; groups of BatchNorm must divide."""
     config = load_small(name)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from ssljax.models import ENCODERS, make_encoder
+from ssljax.models import encoders_for, make_encoder
 
 COUNTS = json.loads((Path(__file__).parents[1] / "golden" / "parameter_counts.json").read_text())
 SIDE = {"vit_micro": 32, "resnet8": 32}
@@ -24,7 +24,7 @@ def count(variables) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", encoders_for("images"))
 def test_features_are_one_float32_vector_an_image(name):
     encoder = make_encoder(name, dtype=jnp.bfloat16, **({"scan": True} if name.startswith("vit") else {}))
     features, variables = shapes(encoder, name)
