@@ -352,9 +352,7 @@ VIEWS = {
 
 
 PUBLISHED = [
-    x
-    for x in VARIANTS
-    if x[0] in OF_IMAGES and ((x[0].stem, x[1]) in VIEWS or not x[1].endswith(("demo", "cifar10")))
+    x for x in VARIANTS if x[0] in OF_IMAGES and ((x[0].stem, x[1]) in VIEWS or not x[1].endswith(("demo", "cifar10")))
 ]
 
 

@@ -161,7 +161,8 @@ def open_table(
     if kind not in FORMS or bool(where) != (kind != "demo"):
         raise DataError(f"There is no source of tables {spec!r}: write one of {', '.join(FORMS.values())}.")
     folder_kind, path = ("csv", DEMO_FOLDER) if kind == "demo" else (kind, Path(where).expanduser())
-    tables = _splits(folder_kind, path)
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
+    tables = _splits(folder_kind, path, tuple(file.stat().st_mtime_ns for file in files))
     name = f"{spec} ({split})"
     table = tables[resolve_split(split, tables, spec)]
     schema = _learn(tables["train"], spec, label, ignore, scale)
@@ -169,8 +170,8 @@ def open_table(
 
 
 @functools.lru_cache(maxsize=8)
-def _splits(kind: str, path: Path) -> dict[str, pa.Table]:
-    """The tables by split."""
+def _splits(kind: str, path: Path, changed: tuple[int, ...]) -> dict[str, pa.Table]:
+    """The tables by split, read again if their files have changed."""
     if path.is_dir():
         found = {
             split: _read(kind, file)
@@ -207,6 +208,8 @@ def _read(kind: str, path: Path) -> pa.Table:
             )
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{str(path)!r} cannot be read as {kind} in UTF-8 ({str(error).splitlines()[0]}).") from error
+    if undecoded := [field.name for field in table.schema if pa.types.is_binary(field.type)]:
+        raise DataError(f"Column {undecoded[0]!r} of {str(path)!r} is not text in UTF-8: convert the file.")
     if not len(table):
         raise DataError(f"{str(path)!r} has no rows: it needs a line of names, and a line for each row.")
     if skipped:

@@ -1,0 +1,179 @@
+"""Tables from files to batches: what columns are is learnt from the training rows; what is wrong is said."""
+
+import gzip
+import logging
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from ssljax.data import DataError, eval_batches, train_dataset
+from ssljax.data.subset import Share
+from ssljax.data.tables import Schema, open_table
+
+CSV = """age,work, colour,weight,paid
+30, state,red,1.5,yes
+50,private,?,2.5,no
+40,state, red ,,yes
+60,NA,blue,3.5,no
+"""
+
+
+@pytest.fixture
+def table(tmp_path):
+    """`table(text, test=None)`: a folder with train.csv, and maybe test.csv, as a source is spelt."""
+
+    def write(text, test=None):
+        for name, rows in (("train", text), ("test", test)):
+            if rows is not None:
+                (tmp_path / f"{name}.csv").write_text(rows)
+        return f"csv:{tmp_path}"
+
+    return write
+
+
+def values(source):
+    return np.stack([source[i]["values"] for i in range(len(source))])
+
+
+def test_numbers_are_standardised_and_categories_numbered_and_gaps_marked(table):
+    source = open_table(table(CSV), "train")
+    assert source.schema.names == ("age", "work", " colour", "weight", "weight is missing")
+    assert source.schema.cardinalities == (0, 3, 3, 0, 3)
+    z = (np.array([30, 50, 40, 60]) - 45) / np.std([30, 50, 40, 60])
+    weight = np.array([1.5, 2.5, 2.5, 3.5])  # a gap is the mean, which is 0
+    expected = [z, [2, 1, 2, 0], [2, 0, 2, 1], (weight - 2.5) / np.std([1.5, 2.5, 3.5]), [1, 1, 2, 1]]
+    np.testing.assert_allclose(values(source), np.stack(expected, axis=1), rtol=1e-6)
+    assert source.class_names == ("no", "yes") and source.labels().tolist() == [1, 0, 1, 0]
+    assert source.shapes == {"values": ((5,), np.float32)} and len(source) == 4
+
+
+def test_other_rows_are_measured_by_the_training_rows(table):
+    spec = table(CSV, "age,work, colour,weight,paid\n45,nobody,blue,9.5,no\n")
+    (row,) = values(open_table(spec, "test"))
+    assert row[:3].tolist() == [0.0, 0.0, 1.0] and row[4] == 1
+    np.testing.assert_allclose(row[3], 7 / np.std([1.5, 2.5, 3.5]), rtol=1e-6)
+
+
+def test_scales_labels_and_columns_that_are_ignored(table):
+    spec = table(CSV)
+    scaled = values(open_table(spec, "train", scale="minmax"))
+    np.testing.assert_allclose(scaled[:, 0], [0, 2 / 3, 1 / 3, 1], rtol=1e-6)
+    source = open_table(spec, "train", label="age", ignore=("paid", "weight"))
+    assert source.schema.names == ("work", " colour") and source.class_names == ("30", "40", "50", "60")
+    unlabelled = open_table(table(CSV), "train", label="none")
+    assert not unlabelled.has_labels and "paid" in unlabelled.schema.names
+    with pytest.raises(ValueError, match="scale=log is unknown; use standard or minmax"):
+        open_table(spec, "train", scale="log")
+
+
+def test_a_schema_comes_back_from_its_text(table):
+    schema = open_table(table(CSV), "train").schema
+    assert Schema.from_json(schema.to_json()) == schema
+
+
+def test_csv_gz_parquet_and_one_file_are_the_same(table, tmp_path):
+    whole = open_table(table(CSV), "train")
+    (tmp_path / "gz").mkdir()
+    (tmp_path / "gz" / "train.csv.gz").write_bytes(gzip.compress(CSV.encode()))
+    np.testing.assert_array_equal(values(whole), values(open_table(f"csv:{tmp_path / 'gz'}", "train")))
+    pa.parquet.write_table(pa.csv.read_csv(tmp_path / "train.csv"), tmp_path / "one.parquet")
+    parts = [open_table(f"parquet:{tmp_path / 'one.parquet'}", split) for split in ("train", "test")]
+    assert sum(map(len, parts)) == 4 and len(parts[1]) == 1
+
+
+def test_the_demo():
+    train, test = (open_table("demo", split) for split in ("train", "test"))
+    assert len(train) == 8000 and len(test) == 2000 and train.schema == test.schema
+    assert train.schema.cardinalities[1] == 9 and len(train.schema.columns) == 14
+    assert 0.7 < (train.labels() == 0).mean() < 0.8
+
+
+def test_donors_follow_each_columns_distribution_and_depend_on_step_and_place_alone(table):
+    source = open_table("demo", "train")
+    batches = train_dataset(source, batch_size=64, seed=1)
+    assert set(batches[0]) == {"values", "donors", "index"}
+    np.testing.assert_array_equal(batches[5]["donors"], train_dataset(source, batch_size=64, seed=1)[5]["donors"])
+    parts = [train_dataset(source, batch_size=64, seed=1, rows=rows)[5] for rows in np.arange(64).reshape(2, 32)]
+    np.testing.assert_array_equal(np.concatenate([part["donors"] for part in parts]), batches[5]["donors"])
+    donors = np.concatenate([batches[i]["donors"] for i in range(60)])
+    for column in (1, 9):
+        drawn, all_rows = (np.bincount(x[:, column].astype(int)) / len(x) for x in (donors, values(source)))
+        np.testing.assert_allclose(drawn, all_rows, atol=0.03)
+    assert abs(donors[:, 0].mean()) < 0.06 and abs(donors[:, 0].std() - 1) < 0.06
+    # Columns are drawn by themselves: age and hours go together in rows, and not in donors.
+    assert abs(np.corrcoef(donors[:, 3], values(source)[: len(donors), 4])[0, 1]) < 0.05
+    # A share of the labels does not make the table smaller.
+    share = train_dataset(Share(source, 0.001), batch_size=64, seed=1, labels=True)[0]
+    assert len(np.unique(share["index"])) == 8 and len(np.unique(share["donors"][:, 0])) > 20
+    assert "donors" not in next(eval_batches(source, 8))
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("", "cannot be read as csv"),
+        ("a,b\n", "has no rows"),
+        ("a,b\n1,x\n2,\n", "have gaps"),
+        ("b\nx\ny\n", "has no columns besides the label 'b'"),
+        ("a,b\ninf,x\n1,y\n", "Column 'a' of .* holds infinite numbers"),
+    ],
+)
+def test_tables_that_cannot_be_used_are_explained(text, sentence, table):
+    with pytest.raises(DataError, match=sentence):
+        open_table(table(text), "train")
+
+
+def test_text_in_another_encoding_and_too_many_categories(table, tmp_path):
+    (tmp_path / "train.csv").write_bytes("a,b\ncaf\xe9,1\n".encode("latin-1"))
+    with pytest.raises(DataError, match="in UTF-8"):
+        open_table(f"csv:{tmp_path}", "train")
+    rows = "\n".join(f"id{i},{i % 2}" for i in range(1500))
+    with pytest.raises(DataError, match="1500 different texts: .*--config.data.ignore=name"):
+        open_table(f"{table(f'name,b{chr(10)}{rows}{chr(10)}')}", "train")
+
+
+def test_a_column_of_nothing_and_rows_of_another_length_are_left_out_and_said(table, caplog):
+    with caplog.at_level(logging.WARNING, logger="ssljax"):
+        source = open_table(table("a,b,c\n1,,x\n2,?,y\n3,4\n5,NaN,x\n"), "train")
+    assert source.schema.names == ("a",) and len(source) == 3
+    assert "1 rows with another number of fields are skipped" in caplog.text
+    assert "column 'b' has no values in the training rows, and is left out" in caplog.text
+
+
+def test_splits_that_do_not_fit_are_said(table, tmp_path):
+    with pytest.raises(DataError, match="has no column 'work': it has age, paid"):
+        open_table(table(CSV, "age,paid\n1,no\n"), "test")
+
+
+@pytest.mark.parametrize(
+    "test, sentence",
+    [
+        ("age,work, colour,weight,paid\n45,state,red,1,perhaps\n", "hold 'perhaps', which no training row has"),
+        ("age,work, colour,weight,paid\nold,state,red,1,no\n", "'age' of .* holds text, but numbers in the training"),
+    ],
+)
+def test_test_rows_that_do_not_fit_are_said(test, sentence, table):
+    with pytest.raises(DataError, match=sentence):
+        open_table(table(CSV, test), "test")
+
+
+@pytest.mark.parametrize(
+    "spec, sentence",
+    [
+        ("excel:a.xls", "no source of tables 'excel:a.xls': write one of demo, csv:PATH, parquet:PATH"),
+        ("csv:nowhere.csv", "There is no file 'nowhere.csv'"),
+        ("csv:.", "has no train.csv"),
+    ],
+)
+def test_sources_that_are_not_there(spec, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=sentence):
+        open_table(spec, "train")
+
+
+def test_columns_that_are_not_there(table):
+    for options in ({"label": "nosuch"}, {"ignore": ("nosuch",)}):
+        with pytest.raises(DataError, match="has no column 'nosuch': it has age, work"):
+            open_table(table(CSV), "train", **options)
