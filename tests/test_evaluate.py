@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import jax
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -142,3 +143,60 @@ def test_a_chosen_checkpoint_and_a_run_shorter_than_half_an_epoch(short, tmp_pat
     assert (int(first.state.step), int(last.state.step)) == (1, 2)
     with pytest.raises(CheckpointError, match=r"no checkpoint of step 7; it has \[2, 1\]"):
         ssljax.load(tmp_path, step=7)
+
+
+# Tables ---------------------------------------------------------------------------------------------------------------
+
+ROWS = [[i % 7, ("red", "blue", "")[i % 3], (i * 5) % 11, ("no", "yes")[i % 7 > 3]] for i in range(120)]
+
+
+@pytest.fixture
+def own_table(tmp_path):
+    """A folder with train.csv and test.csv."""
+    for name, rows in (("train", ROWS[:90]), ("test", ROWS[90:])):
+        lines = [",".join(map(str, row)) for row in rows]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["size,colour,weight,fits", *lines]) + "\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["scarf", "vime"], indirect=True)
+def test_own_table(short, own_table, tmp_path, capsys):
+    """From CSV files to accuracies at parts of the labels, floors, a report, and an encoder of rows."""
+    short.data.source = f"csv:{own_table}"
+    run = tmp_path / "run"
+    assert train(short, run) == 0
+    results = evaluate(run)
+    assert set(results["encoders"]) == {"pretrained", "random init", "raw columns", "gradient boosting"}
+    assert list(results["protocols"]) == ["knn", "linear_1", "linear_10", "linear"]
+    assert results["encoders"]["gradient boosting"]["linear"]["accuracy"] > 0.9
+    assert "knn" not in results["encoders"]["gradient boosting"]
+    assert "10% of each class of 90, mean of 5 draws; 30 test rows" in results["protocols"]["linear_10"]
+    printed, page = capsys.readouterr().out, (run / "report.html").read_text()
+    assert "linear, 1 %" in printed and "gradient boosting" in page and "90 train and 30 test rows" in page
+    for figure in ("views", "map_pretrained", "map_raw_columns", "neighbours_pretrained"):
+        assert (run / "figures" / f"{figure}.png").stat().st_size > 500
+
+    encoder = ssljax.load(run)
+    columns = {"size": [3, 4], "colour": ["red", None], "weight": [1.5, None]}
+    features = encoder(columns)
+    assert features.shape == (2, 16) and np.isfinite(features).all()
+    np.testing.assert_array_equal(encoder(pa.table(columns)), features)
+    for wrong, sentence in (
+        ({"size": [3]}, "the input has no column 'colour'"),
+        ({**columns, "size": ["large", "small"]}, "'size' of the input holds text"),
+        ({"size": [1, 2], "colour": ["red"]}, "the input's columns must be of one length and of one kind each"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            encoder(wrong)
+
+
+@pytest.mark.parametrize("name", ["scarf"], indirect=True)
+def test_a_table_without_labels_or_with_an_encoder_for_images(short, own_table, tmp_path, capsys):
+    short.data.source, short.data.label = f"csv:{own_table}", "none"
+    assert train(short, tmp_path / "run") == 0
+    assert "encoders" not in evaluate(tmp_path / "run") and "no accuracies" in capsys.readouterr().out
+    short.encoder.name = "resnet8"
+    with pytest.raises(
+        ValueError, match="'resnet8' does not fit method 'scarf', which is for tables; use one of mlp"
+    ):
+        train(short, tmp_path / "other")

@@ -59,7 +59,10 @@ class Tables(Modality):
 
     def as_batch(self, inputs: Mapping[str, Sequence] | pa.Table) -> Batch:
         """Of columns by their names, as the table that was trained on has them: what is missing is None."""
-        table = inputs if isinstance(inputs, pa.Table) else pa.table(dict(inputs))
+        try:
+            table = inputs if isinstance(inputs, pa.Table) else pa.table(dict(inputs))
+        except (pa.ArrowInvalid, TypeError) as error:
+            raise ValueError(f"the input's columns must be of one length and of one kind each ({error}).") from error
         return {"values": jnp.asarray(self.schema.values(table, "the input"))}
 
     def floor(self, batch: Batch) -> Array:

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from ssljax.evals.boosting import boosting
 from ssljax.evals.features import extract, raw_pixels
 from ssljax.evals.knn import knn, nearest
-from ssljax.evals.linear import linear_probe
+from ssljax.evals.linear import DRAWS, class_share, linear_probe, over_draws
 from ssljax.evals.maps import tsne
 from ssljax.evals.scores import Score, margin
 
@@ -96,3 +97,30 @@ def test_tsne_keeps_groups_together():
     places = tsne(features)
     apart = np.linalg.norm(places[:20].mean(0) - places[20:].mean(0))
     assert apart > 2 * max(places[:20].std(), places[20:].std())
+
+
+def test_a_share_of_the_labels_is_of_each_class_and_of_several_draws():
+    labels = np.repeat([0, 1, 2], [100, 40, 3])
+    rows = class_share(labels, 0.1)
+    assert np.bincount(labels[rows]).tolist() == [10, 4, 1] and (np.diff(rows) > 0).all()
+    assert class_share(labels, 0.1, seed=1).tolist() != rows.tolist() == class_share(labels, 0.1).tolist()
+    seen = []
+
+    def right(chosen):
+        seen.append(chosen.tolist())
+        return np.array([True, len(seen) % 2 == 0])
+
+    score = over_draws(right, labels, 0.1)
+    np.testing.assert_allclose(score.correct, [1.0, (DRAWS // 2) / DRAWS])
+    assert len(seen) == DRAWS and len(set(map(str, seen))) == DRAWS
+    assert over_draws(lambda chosen: np.array([len(chosen) == 143]), labels, 1.0).accuracy == 1
+
+
+def test_boosting_finds_what_no_linear_probe_finds():
+    """Classes that are the exclusive or of two signs; with few of the labels less surely."""
+    rng = np.random.RandomState(0)
+    x = rng.uniform(-1, 1, (1200, 4)).astype(np.float32)
+    y = ((x[:, 0] > 0) ^ (x[:, 1] > 0)).astype(int)
+    parts = x[:800], y[:800], x[800:], y[800:]
+    assert linear_probe(*parts)[0].accuracy < 0.65 and boosting(*parts).accuracy > 0.9
+    assert boosting(*parts, share=0.05).accuracy < boosting(*parts).accuracy
