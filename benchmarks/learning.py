@@ -135,7 +135,7 @@ def row(method: str, encoder: str, results: list[dict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    configs = {path.stem: path for path in sorted((ROOT / "configs").glob("*/*.py"))}
+    configs = {path.stem: path for path in sorted((ROOT / "configs" / "images").glob("*.py"))}
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "learning")
     parser.add_argument("--methods", type=lambda names: names.split(","), default=list(configs))
     parser.add_argument("--seeds", type=int, default=3)

@@ -39,7 +39,7 @@ def main() -> None:
         "| demo | views, ms | step, ms | views / step |",
         "|---|---|---|---|",
     ]
-    for path in sorted((ROOT / "configs").glob("*/*.py")):
+    for path in sorted((ROOT / "configs" / "images").glob("*.py")):
         config = runpy.run_path(str(path))["get_config"]("demo")
         source = build_source(config, "train")
         run = build_run(config, examples=len(source), example=example_batch(config, source))
