@@ -65,10 +65,14 @@ def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None
     config, run, state = open_run(workdir, step, mesh)
     splits = train, test, _ = _splits(config, must_have_labels=bool(protocols))
     features, modality = over_devices(run.method.features, mesh), modality_of(config)
+
+    def without_encoder(floor):
+        return partial(over_devices(lambda _, batch: floor(batch), mesh), ())
+
     encoders = {
         "pretrained": partial(features, state),
         "random init": partial(features, replicate(run.init(), mesh)),
-        modality.raw: partial(over_devices(lambda _, batch: modality.floor(batch), mesh), ()),
+        **{name: without_encoder(floor) for name, floor in modality.floors().items()},
     }
 
     results: dict[str, Any] = {"step": int(state.step), "examples": {"train": len(train)}}
@@ -129,7 +133,7 @@ def _sizes(source: Source) -> str:
 
 def _batches(source: Source, mesh: Mesh) -> Callable[[], Iterator[dict[str, np.ndarray]]]:
     """What iterates over this process's rows of a split."""
-    size = eval_batch_size(mesh)
+    size = eval_batch_size(mesh, about=min(256, len(source)))
     return lambda: eval_batches(source, size, process_rows(size, mesh))
 
 
@@ -142,17 +146,19 @@ def _scores(encoders, train, test, protocols, config: ConfigDict, things: str) -
         scores[name] = {}
         for protocol in protocols:
             if protocol == "knn":
-                options = {"k": settings.k, "temperature": settings.temperature}
+                options: dict[str, Any] = {"k": settings.k, "temperature": settings.temperature}
                 scores[name][protocol] = knn(bank, bank_labels, queries, labels, **options)
             else:
-                scores[name][protocol], _ = linear_probe(bank, bank_labels, queries, labels, share=LINEAR[protocol])
+                options = {"share": LINEAR[protocol], "scaling": modality.scaling}
+                scores[name][protocol], _ = linear_probe(bank, bank_labels, queries, labels, **options)
     if modality.boosted:
-        shares = {protocol: LINEAR[protocol] for protocol in protocols if protocol in LINEAR}
-        scores[BOOSTED] = {p: boosting(*features[modality.raw], share=share) for p, share in shares.items()}
+        raw = features[next(iter(modality.floors()))]
+        scores[BOOSTED] = {p: boosting(*raw, share=LINEAR[p]) for p in protocols if p in LINEAR}
     bank, queries = features["pretrained"][0], features["pretrained"][2]
+    scaled = {"standard": "standardised,", "unit": "unit-length,"}[modality.scaling]
     of_linear = (
-        f"logistic regression (50 iterations of L-BFGS) on standardised, un-augmented, frozen features; L2 penalty "
-        f"chosen on a fifth of the labelled training {things}, held out; "
+        f"logistic regression (50 iterations of L-BFGS) on {scaled} un-augmented, frozen features; L2 penalty chosen "
+        f"on a fifth of the labelled training {things}, held out; "
     )
     described = {}
     for protocol in protocols:
@@ -228,7 +234,7 @@ def _report(
 
     def thumbnail(_, batch):
         pixels = modality.thumbnails(batch, THUMBNAIL)
-        return pixels.reshape(len(pixels), -1)
+        return pixels.reshape(*pixels.shape[:-3], -1)
 
     def pictures(source):
         pixels, labels = gallery(partial(over_devices(thumbnail, mesh), ()), source)
@@ -237,7 +243,7 @@ def _report(
     (bank_images, bank_labels), (images, labels) = pictures(bank), pictures(shown)
     queries = np.linspace(0, len(images) - 1, min(QUERIES, len(images))).astype(int)
     maps, neighbours, neighbour_labels = {}, {}, {}
-    for name in ("pretrained", modality.raw):
+    for name in ("pretrained", *modality.floors()):
         bank_features, features = gallery(encoders[name], bank)[0], gallery(encoders[name], shown)[0]
         if len(features) >= FEWEST_MAPPED:
             maps[name] = tsne(features)

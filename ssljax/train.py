@@ -183,7 +183,7 @@ def online_knn(config: ConfigDict, run: Run, source: Source, logs: Logs) -> Call
     except DataError as error:
         logs.say(f"no online k-NN: {error}")
         return lambda state: {}
-    size = eval_batch_size(run.mesh)
+    size = eval_batch_size(run.mesh, about=min(256, len(source)))
     bank, queries = Subset(source, e.train_examples), Subset(test, e.test_examples)
     features, rows = over_devices(run.method.features, run.mesh), process_rows(size, run.mesh)
 

@@ -180,6 +180,7 @@ SMALLER = {
         "encoder": SMALL_VIT,
     },
     "mae": {"method": {"decoder_width": 16, "decoder_heads": 2}, "encoder": SMALL_VIT},
+    "dgi": {"encoder": {"width": 16}},
     "scarf": {"method": {"projector": (16, 8)}, "encoder": SMALL_MLP},
     "vime": {"encoder": SMALL_MLP},
 }
@@ -198,7 +199,18 @@ def load_config() -> Callable:
 
 
 @pytest.fixture(scope="session")
-def load_small(load_config, tmp_path_factory) -> Callable:
+def small_graph(tmp_path_factory) -> Path:
+    """Twelve nodes of three classes, most of whose edges are between nodes of a class; half of them to learn from."""
+    rng, path = np.random.RandomState(0), tmp_path_factory.mktemp("graph") / "small.npz"
+    label, train = np.arange(12) % 3, np.arange(12) < 6
+    edges = [(i, j) for i in range(12) for j in range(i) if label[i] == label[j] or rng.rand() < 0.1]
+    x = np.eye(3)[label] + rng.rand(12, 3)
+    np.savez(path, edge_index=np.array(edges).T, x=x, label=label, train_mask=train, test_mask=~train)
+    return path
+
+
+@pytest.fixture(scope="session")
+def load_small(load_config, small_graph, tmp_path_factory) -> Callable:
     """`load_small(name)` is a method's demo with few channels, and batches of 16; of images on views of 16 pixels
     without colours (which have tests of their own, and compile for long). A teacher is a run of another method that has
     made no steps."""
@@ -225,8 +237,9 @@ def load_small(load_config, tmp_path_factory) -> Callable:
             config.views.update(size=16, jitter=0.0, grey=0.0)
             if config.views.local_crops:
                 config.views.local_size = 8
-        else:
-            modality_of(config).settle()
+        elif name == "dgi":
+            config.data.source = f"npz:{small_graph}"
+        modality_of(config).settle()
         config.batch_size = 16
         config.optimizer.update(name="sgd", learning_rate=0.05, warmup_epochs=0.0)
         if name in TEACHERS:
@@ -261,8 +274,8 @@ def batches_of(load_small) -> Callable:
     @functools.cache
     def make(modality):
         index = np.arange(EXAMPLES, dtype=np.int32).reshape(5, 16)
-        if modality == "tables":
-            source = build_source(load_small("scarf"), "train")
+        if modality in ("nodes", "tables"):
+            source = build_source(load_small({"nodes": "dgi", "tables": "scarf"}[modality]), "train")
             made = [train_dataset(source, batch_size=16, seed=0)[i] for i in range(5)]
         else:
             coarse = np.random.RandomState(0).rand(5, 16, 5, 5, 3)

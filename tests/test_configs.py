@@ -14,6 +14,7 @@ from ssljax.build import build_method, build_run, modality_of, small_batch
 from ssljax.config import OF_THE_RUN, base_config, remember
 from ssljax.data.canvas import canvas_shapes
 from ssljax.data.images import image_shapes
+from ssljax.engine.mesh import make_mesh
 from ssljax.engine.optim import make_optimizer, peak_rate
 from ssljax.methods import METHODS
 from ssljax.models import ENCODERS
@@ -76,7 +77,8 @@ def test_every_variant_is_built_and_its_step_traced(path, variant, with_teacher)
         modality_of(config).settle()
         shapes = modality_of(config).shapes()
     shapes |= {name: ((), np.int32) for name in ("index", "label")}
-    run = build_run(config, examples=1_281_167, example=small_batch(config, shapes))
+    mesh = make_mesh(1, 1, jax.devices()[:1]) if config.batch_size == 1 else None
+    run = build_run(config, examples=1_281_167, example=small_batch(config, shapes), mesh=mesh)
     assert run.total > 0
 
 

@@ -149,7 +149,7 @@ def _eval_batch(source: Source, batch_size: int, rows: np.ndarray, batch: int) -
     def row(index: int) -> dict[str, Any]:
         example = source.read(index) if index < len(source) else None
         if example is None:
-            return {**gap, "label": np.int32(NO_LABEL), "mask": np.False_}
+            return {"label": np.int32(NO_LABEL), **gap, "mask": np.False_}
         return {"label": np.int32(NO_LABEL), **example, "mask": np.True_}
 
     return _stack([row(int(index)) for index in batch * batch_size + rows])

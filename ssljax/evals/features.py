@@ -14,11 +14,15 @@ def extract(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Features (examples, dim) float32 and labels (examples,) of a split, without the rows that `mask` hides.
 
+    Where an example has many things to be judged, (things, dim) with labels (things,), these come one after the other,
+    without those of no label (-1).
+
     features: gives the features, labels and mask of a batch (`ssljax.engine.mesh.over_devices`); where several
     processes make a part of each batch, all its rows.
     """
     parts = [(rows[mask], labels[mask]) for rows, labels, mask in map(features, batches)]
-    return np.concatenate([x for x, _ in parts]).astype(np.float32), np.concatenate([y for _, y in parts])
+    rows, labels = np.concatenate([x for x, _ in parts]).astype(np.float32), np.concatenate([y for _, y in parts])
+    return (rows, labels) if labels.ndim == 1 else (rows[labels >= 0], labels[labels >= 0])
 
 
 def raw_pixels(batch: dict[str, Array], side: int = 32) -> Array:

@@ -9,8 +9,9 @@ from sklearn.linear_model import LogisticRegression
 
 from ssljax.evals.scores import Score
 
-PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
-"""Strengths of the L2 penalty that are tried on held-out training examples."""
+PENALTIES = {"standard": (1e-3, 1e-2, 1e-1, 1.0), "unit": (1e-5, 1e-4, 1e-3, 1e-2)}
+"""Strengths of the L2 penalty that are tried on held-out training examples, for each way to scale: features to mean 0
+and standard deviation 1, or examples to length 1."""
 
 
 DRAWS = 5
@@ -24,10 +25,11 @@ def linear_probe(
     labels: np.ndarray,
     *,
     share: float = 1.0,
+    scaling: str = "standard",
     iterations: int = 50,
     seed: int = 0,
 ) -> tuple[Score, float]:
-    """Multinomial logistic regression on standardised features, and the penalty that it took (the last draw's).
+    """Multinomial logistic regression on scaled features, and the penalty that it took (the last draw's).
 
         minimise over W, b:  mean cross-entropy(x W + b, label) + penalty / 2 · |W|²,  at most `iterations` of L-BFGS
 
@@ -35,13 +37,13 @@ def linear_probe(
     the classifier is then fitted to all of them. The test examples choose nothing.
 
     train (examples, dim), test (examples, dim), labels 0 … classes - 1. share: of the labels that are used: see
-    `over_draws`.
+    `over_draws`. scaling: of `PENALTIES`; "unit" is for features of which most are zero, such as words of a text.
     """
-    best = PENALTIES[len(PENALTIES) // 2]
+    best = PENALTIES[scaling][2]
 
     def right(rows: np.ndarray) -> np.ndarray:
         nonlocal best
-        predicted, best = _fitted(train[rows], train_labels[rows], test, iterations, seed)
+        predicted, best = _fitted(train[rows], train_labels[rows], test, scaling, iterations, seed)
         return predicted == labels
 
     return over_draws(right, train_labels, share), best
@@ -62,10 +64,13 @@ def class_share(labels: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
     return np.sort(np.concatenate([places[: max(1, round(share * len(places)))] for places in of_classes]))
 
 
-def _fitted(x, labels, x_test, iterations: int, seed: int) -> tuple[np.ndarray, float]:
+def _fitted(x, labels, x_test, scaling: str, iterations: int, seed: int) -> tuple[np.ndarray, float]:
     """(predictions for the test examples, the penalty)"""
-    mean, std = x.mean(axis=0), x.std(axis=0)
-    x, x_test = ((part - mean) / np.where(std > 0, std, 1.0) for part in (x, x_test))
+    if scaling == "unit":
+        x, x_test = (part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12) for part in (x, x_test))
+    else:
+        mean, std = x.mean(axis=0), x.std(axis=0)
+        x, x_test = ((part - mean) / np.where(std > 0, std, 1.0) for part in (x, x_test))
     held_out = np.random.default_rng(seed).permutation(len(x)) < len(x) // 5
 
     def fit(rows: np.ndarray, penalty: float) -> LogisticRegression:
@@ -74,7 +79,7 @@ def _fitted(x, labels, x_test, iterations: int, seed: int) -> tuple[np.ndarray, 
             return LogisticRegression(C=1 / (penalty * len(rows)), max_iter=iterations).fit(x[rows], labels[rows])
 
     kept, held = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-    best = PENALTIES[len(PENALTIES) // 2]
+    best = PENALTIES[scaling][2]
     if len(held) and len(set(labels[kept])) > 1:
-        best = max(PENALTIES, key=lambda penalty: fit(kept, penalty).score(x[held], labels[held]))
+        best = max(PENALTIES[scaling], key=lambda penalty: fit(kept, penalty).score(x[held], labels[held]))
     return fit(np.arange(len(x)), best).predict(x_test), best

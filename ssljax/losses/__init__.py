@@ -11,6 +11,7 @@ from ssljax.losses.distillation import (
     patch_weights,
     soft_cross_entropy,
 )
+from ssljax.losses.graphs import dgi
 from ssljax.losses.reconstruction import mae_loss, patchify, unpatchify
 from ssljax.losses.redundancy import barlow_twins, vicreg
 from ssljax.losses.regression import data2vec_target, instance_norm, layer_norm, smooth_l1
@@ -22,6 +23,7 @@ __all__ = [
     "center_and_sharpen",
     "cosine_regression",
     "data2vec_target",
+    "dgi",
     "dino",
     "ema_center",
     "ibot_patches",

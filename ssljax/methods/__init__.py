@@ -23,6 +23,7 @@ from ssljax.methods.images.simclr_v2 import SimCLRv2
 from ssljax.methods.images.simsiam import SimSiam
 from ssljax.methods.images.swav import SwAV
 from ssljax.methods.images.vicreg import VICReg
+from ssljax.methods.nodes.dgi import DGI
 from ssljax.methods.tables.scarf import SCARF
 from ssljax.methods.tables.vime import VIME
 from ssljax.typing import Method
@@ -48,6 +49,7 @@ METHODS: dict[str, Any] = {
     "data2vec": Data2Vec,
     "ijepa": IJEPA,
     "mae": MAE,
+    "dgi": DGI,
     "scarf": SCARF,
     "vime": VIME,
 }

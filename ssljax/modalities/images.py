@@ -1,6 +1,7 @@
 """Images of any size, in three channels."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ssljax.views.recipes import RECIPES, make_views
 
 
 class Images(Modality):
-    raw, protocols = "raw pixels", ("knn", "linear")
+    protocols = ("knn", "linear")
     data_fields = {
         "canvas": 0,  # images of varying size are resized to this square first; 0: twice the views' size
     }
@@ -70,8 +71,8 @@ class Images(Modality):
             raise ValueError(f"images must be uint8, or floats in [0, 1], but are {kind} from {low} to {high}.")
         return {"image": jnp.asarray(images)}
 
-    def floor(self, batch: Batch) -> Array:
-        return raw_pixels(batch)
+    def floors(self) -> dict[str, Callable[[Batch], Array]]:
+        return {"raw pixels": raw_pixels}
 
     def pictures(self, shown: Array) -> np.ndarray:
         return np.asarray(shown)

@@ -13,14 +13,18 @@ from ssljax.typing import Array, Batch
 
 class Modality(abc.ABC):
     """A kind of data, as the config of a run has it: where it comes from, what a method sees of it, what it is worth
-    without an encoder, and how it is shown."""
+    without an encoder, and how it is shown.
 
-    raw: ClassVar[str]
-    """What `floor` gives, in words."""
+    Where an example has many things to be judged, such as the nodes of a graph, features are (batch, things, dim),
+    labels (batch, things), and thumbnails (batch, things, side, side, 3).
+    """
+
     protocols: ClassVar[tuple[str, ...]]
     """What an encoder is judged by if nobody says (`ssljax.evaluate`)."""
+    scaling: ClassVar[str] = "standard"
+    """Of features for linear probes (`ssljax.evals.linear`)."""
     boosted: ClassVar[bool] = False
-    """Whether gradient boosting on what `floor` gives is a floor, too."""
+    """Whether gradient boosting on the first of the `floors` is one, too."""
     data_fields: ClassVar[Mapping[str, Any]]
     """Fields of `config.data` that only it has, with their defaults."""
     view_fields: ClassVar[Mapping[str, Callable]]
@@ -64,8 +68,8 @@ class Modality(abc.ABC):
         """What a user gives to a loaded encoder, as a batch. Raises ValueError for what it cannot be."""
 
     @abc.abstractmethod
-    def floor(self, batch: Batch) -> Array:
-        """(batch, dim): what needs no encoder."""
+    def floors(self) -> dict[str, Callable[[Batch], Array]]:
+        """What needs no encoder, by its name: features (batch, dim) of a batch."""
 
     @abc.abstractmethod
     def pictures(self, shown: Any) -> np.ndarray:

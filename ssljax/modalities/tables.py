@@ -1,6 +1,6 @@
 """Tables, whose rows are numbers and categories."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ RED, BLUE = np.array([0.84, 0.37, 0.0]), np.array([0.21, 0.39, 0.66])
 
 
 class Tables(Modality):
-    raw, protocols, boosted = "raw columns", ("knn", "linear_1", "linear_10", "linear"), True
+    protocols, boosted = ("knn", "linear_1", "linear_10", "linear"), True
     data_fields = {
         "label": "",  # the column of the classes; "": the last one; "none": there is none
         "ignore": (),  # columns that are not used
@@ -65,9 +65,10 @@ class Tables(Modality):
             raise ValueError(f"the input's columns must be of one length and of one kind each ({error}).") from error
         return {"values": jnp.asarray(self.schema.values(table, "the input"))}
 
-    def floor(self, batch: Batch) -> Array:
-        """Numbers as they are, and each category as one of zeros and a one."""
-        return expand(batch["values"], self.schema.cardinalities)
+    def floors(self) -> dict[str, Callable[[Batch], Array]]:
+        """Numbers as they are, and each category as zeros and a one."""
+        cardinalities = self.schema.cardinalities
+        return {"raw columns": lambda batch: expand(batch["values"], cardinalities)}
 
     def pictures(self, shown: Array) -> np.ndarray:
         """Of rows (examples, pictures, columns): a square for each column, line by line; see `_cells`."""

@@ -9,7 +9,7 @@ import jax
 
 from ssljax.chunks import merge, split
 from ssljax.fields import Range, check_ranges
-from ssljax.models import mlp, resnet, vit
+from ssljax.models import gnn, mlp, resnet, vit
 from ssljax.typing import Array, PyTree
 
 ENCODERS: dict[str, partial] = {
@@ -25,6 +25,7 @@ ENCODERS: dict[str, partial] = {
     "vit_h": vit.vit_h,
     "vit_g": vit.vit_g,
     "mlp": partial(mlp.TableMLP),
+    "gcn": partial(gnn.GCN),
 }
 
 

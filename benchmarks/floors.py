@@ -1,0 +1,89 @@
+"""What methods make of a table or of the nodes of a graph, beside their floors, with several seeds.
+
+    python benchmarks/floors.py --kind=tables --source=csv:adult.csv [--write] [--seeds=3] [--runs=runs/floors]
+    python benchmarks/floors.py --kind=nodes --source=demo --write --seeds=5
+
+Writes a section of docs/results.md for the kind and the source. A run whose folder has results is not repeated.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+from sections import machine, publish
+
+ROOT = Path(__file__).parents[1]
+VARIANTS = {"tables": "demo", "nodes": "paper"}
+
+
+def run(config: Path, variant: str, source: str, seed: int, workdir: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    fields = [f"--config.data.source={source}", f"--config.seed={seed}", "--config.evaluate.every=0"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    for command in (["ssljax.train", f"--config={config}:{variant}", *fields], ["ssljax.evaluate"]):
+        subprocess.run([sys.executable, "-m", *command, f"--workdir={workdir}"], check=True, env=environment)
+        if command[0] == "ssljax.train":
+            seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    (workdir / "seconds.json").write_text(json.dumps(seconds))
+
+
+def cells(runs: list[dict], encoder: str) -> list[str]:
+    """Mean and standard deviation over seeds, in percent, of each protocol."""
+    found, scores = [], [r["encoders"][encoder] for r in runs]
+    for protocol in runs[0]["protocols"]:
+        numbers = [100 * score[protocol]["accuracy"] for score in scores if protocol in score]
+        found.append(f"{statistics.mean(numbers):.1f} ± {statistics.stdev(numbers):.1f}" if numbers else "–")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kind", choices=VARIANTS, required=True)
+    parser.add_argument("--source", required=True)
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "floors")
+    parser.add_argument("--seeds", type=int, default=3, help="two at least")
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+
+    kind, where = arguments.source.partition(":")[::2]
+    name = Path(where).name.partition(".")[0] if where else "demo"
+    rows, minutes, variant = [], {}, VARIANTS[arguments.kind]
+    for config in sorted((ROOT / "configs" / arguments.kind).glob("*.py")):
+        runs = []
+        for seed in range(arguments.seeds):
+            workdir = arguments.runs / f"{config.stem}-{name}-{seed}"
+            if not (workdir / "seconds.json").exists():
+                run(config, variant, arguments.source, seed, workdir)
+            runs.append(json.loads((workdir / "results.json").read_text()))
+            minutes.setdefault(config.stem, []).append(json.loads((workdir / "seconds.json").read_text()) / 60)
+        rows += [[config.stem, encoder, *cells(runs, encoder)] for encoder in runs[-1]["encoders"]]
+    of_methods = ", ".join(f"{method} {statistics.mean(of):.1f}" for method, of in minutes.items())
+    shown = f"{kind}:{Path(where).name}" if where else kind
+    head = f"""Made by `python benchmarks/floors.py --write --kind={arguments.kind} --source={shown}
+        --seeds={arguments.seeds}`, with the settings of `:{variant}`. Accuracy in percent, ± the standard deviation of
+        {arguments.seeds} seeds, of the test {arguments.kind.replace("tables", "rows")}. CPU minutes of pretraining:
+        {of_methods}. What differs between the floors of methods is how they scale numbers."""
+    lines = [
+        *textwrap.wrap(" ".join(head.split()), 118),
+        "",
+        f"| method | features | {' | '.join(runs[-1]['protocols'])} |",
+        "|---" * (2 + len(runs[-1]["protocols"])) + "|",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+        "Protocols:",
+        "",
+        *(f"- {protocol}: {text}." for protocol, text in runs[-1]["protocols"].items()),
+        "",
+        machine(),
+    ]
+    publish("results.md", f"What {arguments.kind} give: {name}", lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""One graph, of which some nodes have labels.
+
+    npz:PATH         arrays in one file (below)
+    demo             Cora with its public split, which ships with ssljax
+
+An ``.npz`` file holds ``edge_index`` (2, edges); the features of the nodes, as ``x`` (nodes, dim) or as the entries
+that are not zero, ``feature_row``, ``feature_col``, ``feature_value`` and ``feature_shape``; maybe ``label`` (nodes,),
+-1 where there is none, and ``train_mask`` and ``test_mask`` (nodes,). Without masks a tenth of the labelled nodes, by a
+hash of their places, are for the probes to learn from, and the others to test.
+"""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from ssljax.data.sources import NO_LABEL, DataError, Example, Shapes, Source, hashed_splits
+
+FORMS = {"demo": "demo", "npz": "npz:PATH"}
+DEMO = Path(__file__).parent / "demo" / "nodes" / "cora.npz"
+SPLITS = ("train", "test")
+
+
+class NodeSource(Source):
+    """One example, the graph: `features` (nodes, dim), each row divided by its sum, and `edges` (2, edges), in both
+    directions and each once. Its label is an array (nodes,) with -1 for nodes that have none in this split."""
+
+    in_memory, things = True, "nodes"
+
+    def __init__(self, name: str, features: np.ndarray, edges: np.ndarray, labels: np.ndarray | None):
+        names = None if labels is None else tuple(f"class {k}" for k in range(int(labels.max()) + 1))
+        shapes: Shapes = {"features": (features.shape, np.float32), "edges": (edges.shape, np.int32)}
+        super().__init__(name, has_labels=labels is not None, class_names=names, shapes=shapes)
+        self._example: Example = {"features": features, "edges": edges}
+        self._labels = labels
+
+    def labels(self) -> np.ndarray:
+        """Of the nodes of this split that have one."""
+        self.require_labels("this")
+        return np.empty(0, np.int32) if self._labels is None else self._labels[self._labels != NO_LABEL]
+
+    def gap(self) -> Example:
+        nothing = {} if self._labels is None else {"label": np.full_like(self._labels, NO_LABEL)}
+        return super().gap() | nothing
+
+    def __len__(self) -> int:
+        return 1
+
+    def _where(self, index: int) -> str:
+        return self.name
+
+    def _load(self, index: int) -> Example:
+        return self._example if self._labels is None else self._example | {"label": self._labels}
+
+
+def open_nodes(spec: str, split: str) -> NodeSource:
+    """The graph, with the labels of a split: "train" or "test". The nodes and edges are the same in both.
+
+    Raises DataError, which says what to change, for a kind or file that is not there, arrays that are missing or do
+    not fit, and features that are not finite.
+    """
+    kind, _, where = spec.partition(":")
+    if kind not in FORMS or bool(where) != (kind != "demo"):
+        raise DataError(f"There is no source of nodes {spec!r}: write one of {', '.join(FORMS.values())}.")
+    if split not in SPLITS:
+        raise DataError(f"{spec} has no split {split!r}: choose one of {', '.join(SPLITS)}.")
+    arrays = _read(DEMO if kind == "demo" else Path(where).expanduser(), spec)
+    features = _features(arrays, spec)
+    edges = _edges(arrays, len(features), spec)
+    return NodeSource(f"{spec} ({split})", features, edges, _labels(arrays, len(features), split, spec))
+
+
+def _read(path: Path, spec: str) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise DataError(f"There is no file {str(path)!r}: check the path after 'npz:'.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
+        raise DataError(f"{spec} cannot be read ({error}): write plain arrays with numpy.savez.") from error
+
+
+def _features(arrays: dict[str, np.ndarray], spec: str) -> np.ndarray:
+    """(nodes, dim) float32; each row divided by its sum of magnitudes, one of zeros as it is."""
+    if "x" in arrays:
+        features = np.asarray(arrays["x"], np.float32)
+    elif {"feature_row", "feature_col", "feature_value", "feature_shape"} <= set(arrays):
+        features = np.zeros(tuple(arrays["feature_shape"]), np.float32)
+        features[arrays["feature_row"], arrays["feature_col"]] = arrays["feature_value"]
+    else:
+        raise DataError(f"{spec} has no features: it has {', '.join(arrays)}, and needs x (nodes, dim).")
+    if features.ndim != 2 or not features.size:
+        raise DataError(f"The features of {spec} are {features.shape}: give (nodes, dim), not empty.")
+    if not np.isfinite(features).all():
+        bad = int((~np.isfinite(features)).any(axis=1).sum())
+        raise DataError(f"The features of {bad} nodes of {spec} are not finite: fill in what is missing.")
+    return features / np.maximum(np.abs(features).sum(axis=1, keepdims=True), 1e-12)
+
+
+def _edges(arrays: dict[str, np.ndarray], nodes: int, spec: str) -> np.ndarray:
+    """(2, edges) int32, each edge once in both directions; loops are left out, for a graph convolution adds its own."""
+    edges = arrays.get("edge_index")
+    if edges is None or edges.ndim != 2 or len(edges) != 2 or edges.dtype.kind not in "iu":
+        what = "no edges" if edges is None else f"edges {edges.shape} of {edges.dtype}"
+        raise DataError(f"{spec} has {what}: give edge_index (2, edges), whole numbers from 0 to nodes - 1.")
+    if edges.size and not (0 <= edges.min() and edges.max() < nodes):
+        raise DataError(
+            f"The edges of {spec} are between nodes {edges.min()} to {edges.max()}, but there are {nodes}: number them "
+            "from 0."
+        )
+    both = np.concatenate([edges, edges[::-1]], axis=1)
+    both = np.unique(both[:, both[0] != both[1]], axis=1)
+    return both.astype(np.int32)
+
+
+def _labels(arrays: dict[str, np.ndarray], nodes: int, split: str, spec: str) -> np.ndarray | None:
+    """(nodes,) int32, -1 outside of the split; None if there are none."""
+    if "label" not in arrays:
+        return None
+    labels = np.asarray(arrays["label"]).astype(np.int32)
+    if labels.shape != (nodes,):
+        raise DataError(f"The labels of {spec} are {labels.shape}, but there are {nodes} nodes: give one for each.")
+    masks = {name: np.asarray(arrays[f"{name}_mask"], bool) for name in SPLITS if f"{name}_mask" in arrays}
+    if set(masks) != set(SPLITS) or any(mask.shape != (nodes,) for mask in masks.values()):
+        if masks:
+            raise DataError(f"{spec} needs both train_mask and test_mask, ({nodes},) each, or none of them.")
+        labelled = np.flatnonzero(labels != NO_LABEL)
+        parts = hashed_splits([str(node) for node in labelled])  # a tenth is enough to learn from
+        chosen = {"train": parts.get("test", parts["train"]), "test": parts["train"]}
+        masks = {name: np.isin(np.arange(nodes), labelled[places]) for name, places in chosen.items()}
+    return np.where(masks[split], labels, NO_LABEL).astype(np.int32)

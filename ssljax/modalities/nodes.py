@@ -1,0 +1,87 @@
+"""The nodes of one graph."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ssljax.data.nodes import NodeSource, open_nodes
+from ssljax.data.sources import DataError, Shapes
+from ssljax.modalities.modality import Modality
+from ssljax.models.gnn import propagate
+from ssljax.typing import Array, Batch
+
+SHOWN = 64
+"""Nodes and features in a picture of features."""
+
+
+class Nodes(Modality):
+    """A graph is one example, whole on every device: a batch of n is n corruptions of it."""
+
+    protocols, scaling = ("knn", "linear"), "unit"
+    data_fields = {"shape": ()}  # nodes, features and edges; a run writes down what it finds
+    view_fields = {}
+
+    def views(self) -> tuple:
+        return ()
+
+    def encoder_fields(self) -> dict[str, Any]:
+        return {}
+
+    def open(self, split: str) -> NodeSource:
+        return open_nodes(self.data.source, self.data[f"{split}_split"])
+
+    def settle(self) -> None:
+        kind, _, where = self.data.source.partition(":")
+        if where:
+            self.data.source = f"{kind}:{Path(where).expanduser().absolute()}"
+        shapes = self.open("train").shapes or {}
+        self.data.shape = (*shapes["features"][0], shapes["edges"][0][1])
+
+    def shapes(self) -> Shapes:
+        if not self.data.shape:
+            raise ValueError("how large the graph is is not known yet: settle the config (ssljax.build.settle).")
+        nodes, dim, edges = self.data.shape
+        return {"features": ((nodes, dim), np.float32), "edges": ((2, edges), np.int32)}
+
+    def stand_in(self) -> tuple[Shapes, str]:
+        if not self.data.shape:
+            raise DataError(
+                f"{self.data.source} is not here: say how large it is by --config.data.shape=(nodes,features,edges), "
+                "each edge counted in both directions."
+            )
+        nodes, dim, edges = self.data.shape
+        return self.shapes(), f"a graph is taken to have {nodes} nodes with {dim} features each, and {edges} edges"
+
+    def as_batch(self, inputs: Mapping[str, np.ndarray]) -> Batch:
+        """Of a graph: `features` (nodes, dim) and `edges` (2, edges), as `ssljax.data.nodes.open_nodes` makes them."""
+        wanted = {"features": 2, "edges": 2}
+        found = {name: np.ndim(inputs[name]) for name in wanted if name in inputs}
+        if found != wanted:
+            raise ValueError(f"a graph must have features (nodes, dim) and edges (2, edges), not {sorted(inputs)}.")
+        return {name: jnp.asarray(inputs[name])[None] for name in wanted}
+
+    def floors(self) -> dict[str, Callable[[Batch], Array]]:
+        def two_hops(batch: Batch) -> Array:
+            return propagate(propagate(batch["features"], batch["edges"]), batch["edges"])
+
+        return {"two-hop averages": two_hops, "raw features": lambda batch: batch["features"]}
+
+    def pictures(self, shown: Array) -> np.ndarray:
+        """Of features (examples, pictures, nodes, dim): the first of both, a row for each node."""
+        corner = np.asarray(shown[:, :, :SHOWN, :SHOWN])
+        dark = 1 - corner / max(float(corner.max(initial=0.0)), 1e-12)
+        return np.repeat(np.clip(dark, 0, 1)[..., None], 3, axis=-1)
+
+    def thumbnails(self, batch: Batch, side: int) -> Array:
+        """Of each node: its features, line by line, dark where they are large."""
+        features = batch["features"]
+        edge = int(np.ceil(np.sqrt(features.shape[-1])))
+        shade = 1 - jnp.clip(features / jnp.maximum(features.max(axis=-1, keepdims=True), 1e-12), 0, 1)
+        squares = jnp.pad(shade, ((0, 0), (0, 0), (0, edge**2 - shade.shape[-1])), constant_values=1.0)
+        squares = squares.reshape(*shade.shape[:2], edge, edge, 1)
+        sized = jax.image.resize(squares, (*shade.shape[:2], side, side, 1), "linear")
+        return jnp.broadcast_to(sized, (*sized.shape[:-1], 3))
