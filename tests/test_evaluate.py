@@ -13,6 +13,7 @@ from PIL import Image
 import ssljax
 from ssljax.build import open_run
 from ssljax.config import base_config
+from ssljax.data.nodes import open_nodes
 from ssljax.data.sources import DataError, open_source
 from ssljax.encoder import Encoder
 from ssljax.engine.checkpoint import CheckpointError
@@ -200,3 +201,23 @@ def test_a_table_without_labels_or_with_an_encoder_for_images(short, own_table, 
         ValueError, match="'resnet8' does not fit method 'scarf', which is for tables; use one of mlp"
     ):
         train(short, tmp_path / "other")
+
+
+# Nodes ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["dgi"], indirect=True)
+def test_own_graph(short, small_graph, tmp_path):
+    """From an archive to accuracies of nodes, floors, a report, and an encoder of graphs."""
+    assert train(short, tmp_path) == 0
+    results = evaluate(tmp_path)
+    assert list(results["encoders"]) == ["pretrained", "random init", "two-hop averages", "raw features"]
+    assert results["encoders"]["two-hop averages"]["linear"]["accuracy"] > 0.8
+    assert "unit-length" in results["protocols"]["linear"] and "6 test nodes" in results["protocols"]["linear"]
+    for figure in ("views", "neighbours_pretrained", "neighbours_two_hop_averages"):
+        assert (tmp_path / "figures" / f"{figure}.png").stat().st_size > 300
+    encoder, graph = ssljax.load(tmp_path), open_nodes(f"npz:{small_graph}", "train")[0]
+    features = encoder(graph)
+    assert features.shape == (1, 12, 16) and np.isfinite(features).all()
+    with pytest.raises(ValueError, match=r"and edges \(2, edges\), not \['features'\]"):
+        encoder({"features": graph["features"]})
