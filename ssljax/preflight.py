@@ -133,10 +133,11 @@ def _trace(config: ConfigDict, example: PyTree, mesh: Mesh) -> tuple[Run, Any]:
 
 def _without_recomputation(config: ConfigDict) -> ConfigDict | None:
     """The config that computes everything once, if it is another one."""
-    if not config.encoder.remat and not config.train.microbatch:
+    if not config.encoder.get("remat") and not config.train.microbatch:
         return None
     plain = config.copy_and_resolve_references()
-    plain.encoder.remat = None if config.encoder.remat is None else False
+    if config.encoder.get("remat"):
+        plain.encoder.remat = False
     plain.train.microbatch = 0
     return plain
 

@@ -197,9 +197,7 @@ def test_a_table_without_labels_or_with_an_encoder_for_images(short, own_table, 
     assert train(short, tmp_path / "run") == 0
     assert "encoders" not in evaluate(tmp_path / "run") and "no accuracies" in capsys.readouterr().out
     short.encoder.name = "resnet8"
-    with pytest.raises(
-        ValueError, match="'resnet8' does not fit method 'scarf', which is for tables; use one of mlp"
-    ):
+    with pytest.raises(ValueError, match="'resnet8' does not fit method 'scarf', which is for tables; use one of mlp"):
         train(short, tmp_path / "other")
 
 

@@ -248,6 +248,39 @@ def test_shapes_without_the_data(tiny, source, canvas, shape, keys):
         assert example["image"].shape == shape and set(example) == keys and source in assumed[0]
 
 
+@pytest.mark.parametrize(
+    "file, fields, keys, assumes",
+    [
+        ("tables/vime.py", {}, {"values", "donors", "index"}, False),
+        ("nodes/dgi.py", {"source": "npz:missing.npz", "shape": (30, 6, 80)}, {"features", "edges", "index"}, True),
+    ],
+)
+def test_other_kinds_of_data(file, fields, keys, assumes, load_config, here, monkeypatch, capsys):
+    """From a table, and from a graph that is not there but whose size is told, to a verdict."""
+    config = load_config(ROOT / "configs" / file, "demo")
+    config.encoder.width, config.batch_size = 16, 4
+    config.data.update(fields)
+    monkeypatch.setattr(preflight, "open_slice", lambda name: here)
+    assert set(preflight.example_of(config)[0]) == keys
+    assert preflight.main(config, "cpu:4", "2,2") == 0
+    out = capsys.readouterr().out
+    assert "fits: " in out and ("is not here" in out) == assumes
+
+
+@pytest.mark.parametrize(
+    "file, sentence",
+    [
+        ("tables/vime.py", "nothing but the table says how many columns it has"),
+        ("nodes/dgi.py", r"say how large it is by --config.data.shape=\(nodes,features,edges\)"),
+    ],
+)
+def test_other_kinds_of_data_that_are_not_there(file, sentence, load_config):
+    config = load_config(ROOT / "configs" / file, "demo")
+    config.data.source = {"tables/vime.py": "csv:missing.csv", "nodes/dgi.py": "npz:missing.npz"}[file]
+    with pytest.raises(ValueError, match=sentence):
+        preflight.example_of(config)
+
+
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssljax.data.sources import NO_LABEL, DataError, Example, Shapes, Source, hashed_splits
+from ssljax.data.sources import NO_LABEL, DataError, Example, Shapes, Source, hashed_splits, split_spec
 
 FORMS = {"demo": "demo", "npz": "npz:PATH"}
 DEMO = Path(__file__).parent / "demo" / "nodes" / "cora.npz"
@@ -59,9 +59,7 @@ def open_nodes(spec: str, split: str) -> NodeSource:
     Raises DataError, which says what to change, for a kind or file that is not there, arrays that are missing or do
     not fit, and features that are not finite.
     """
-    kind, _, where = spec.partition(":")
-    if kind not in FORMS or bool(where) != (kind != "demo"):
-        raise DataError(f"There is no source of nodes {spec!r}: write one of {', '.join(FORMS.values())}.")
+    kind, where = split_spec(spec, FORMS)
     if split not in SPLITS:
         raise DataError(f"{spec} has no split {split!r}: choose one of {', '.join(SPLITS)}.")
     arrays = _read(DEMO if kind == "demo" else Path(where).expanduser(), spec)

@@ -15,7 +15,7 @@ import abc
 import hashlib
 import logging
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -179,11 +179,11 @@ def open_source(spec: str, split: str) -> Source:
     return arrays.open_demo(split) if kind == "demo" else arrays.open_npz(where, split)
 
 
-def split_spec(spec: str) -> tuple[str, str]:
-    """``folder:PATH`` -> ("folder", "PATH"). Raises DataError, which lists what there is, for any other spelling."""
+def split_spec(spec: str, forms: Mapping[str, str] = FORMS) -> tuple[str, str]:
+    """``folder:PATH`` -> ("folder", "PATH"). Raises DataError, which lists the `forms` there are, for any other."""
     kind, _, where = spec.partition(":")
-    if kind not in FORMS or bool(where) != (kind != "demo"):
-        raise DataError(f"There is no data source {spec!r}: write one of {', '.join(FORMS.values())}.")
+    if kind not in forms or bool(where) != (kind != "demo"):
+        raise DataError(f"There is no data source {spec!r}: write one of {', '.join(forms.values())}.")
     return kind, where
 
 

@@ -21,7 +21,16 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from ssljax.data.sources import EVALUATION_SPLITS, DataError, Example, Shapes, Source, hashed_splits, resolve_split
+from ssljax.data.sources import (
+    EVALUATION_SPLITS,
+    DataError,
+    Example,
+    Shapes,
+    Source,
+    hashed_splits,
+    resolve_split,
+    split_spec,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -157,9 +166,7 @@ def open_table(
     """
     if scale not in ("standard", "minmax"):
         raise ValueError(f"--config.data.scale={scale} is unknown; use standard or minmax.")
-    kind, _, where = spec.partition(":")
-    if kind not in FORMS or bool(where) != (kind != "demo"):
-        raise DataError(f"There is no source of tables {spec!r}: write one of {', '.join(FORMS.values())}.")
+    kind, where = split_spec(spec, FORMS)
     folder_kind, path = ("csv", DEMO_FOLDER) if kind == "demo" else (kind, Path(where).expanduser())
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
     tables = _splits(folder_kind, path, tuple(file.stat().st_mtime_ns for file in files))

@@ -33,9 +33,17 @@ class Modality(abc.ABC):
     def __init__(self, config: ConfigDict):
         self.config, self.data = config, config.data
 
-    @abc.abstractmethod
     def views(self) -> Any:
-        """What methods take as `augmentations`. Raises ValueError that lists what there is."""
+        """What methods take as `augmentations`; a kind of data whose methods corrupt it themselves has none.
+
+        Raises ValueError that lists what there is.
+        """
+        if self.config.views.name:
+            raise ValueError(
+                f"--config.views.name={self.config.views.name} has no meaning for method '{self.config.method.name}', "
+                "whose fields say how it corrupts its data: leave it empty."
+            )
+        return ()
 
     @abc.abstractmethod
     def encoder_fields(self) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssljax.data.nodes import NodeSource, open_nodes
-from ssljax.data.sources import DataError, Shapes
+from ssljax.data.nodes import FORMS, NodeSource, open_nodes
+from ssljax.data.sources import DataError, Shapes, split_spec
 from ssljax.modalities.modality import Modality
 from ssljax.models.gnn import propagate
 from ssljax.typing import Array, Batch
@@ -24,9 +24,6 @@ class Nodes(Modality):
     protocols, scaling = ("knn", "linear"), "unit"
     data_fields = {"shape": ()}  # nodes, features and edges; a run writes down what it finds
     view_fields = {}
-
-    def views(self) -> tuple:
-        return ()
 
     def encoder_fields(self) -> dict[str, Any]:
         return {}
@@ -48,6 +45,7 @@ class Nodes(Modality):
         return {"features": ((nodes, dim), np.float32), "edges": ((2, edges), np.int32)}
 
     def stand_in(self) -> tuple[Shapes, str]:
+        split_spec(self.data.source, FORMS)
         if not self.data.shape:
             raise DataError(
                 f"{self.data.source} is not here: say how large it is by --config.data.shape=(nodes,features,edges), "

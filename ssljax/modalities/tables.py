@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 
-from ssljax.data.sources import DataError, Shapes
-from ssljax.data.tables import Schema, TableSource, open_table
+from ssljax.data.sources import DataError, Shapes, split_spec
+from ssljax.data.tables import FORMS, Schema, TableSource, open_table
 from ssljax.modalities.modality import Modality
 from ssljax.models.mlp import expand
 from ssljax.typing import Array, Batch
@@ -27,9 +27,6 @@ class Tables(Modality):
         "schema": "",  # what the columns are; a run writes down what it finds
     }
     view_fields = {}
-
-    def views(self) -> tuple:
-        return ()
 
     def encoder_fields(self) -> dict[str, Any]:
         return {"cardinalities": self.schema.cardinalities}
@@ -55,6 +52,7 @@ class Tables(Modality):
         return {"values": (columns, np.float32), "donors": (columns, np.float32)}
 
     def stand_in(self) -> tuple[Shapes, str]:
+        split_spec(self.data.source, FORMS)
         raise DataError(f"{self.data.source} is not here, and nothing but the table says how many columns it has.")
 
     def as_batch(self, inputs: Mapping[str, Sequence] | pa.Table) -> Batch:

@@ -104,7 +104,7 @@ def test_isolated_nodes_and_loops_are_no_trouble(graph):
     "spec, split, sentence",
     [
         ("npz:nowhere.npz", "train", "There is no file 'nowhere.npz'"),
-        ("planet:cora", "train", "no source of nodes 'planet:cora': write one of demo, npz:PATH"),
+        ("planet:cora", "train", "no data source 'planet:cora': write one of demo, npz:PATH"),
         ("demo", "validation", "demo has no split 'validation': choose one of train, test"),
     ],
 )

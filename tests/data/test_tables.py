@@ -162,7 +162,7 @@ def test_test_rows_that_do_not_fit_are_said(test, sentence, table):
 @pytest.mark.parametrize(
     "spec, sentence",
     [
-        ("excel:a.xls", "no source of tables 'excel:a.xls': write one of demo, csv:PATH, parquet:PATH"),
+        ("excel:a.xls", "no data source 'excel:a.xls': write one of demo, csv:PATH, parquet:PATH"),
         ("csv:nowhere.csv", "There is no file 'nowhere.csv'"),
         ("csv:.", "has no train.csv"),
     ],
