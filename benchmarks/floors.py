@@ -68,7 +68,7 @@ def main() -> None:
     head = f"""Made by `python benchmarks/floors.py --write --kind={arguments.kind} --source={shown}
         --seeds={arguments.seeds}`, with the settings of `:{variant}`. Accuracy in percent, ± the standard deviation of
         {arguments.seeds} seeds, of the test {arguments.kind.replace("tables", "rows")}. CPU minutes of pretraining:
-        {of_methods}. What differs between the floors of methods is how they scale numbers."""
+        {of_methods}.{" Floors differ by how a method scales numbers." if arguments.kind == "tables" else ""}"""
     lines = [
         *textwrap.wrap(" ".join(head.split()), 118),
         "",

@@ -75,14 +75,13 @@ def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None
         **{name: without_encoder(floor) for name, floor in modality.floors().items()},
     }
 
-    results: dict[str, Any] = {"step": int(state.step), "examples": {"train": len(train)}}
+    results: dict[str, Any] = {"step": int(state.step), "examples": {"train": train.count}}
     if test is not None:
         batches = partial(_batches, mesh=mesh)
-        scores, described = _scores(
+        scores, described, counts = _scores(
             encoders, batches(train), batches(test), protocols or modality.protocols, config, train.things
         )
-        results |= _summary(scores, described)
-        results["examples"]["test"] = len(next(iter(scores["pretrained"].values())).correct)
+        results |= _summary(scores, described) | {"examples": counts}
         if hasattr(run.method, "classify"):
             logits, labels = extract(partial(over_devices(run.method.classify, mesh), state), batches(test)())
             own = Score(logits.argmax(axis=1) == labels)
@@ -137,44 +136,44 @@ def _batches(source: Source, mesh: Mesh) -> Callable[[], Iterator[dict[str, np.n
     return lambda: eval_batches(source, size, process_rows(size, mesh))
 
 
-def _scores(encoders, train, test, protocols, config: ConfigDict, things: str) -> tuple[Scores, dict[str, str]]:
-    """Each encoder by each protocol, and the protocols in words."""
-    settings, modality = config.evaluate, modality_of(config)
+def _scores(
+    encoders, train, test, protocols, config: ConfigDict, things: str
+) -> tuple[Scores, dict[str, str], dict[str, int]]:
+    """Each encoder by each protocol, the protocols in words, and how many things they learn from and are tested on."""
+    modality, settings = modality_of(config), config.evaluate
+    raw = next(iter(modality.floors()))
     scores: Scores = {}
-    features = {name: (*extract(encoder, train()), *extract(encoder, test())) for name, encoder in encoders.items()}
-    for name, (bank, bank_labels, queries, labels) in features.items():
+    for name, encoder in encoders.items():
+        features = *extract(encoder, train()), *extract(encoder, test())
         scores[name] = {}
         for protocol in protocols:
             if protocol == "knn":
-                options: dict[str, Any] = {"k": settings.k, "temperature": settings.temperature}
-                scores[name][protocol] = knn(bank, bank_labels, queries, labels, **options)
+                scores[name][protocol] = knn(*features, k=settings.k, temperature=settings.temperature)
             else:
-                options = {"share": LINEAR[protocol], "scaling": modality.scaling}
-                scores[name][protocol], _ = linear_probe(bank, bank_labels, queries, labels, **options)
+                share, scaling = LINEAR[protocol], modality.scaling
+                scores[name][protocol], _ = linear_probe(*features, share=share, scaling=scaling)
+        if modality.boosted and name == raw:
+            boosted = {p: boosting(*features, share=LINEAR[p]) for p in protocols if p in LINEAR}
     if modality.boosted:
-        raw = features[next(iter(modality.floors()))]
-        scores[BOOSTED] = {p: boosting(*raw, share=LINEAR[p]) for p in protocols if p in LINEAR}
-    bank, queries = features["pretrained"][0], features["pretrained"][2]
-    scaled = {"standard": "standardised,", "unit": "unit-length,"}[modality.scaling]
-    of_linear = (
-        f"logistic regression (50 iterations of L-BFGS) on {scaled} un-augmented, frozen features; L2 penalty chosen "
-        f"on a fifth of the labelled training {things}, held out; "
+        scores[BOOSTED] = boosted
+    counts = {"train": len(features[0]), "test": len(features[2])}
+    return scores, {protocol: _described(protocol, config, things, **counts) for protocol in protocols}, counts
+
+
+def _described(protocol: str, config: ConfigDict, things: str, train: int, test: int) -> str:
+    """A protocol in words."""
+    if protocol == "knn":
+        settings = config.evaluate
+        return (
+            f"weighted k-NN, k = {min(settings.k, train)}, cosine similarity, T = {settings.temperature}; un-augmented "
+            f"features of {train} training {things}; {test} test {things}"
+        )
+    scaled, share = {"standard": "standardised", "unit": "unit-length"}[modality_of(config).scaling], LINEAR[protocol]
+    part = "" if share == 1 else f", {share:.0%} of each class, mean of {DRAWS} draws"
+    return (
+        f"logistic regression (50 iterations of L-BFGS) on {scaled}, un-augmented, frozen features; L2 penalty chosen "
+        f"on a fifth of {train} training {things}{part}, held out; {test} test {things}"
     )
-    described = {}
-    for protocol in protocols:
-        if protocol == "knn":
-            described[protocol] = (
-                f"weighted k-NN, k = {min(settings.k, len(bank))}, cosine similarity, T = {settings.temperature}; "
-                f"un-augmented features of {len(bank)} training {things}; {len(queries)} test {things}"
-            )
-        elif LINEAR[protocol] == 1:
-            described[protocol] = f"{of_linear}{len(bank)} of these; {len(queries)} test {things}"
-        else:
-            described[protocol] = (
-                f"{of_linear}{LINEAR[protocol]:.0%} of each class of {len(bank)}, mean of {DRAWS} draws; "
-                f"{len(queries)} test {things}"
-            )
-    return scores, described
 
 
 def _summary(scores: Scores, described: dict[str, str]) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def _headline(config: ConfigDict, run: Run, source: Source, start: int) -> str:
     parameters = sum(x.size for x in jax.tree.leaves(run.abstract.params))
     processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
     return (
-        f"{config.method.name}: {config.encoder.name} and heads, {parameters / 1e6:.2f} M parameters; {len(source)} "
+        f"{config.method.name}: {config.encoder.name} and heads, {parameters / 1e6:.2f} M parameters; {source.count} "
         f"{source.things} of {source.name}; {run.total} steps of {config.batch_size} on {run.mesh.devices.size} "
         f"device(s){processes}" + (f"; going on from step {start}" if start else "")
     )

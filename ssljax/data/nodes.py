@@ -46,6 +46,10 @@ class NodeSource(Source):
     def __len__(self) -> int:
         return 1
 
+    @property
+    def count(self) -> int:
+        return len(self._example["features"])
+
     def _where(self, index: int) -> str:
         return self.name
 

@@ -81,6 +81,11 @@ class Source(abc.ABC):
     def __len__(self) -> int:
         """The number of examples, the undecodable ones included."""
 
+    @property
+    def count(self) -> int:
+        """How many `things` it has: its examples, unless one of them holds many."""
+        return len(self)
+
     @abc.abstractmethod
     def _where(self, index: int) -> str:
         """What names example ``index`` in the log: a path, if it has one."""
