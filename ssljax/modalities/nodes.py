@@ -69,10 +69,11 @@ class Nodes(Modality):
         return {"two-hop averages": two_hops, "raw features": lambda batch: batch["features"]}
 
     def pictures(self, shown: Array) -> np.ndarray:
-        """Of features (examples, pictures, nodes, dim): the first of both, a row for each node."""
-        corner = np.asarray(shown[:, :, :SHOWN, :SHOWN])
-        dark = 1 - corner / max(float(corner.max(initial=0.0)), 1e-12)
-        return np.repeat(np.clip(dark, 0, 1)[..., None], 3, axis=-1)
+        """Of features (examples, pictures, nodes, dim): the first of both, a row for each node, dark where they are
+        large."""
+        rows = np.asarray(shown[:, :, :SHOWN])
+        shade = 1 - rows / np.maximum(rows.max(axis=-1, keepdims=True), 1e-12)
+        return np.repeat(np.clip(shade, 0, 1)[..., :SHOWN, None], 3, axis=-1)
 
     def thumbnails(self, batch: Batch, side: int) -> Array:
         """Of each node: its features, line by line, dark where they are large."""
