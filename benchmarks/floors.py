@@ -20,6 +20,7 @@ from sections import machine, publish
 
 ROOT = Path(__file__).parents[1]
 VARIANTS = {"tables": "demo", "nodes": "paper"}
+DEMOS = {"tables": "part of Adult", "nodes": "Cora"}
 
 
 def run(config: Path, variant: str, source: str, seed: int, workdir: Path) -> None:
@@ -82,7 +83,7 @@ def main() -> None:
         "",
         machine(),
     ]
-    publish("results.md", f"What {arguments.kind} give: {name}", lines)
+    publish("results.md", f"What {arguments.kind} give: {name if where else DEMOS[arguments.kind]}", lines)
 
 
 if __name__ == "__main__":
