@@ -74,8 +74,8 @@ def example_of(config: ConfigDict) -> tuple[dict[str, jax.ShapeDtypeStruct], lis
     """
     try:
         source = build_source(config, "train")
-    except DataError:
-        shapes, assumed = modality_of(config).stand_in()
+    except DataError as error:
+        shapes, assumed = modality_of(config).stand_in(error)
         return small_batch(config, shapes), [f"{config.data.source} is not here: {assumed}"]
     settle(config, source)
     return example_batch(config, source), []

@@ -135,7 +135,7 @@ def _notes(config: ConfigDict, run: Run, start: int) -> list[str]:
     notes = []
     if run.total < FEW_STEPS:
         notes.append(f"{run.total} steps are few; small sets need more epochs, --config.epochs=…")
-    if config.data.examples < config.batch_size:
+    if config.data.examples < config.batch_size and not run.method.mean_over_examples:
         notes.append(
             f"{config.data.examples} examples do not fill a batch of {config.batch_size}, so that some are in it "
             "several times, and with many methods are told apart from themselves; lower --config.batch_size."

@@ -10,7 +10,7 @@ import numpy as np
 
 from ssljax.data.canvas import OnCanvas, canvas_shapes
 from ssljax.data.images import image_shapes
-from ssljax.data.sources import Shapes, Source, open_source, split_spec
+from ssljax.data.sources import DataError, Shapes, Source, open_source, split_spec
 from ssljax.evals.features import raw_pixels
 from ssljax.fields import set_fields
 from ssljax.modalities.modality import Modality
@@ -29,9 +29,6 @@ class Images(Modality):
     def views(self) -> tuple[Augment, ...]:
         return make_views(**set_fields(self.config.views))
 
-    def encoder_fields(self) -> dict[str, Any]:
-        return {}
-
     def open(self, split: str) -> Source:
         source = open_source(self.data.source, self.data[f"{split}_split"])
         side = self._canvas(source.shapes)
@@ -46,7 +43,7 @@ class Images(Modality):
         side = self.views()[0].size
         return image_shapes(side, side)
 
-    def stand_in(self) -> tuple[Shapes, str]:
+    def stand_in(self, wrong: DataError) -> tuple[Shapes, str]:
         """Of the views' size for arrays, a canvas for files of images."""
         (kind, where), side = split_spec(self.data.source), self.views()[0].size
         size = {"npz": (side, side), "tfds": _tfds_size(where, side)}.get(kind)

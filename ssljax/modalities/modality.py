@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from ml_collections import ConfigDict
 
-from ssljax.data.sources import Shapes, Source
+from ssljax.data.sources import DataError, Shapes, Source
 from ssljax.typing import Array, Batch
 
 
@@ -45,9 +45,9 @@ class Modality(abc.ABC):
             )
         return ()
 
-    @abc.abstractmethod
     def encoder_fields(self) -> dict[str, Any]:
         """What encoders must know of the data. Raises ValueError where the config is not settled."""
+        return {}
 
     @abc.abstractmethod
     def open(self, split: str) -> Source:
@@ -65,10 +65,10 @@ class Modality(abc.ABC):
         """Of a training example that such an encoder could see, from a config that is settled."""
 
     @abc.abstractmethod
-    def stand_in(self) -> tuple[Shapes, str]:
-        """For data that is not there: shapes that its examples are taken to have, and that in words.
+    def stand_in(self, wrong: DataError) -> tuple[Shapes, str]:
+        """For data that cannot be had: shapes that its examples are taken to have, and that in words.
 
-        Raises DataError if they cannot be told.
+        wrong: why not. Raises DataError if they cannot be told.
         """
 
     @abc.abstractmethod

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,9 +24,6 @@ class Nodes(Modality):
     data_fields = {"shape": ()}  # nodes, features and edges; a run writes down what it finds
     view_fields = {}
 
-    def encoder_fields(self) -> dict[str, Any]:
-        return {}
-
     def open(self, split: str) -> NodeSource:
         return open_nodes(self.data.source, self.data[f"{split}_split"])
 
@@ -44,12 +40,12 @@ class Nodes(Modality):
         nodes, dim, edges = self.data.shape
         return {"features": ((nodes, dim), np.float32), "edges": ((2, edges), np.int32)}
 
-    def stand_in(self) -> tuple[Shapes, str]:
+    def stand_in(self, wrong: DataError) -> tuple[Shapes, str]:
         split_spec(self.data.source, FORMS)
         if not self.data.shape:
             raise DataError(
-                f"{self.data.source} is not here: say how large it is by --config.data.shape=(nodes,features,edges), "
-                "each edge counted in both directions."
+                f"{wrong} Or say how large it is by --config.data.shape=(nodes,features,edges), each edge counted in "
+                "both directions."
             )
         nodes, dim, edges = self.data.shape
         return self.shapes(), f"a graph is taken to have {nodes} nodes with {dim} features each, and {edges} edges"

@@ -29,8 +29,9 @@ ENCODERS: dict[str, partial] = {
 }
 
 
-NOT_IN_CONFIGS = {"parent", "name", "stages", "bottleneck", "chunks", "cardinalities"}
-"""Fields of encoders that their names, the run or the data say."""
+OF_DATA = {"cardinalities"}
+NOT_IN_CONFIGS = {"parent", "name", "stages", "bottleneck", "chunks", *OF_DATA}
+"""Fields of encoders that their names, the run or the data (`OF_DATA`) say."""
 
 RANGES: list[Range] = [
     ("at least 1", lambda x: x >= 1, "patch width depth heads channels bn_groups"),
@@ -54,7 +55,7 @@ def make_encoder(name: str, *, chunks: int = 1, **fields) -> Any:
     if name not in ENCODERS:
         raise ValueError(f"encoder '{name}' is unknown; use one of {', '.join(ENCODERS)}.")
     known = set(signature(ENCODERS[name].func).parameters) - NOT_IN_CONFIGS
-    if unknown := set(fields) - known - NOT_IN_CONFIGS:
+    if unknown := set(fields) - known - OF_DATA:
         take_back = " ".join(f"--config.encoder.{field}=None" for field in sorted(unknown))
         raise ValueError(
             f"encoder '{name}' has no field '{min(unknown)}'; it has {', '.join(sorted(known))}. What a config set for "
