@@ -30,7 +30,7 @@ from ssljax.engine.processes import on_first
 from ssljax.evals.boosting import boosting
 from ssljax.evals.features import extract
 from ssljax.evals.knn import knn, nearest
-from ssljax.evals.linear import DRAWS, linear_probe
+from ssljax.evals.linear import DRAWS, FEW, linear_probe
 from ssljax.evals.maps import tsne
 from ssljax.evals.scores import Score, margin
 from ssljax.report import Report, write_report
@@ -170,9 +170,10 @@ def _described(protocol: str, config: ConfigDict, things: str, train: int, test:
         )
     scaled, share = {"standard": "standardised", "unit": "unit-length"}[modality_of(config).scaling], LINEAR[protocol]
     part = "" if share == 1 else f", {share:.0%} of each class, mean of {DRAWS} draws"
+    fifths = "each fifth in turn" if share * train < FEW else "a fifth"
     return (
         f"logistic regression (50 iterations of L-BFGS) on {scaled}, un-augmented, frozen features; L2 penalty chosen "
-        f"on a fifth of {train} training {things}{part}, held out; {test} test {things}"
+        f"on {fifths} of {train} training {things}{part}, held out; {test} test {things}"
     )
 
 

@@ -171,7 +171,7 @@ def test_own_table(short, own_table, tmp_path, capsys):
     assert list(results["protocols"]) == ["knn", "linear_1", "linear_10", "linear"]
     assert results["encoders"]["gradient boosting"]["linear"]["accuracy"] > 0.9
     assert "knn" not in results["encoders"]["gradient boosting"]
-    said = "a fifth of 90 training rows, 10% of each class, mean of 5 draws, held out; 30 test rows"
+    said = "each fifth in turn of 90 training rows, 10% of each class, mean of 5 draws, held out; 30 test rows"
     assert said in results["protocols"]["linear_10"]
     printed, page = capsys.readouterr().out, (run / "report.html").read_text()
     assert "linear, 1 %" in printed and "gradient boosting" in page and "90 train and 30 test rows" in page

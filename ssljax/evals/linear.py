@@ -14,6 +14,8 @@ PENALTIES = {"standard": (1e-3, 1e-2, 1e-1, 1.0), "unit": (1e-5, 1e-4, 1e-3, 1e-
 and standard deviation 1, or examples to length 1."""
 
 
+FOLDS, FEW = 5, 2000
+"""The penalty is chosen on a fifth of the training examples; of fewer than so many, on each fifth in turn."""
 DRAWS = 5
 """How many times a part of the labels is drawn, for one draw says little."""
 
@@ -33,8 +35,9 @@ def linear_probe(
 
         minimise over W, b:  mean cross-entropy(x W + b, label) + penalty / 2 · |W|²,  at most `iterations` of L-BFGS
 
-    The penalty is chosen on a fifth of the training examples, held out (a set too small for that takes the middle one);
-    the classifier is then fitted to all of them. The test examples choose nothing.
+    The penalty is chosen on a fifth of the training examples, held out, or where they are FEW by the mean over all
+    fifths (a set too small for that takes the middle one); the classifier is then fitted to all of them. The test
+    examples choose nothing.
 
     train (examples, dim), test (examples, dim), labels 0 … classes - 1. share: of the labels that are used: see
     `over_draws`. scaling: of `PENALTIES`; "unit" is for features of which most are zero, such as words of a text.
@@ -71,15 +74,20 @@ def _fitted(x, labels, x_test, scaling: str, iterations: int, seed: int) -> tupl
     else:
         mean, std = x.mean(axis=0), x.std(axis=0)
         x, x_test = ((part - mean) / np.where(std > 0, std, 1.0) for part in (x, x_test))
-    held_out = np.random.default_rng(seed).permutation(len(x)) < len(x) // 5
+    place = np.random.default_rng(seed).permutation(len(x))
 
     def fit(rows: np.ndarray, penalty: float) -> LogisticRegression:
         with warnings.catch_warnings():  # the number of iterations is part of the protocol
             warnings.simplefilter("ignore", ConvergenceWarning)
             return LogisticRegression(C=1 / (penalty * len(rows)), max_iter=iterations).fit(x[rows], labels[rows])
 
-    kept, held = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+    def held_out_accuracy(penalty: float) -> float:
+        return float(np.mean([fit(kept, penalty).score(x[held], labels[held]) for kept, held in folds]))
+
+    bounds = [k * len(x) // FOLDS for k in range(FOLDS + 1)]
+    held = [(start <= place) & (place < end) for start, end in zip(bounds, bounds[1:], strict=False)]
+    folds = [(np.flatnonzero(~fold), np.flatnonzero(fold)) for fold in held[: FOLDS if len(x) < FEW else 1]]
     best = PENALTIES[scaling][2]
-    if len(held) and len(set(labels[kept])) > 1:
-        best = max(PENALTIES[scaling], key=lambda penalty: fit(kept, penalty).score(x[held], labels[held]))
+    if all(len(fold) and len(set(labels[kept])) > 1 for kept, fold in folds):
+        best = max(PENALTIES[scaling], key=held_out_accuracy)
     return fit(np.arange(len(x)), best).predict(x_test), best

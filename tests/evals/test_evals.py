@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from ssljax.evals.boosting import boosting
 from ssljax.evals.features import extract, raw_pixels
 from ssljax.evals.knn import knn, nearest
-from ssljax.evals.linear import DRAWS, class_share, linear_probe, over_draws
+from ssljax.evals.linear import DRAWS, FOLDS, PENALTIES, class_share, linear_probe, over_draws
 from ssljax.evals.maps import tsne
 from ssljax.evals.scores import Score, margin
 
@@ -124,3 +125,17 @@ def test_boosting_finds_what_no_linear_probe_finds():
     parts = x[:800], y[:800], x[800:], y[800:]
     assert linear_probe(*parts)[0].accuracy < 0.65 and boosting(*parts).accuracy > 0.9
     assert boosting(*parts, share=0.05).accuracy < boosting(*parts).accuracy
+
+
+def test_the_penalty_of_few_examples_is_chosen_on_each_fifth_in_turn(monkeypatch):
+    """Every example is held out once, and of many a fifth is."""
+    rng, held = np.random.RandomState(0), []
+    x, y = rng.randn(103, 4).astype(np.float32), np.arange(103) % 2
+    score = LogisticRegression.score
+    monkeypatch.setattr(LogisticRegression, "score", lambda self, a, b: (held.append(len(a)), score(self, a, b))[1])
+    linear_probe(x, y, x, y)
+    assert len(held) == FOLDS * len(PENALTIES["standard"]) and sum(held[:FOLDS]) == 103 and {20, 21} == set(held)
+    held.clear()
+    many = np.tile(x, (20, 1))
+    linear_probe(many, np.tile(y, 20), x, y)
+    assert held == [len(many) // 5] * len(PENALTIES["standard"])
