@@ -11,17 +11,20 @@ from ssljax.losses.distillation import (
     patch_weights,
     soft_cross_entropy,
 )
-from ssljax.losses.reconstruction import mae_loss, patchify, unpatchify
+from ssljax.losses.reconstruction import mae_loss, patchify, tubify, unpatchify, untubify, videomae_loss
 from ssljax.losses.redundancy import barlow_twins, vicreg
 from ssljax.losses.regression import data2vec_target, instance_norm, layer_norm, smooth_l1
 from ssljax.losses.similarity import cosine_regression, negative_cosine
+from ssljax.losses.speech import cpc, diversity, wav2vec2
 
 __all__ = [
     "barlow_twins",
     "center_and_sharpen",
     "cosine_regression",
+    "cpc",
     "data2vec_target",
     "dino",
+    "diversity",
     "ema_center",
     "ibot_patches",
     "info_nce",
@@ -39,6 +42,10 @@ __all__ = [
     "smooth_l1",
     "soft_cross_entropy",
     "swav",
+    "tubify",
     "unpatchify",
+    "untubify",
     "vicreg",
+    "videomae_loss",
+    "wav2vec2",
 ]

@@ -120,13 +120,15 @@ class Stack(nn.Module):
     """`depth` equal blocks, one after the other; see `Block`.
 
     scan: compiles one block instead of `depth` (parameters get a leading layer axis). remat: keeps only the blocks'
-    inputs for the backward pass.
+    inputs for the backward pass. layer_drop: with keys, each block is left out for an example with that probability
+    (Fan et al., "Reducing Transformer Depth on Demand with Structured Dropout", 2020).
     """
 
     depth: int
     block: Block
     scan: bool = False
     remat: bool = False
+    layer_drop: float = 0.0
 
     @nn.compact
     def __call__(self, x: Array, mask: Array | None = None, keys: Array | None = None) -> Array:
@@ -138,13 +140,21 @@ class Stack(nn.Module):
             fields = {f: getattr(self.block, f) for f in Block.__dataclass_fields__ if f not in ("parent", "name")}
             return kind(**fields, name=name)
 
+        def apply(block: nn.Module, x: Array, layer) -> Array:
+            folded = fold(layer)
+            y = block(x, mask, folded)
+            if folded is None or not self.layer_drop:
+                return y
+            drawn = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 4)))(folded)  # 0 to 3 are Block's
+            return jnp.where((drawn < self.layer_drop)[:, None, None], x, y)
+
         if not self.scan:
             for i in range(self.depth):
-                x = make(f"block{i}")(x, mask, fold(i))
+                x = apply(make(f"block{i}"), x, i)
             return x
 
         def layer(module, x, index):
-            return module(x, mask, fold(index)), None
+            return apply(module, x, index), None
 
         scanned = nn.scan(layer, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.depth)
         return scanned(make("blocks"), x, jnp.arange(self.depth))[0]
