@@ -83,7 +83,8 @@ class CPCEncoder(nn.Module):
             )
             x = nn.relu(ChannelNorm(dtype=self.dtype, name=f"norm{i}")(conv(x)))
         start = varying_like(jnp.zeros((len(x), self.context_width), self.dtype), x)
-        context: Any = nn.RNN(nn.GRUCell(self.context_width, dtype=self.dtype), name="gru")(x, initial_carry=start)
+        cell = nn.GRUCell(self.context_width, dtype=self.dtype, name="gru")
+        context: Any = nn.RNN(cell)(x, initial_carry=start)
         return Encoded(context.astype(jnp.float32), x.astype(jnp.float32))
 
 

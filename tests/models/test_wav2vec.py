@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from seeded import weight
+from seeded import normal, weight
 
 from ssljax.collectives import example_keys
 from ssljax.losses import wav2vec2
@@ -20,7 +20,7 @@ tiny = partial(Wav2Vec2, LAYERS, width=16, depth=2, heads=2, hidden=24, position
 ENCODERS = {"base": tiny(feature_gradient=1.0), "large": tiny(norm="layer", bias=True, stable=True)}
 HEAD = Wav2Vec2Head(dim=12, groups=2, entries=5, codebook_dim=8)
 
-# Weights: (name of Hugging Face's, its shape, our path, how its value becomes ours) ------------------------------------
+# Weights: (name of Hugging Face's, its shape, our path, how its value becomes ours) -----------------------------------
 
 
 def kernel(x):
@@ -126,8 +126,9 @@ def contrast(layout, params, numbers, hidden):
 
 @pytest.mark.parametrize("layout", ENCODERS)
 def test_from_audio_to_loss_and_gradients_equal_hugging_face(numbers, params, hidden, layout):
-    run = jax.value_and_grad(contrast, argnums=1, has_aux=True)
-    (loss, (encoded, compared)), gradients = run(layout, params[layout], numbers, hidden)
+    run = jax.jit(jax.value_and_grad(partial(contrast, layout), has_aux=True))
+    given = {name: numbers[name] for name in ("audio", "mask")}
+    (loss, (encoded, compared)), gradients = run(params[layout], given, hidden)
     theirs = {k.removeprefix(f"{layout}."): v for k, v in numbers.items() if k.startswith(f"{layout}.")}
     close(encoded.context, theirs["context"])
     close(encoded.local, theirs["local"])
@@ -145,8 +146,9 @@ def test_from_audio_to_loss_and_gradients_equal_hugging_face(numbers, params, hi
             for key in path:
                 gradient = gradient[key]
             expected = ours(theirs[f"d.{name}"]) * (scale if path[0] == "features" else 1.0)
-            close(gradient * masked, expected, atol=2e-5)  # sums over all frames, in float32
-            assert np.abs(expected).max() > 1e-3
+            peak = np.abs(expected).max()
+            close(gradient * masked, expected, atol=2e-6 * peak)  # float32's sums of what cancels
+            assert peak > 1e-3
             seen += 1
     assert seen == 9
 
@@ -189,77 +191,70 @@ def test_scale_gradient_leaves_the_value():
 
 
 @pytest.mark.parametrize("layout", ENCODERS)
-def test_padding_changes_no_frame_of_the_audio(numbers, params, layout):
-    run = partial(ENCODERS[layout].apply, {"params": params[layout]["encoder"]})
-    audio, mask, samples = numbers["audio"], numbers["mask"], 60
+def test_padding_changes_no_frame_of_the_audio_but_without_lengths_it_does(numbers, params, layout):
+    run = jax.jit(partial(ENCODERS[layout].clone(depth=1).apply, {"params": params[layout]["encoder"]}))
+    audio, mask, samples = numbers["audio"][:2], numbers["mask"][:2], 60
     count = frames(samples, LAYERS)
-    alone = run(audio[:2, :samples], mask=mask[:2, :count])
-    for size, filler in ((75, 0.0), (90, 7.0)):
-        padded = np.full((2, size), filler, np.float32)
-        padded[:, :samples] = audio[:2, :samples]
-        lengths = np.full(2, samples)
-        together = run(padded, mask=mask[:2, : frames(size, LAYERS)], lengths=lengths)
-        for ours, expected in zip(together, alone, strict=True):
-            close(ours[:, :count], expected)
-
-
-def test_base_without_lengths_hears_its_padding(numbers, params):
-    """What `lengths` are for."""
-    run = partial(ENCODERS["base"].apply, {"params": params["base"]["encoder"]})
-    audio = numbers["audio"][:1, :60]
-    padded = np.pad(audio, ((0, 0), (0, 30)))
-    count = frames(60, LAYERS)
-    assert np.abs(run(padded).features[:, :count] - run(audio).features).max() > 1e-2
+    alone = run(audio[:, :samples], mask=mask[:, :count])
+    padded = np.concatenate([audio[:, :samples], 7.0 * audio[:, samples:]], axis=1)
+    known, unknown = (run(padded, mask=mask, lengths=np.array([length] * 2)) for length in (samples, 90))
+    for ours, heard, expected in zip(known, unknown, alone, strict=True):
+        close(ours[:, :count], expected)
+        apart = np.abs(heard[:, :count] - expected).max()
+        assert apart > 1e-2 or (layout == "large" and ours is not known.context)
 
 
 @pytest.mark.parametrize("layout", ENCODERS)
 def test_the_transformer_hears_nothing_of_hidden_frames(numbers, params, layout):
     mask = np.ones_like(numbers["mask"][:2])
-    encoded = ENCODERS[layout].apply({"params": params[layout]["encoder"]}, numbers["audio"][:2], mask=mask)
+    run = jax.jit(partial(ENCODERS[layout].clone(depth=1).apply, {"params": params[layout]["encoder"]}))
+    encoded = run(numbers["audio"][:2], mask=mask)
     np.testing.assert_array_equal(encoded.context[0], encoded.context[1])
     assert np.abs(encoded.local[0] - encoded.local[1]).max() > 0.1
 
 
 def test_dropout_belongs_to_the_example_and_to_training(numbers, params):
-    run = partial(ENCODERS["base"].apply, {"params": params["base"]["encoder"]})
+    apply = partial(ENCODERS["base"].clone(depth=1).apply, {"params": params["base"]["encoder"]})
+    train, evaluate = jax.jit(partial(apply, train=True)), jax.jit(apply)
     audio, keys = numbers["audio"][:2], example_keys(jax.random.key(0), 2)
-    trained = run(audio, train=True, keys=keys).context
-    close(run(audio[1:], train=True, keys=keys[1:]).context, trained[1:])
-    assert np.abs(trained - run(audio, train=True, keys=keys[::-1]).context).max() > 0.1
-    np.testing.assert_array_equal(run(audio, keys=keys).context, run(audio).context)
+    trained = train(audio, keys=keys).context
+    close(train(audio[::-1], keys=keys[::-1]).context, trained[::-1])
+    changed = train(audio, keys=keys.at[0].set(keys[1])).context
+    close(changed[1], trained[1])
+    assert np.abs(changed[0] - trained[0]).max() > 0.1
+    np.testing.assert_array_equal(evaluate(audio, keys=keys).context, evaluate(audio).context)
 
 
 def test_head_draws_by_example_and_only_in_training(numbers, params):
-    run = partial(HEAD.apply, {"params": params["base"]["head"]})
+    run = jax.jit(partial(HEAD.apply, {"params": params["base"]["head"]}))
     context, local = (numbers[f"base.{name}"][:2] for name in ("context", "local"))
     keys = example_keys(jax.random.key(0), 2)
     drawn = run(context, local, 2.0, keys)
-    close(run(context[1:], local[1:], 2.0, keys[1:]).targets, drawn.targets[1:])
+    close(run(context[::-1], local[::-1], 2.0, keys[::-1]).targets, drawn.targets[::-1])
     assert (drawn.codes != run(context, local).codes).any()
 
 
-def test_layer_drop_leaves_out_blocks_by_example():
+def test_layer_drop_leaves_out_blocks_by_example(draw):
     """A stack of two blocks gives one of four results for an example; each comes as often as it should."""
     keys = example_keys(jax.random.key(0), 400)
     x = jnp.tile(jax.random.normal(jax.random.key(1), (1, 3, 4)), (len(keys), 1, 1))
-    stack = Stack(2, Block(heads=1, hidden=4, kernel_init=jax.nn.initializers.normal(1.0)), layer_drop=0.3)
-    params = stack.init(jax.random.key(2), x[:1])["params"]
-    block = [lambda x, p=params[f"block{i}"]: stack.block.apply({"params": p}, x) for i in range(2)]
+    stack = Stack(2, Block(heads=1, hidden=4), layer_drop=0.3)
+    params = draw(stack, x[:1])["params"]
+    apply = jax.jit(lambda params, x: stack.block.apply({"params": params}, x))
+    block = [partial(apply, params[f"block{i}"]) for i in range(2)]
     possible = [x[0], block[0](x[:1])[0], block[1](x[:1])[0], block[1](block[0](x[:1]))[0]]
-    y = stack.apply({"params": params}, x, keys=keys)
+    y = jax.jit(stack.apply)({"params": params}, x, keys=keys)
     distance = np.stack([np.abs(y - p).max(axis=(1, 2)) for p in possible])
     assert (np.sort(distance, axis=0)[0] < 1e-5).all() and (np.sort(distance, axis=0)[1] > 1e-3).all()
     often = np.bincount(distance.argmin(axis=0), minlength=4) / len(keys)
     np.testing.assert_allclose(often, [0.09, 0.21, 0.21, 0.49], atol=0.08)
-    close(stack.apply({"params": params}, x[:1]), possible[3][None])
+    close(jax.jit(stack.apply)({"params": params}, x[:1]), possible[3][None])
     stacked = {"blocks": jax.tree.map(lambda *leaves: jnp.stack(leaves), params["block0"], params["block1"])}
     scanned = Stack(2, stack.block, scan=True, layer_drop=0.3)
-    close(scanned.apply({"params": stacked}, x[:20], keys=keys[:20]), y[:20])
+    close(jax.jit(scanned.apply)({"params": stacked}, x, keys=keys), y)
 
 
 def test_gumbel_softmax_and_its_gradient_equal_torch(numbers):
-    from seeded import normal
-
     logits, toward = 2 * normal("logits", (3, 7, 2, 5)), normal("toward", (3, 7, 2, 5))
     noise = numbers["gumbel.noise"]
     close(gumbel_softmax(logits, noise, 0.7), numbers["gumbel.hard"])
@@ -274,7 +269,7 @@ def test_codes_are_drawn_by_their_probabilities_whatever_the_temperature(draw):
     quantizer, x = GumbelQuantizer(groups=3, entries=4, dim=6), jnp.ones((1, 1, 2))
     variables = draw(quantizer, x)
     keys = example_keys(jax.random.key(0), count)
-    drawn = quantizer.apply(variables, jnp.tile(x, (count, 1, 1)), 0.5, keys)
+    drawn = jax.jit(quantizer.apply)(variables, jnp.tile(x, (count, 1, 1)), 0.5, keys)
     often = jax.nn.one_hot(drawn.codes, 4).mean(axis=(0, 1))
     p = drawn.probabilities[0, 0]
     assert (np.abs(often - p) < 5 * np.sqrt(p * (1 - p) / count)).all()
