@@ -12,19 +12,22 @@ from ssljax.losses.distillation import (
     soft_cross_entropy,
 )
 from ssljax.losses.graphs import dgi
-from ssljax.losses.reconstruction import mae_loss, patchify, unpatchify
+from ssljax.losses.reconstruction import mae_loss, patchify, tubify, unpatchify, untubify, videomae_loss
 from ssljax.losses.redundancy import barlow_twins, vicreg
 from ssljax.losses.regression import data2vec_target, instance_norm, layer_norm, smooth_l1
 from ssljax.losses.similarity import cosine_regression, negative_cosine
+from ssljax.losses.speech import cpc, diversity, wav2vec2
 from ssljax.losses.tables import vime
 
 __all__ = [
     "barlow_twins",
     "center_and_sharpen",
     "cosine_regression",
+    "cpc",
     "data2vec_target",
     "dgi",
     "dino",
+    "diversity",
     "ema_center",
     "ibot_patches",
     "info_nce",
@@ -42,7 +45,11 @@ __all__ = [
     "smooth_l1",
     "soft_cross_entropy",
     "swav",
+    "tubify",
     "unpatchify",
+    "untubify",
     "vicreg",
+    "videomae_loss",
     "vime",
+    "wav2vec2",
 ]

@@ -22,6 +22,11 @@ class Mask(struct.PyTreeNode):
     hidden: Array
     restore: Array
 
+    @property
+    def hide(self) -> Array:
+        """(batch, tokens - kept): indexes of the hidden tokens, in the order that `restore` puts them back from."""
+        return jnp.argsort(self.restore, axis=1)[:, self.keep.shape[1] :]
+
 
 def mask_from_noise(noise: Array, kept: int) -> Mask:
     """Keep the `kept` tokens with the smallest noise (batch, tokens), in that order, as MAE does.
@@ -41,6 +46,17 @@ def mask_from_noise(noise: Array, kept: int) -> Mask:
 def mae_mask(keys: Array, tokens: int, ratio: float = 0.75) -> Mask:
     """MAE's mask: int(tokens * (1 - ratio)) tokens are kept, chosen uniformly; one key for each example."""
     return mask_from_noise(uniform(keys, shape=(tokens,)), int(tokens * (1 - ratio)))
+
+
+def tube_mask(keys: Array, slots: int, patches: int, ratio: float = 0.9) -> Mask:
+    """VideoMAE's mask of a video's slots * patches tokens: int(ratio * patches) patches, chosen uniformly, are hidden
+    in every slot of time, so that none can be copied from another moment. Kept and hidden tokens are in ascending
+    order; slots come one after the other.
+
+    Raises ValueError unless at least one patch is kept and one hidden.
+    """
+    hidden = mask_from_noise(uniform(keys, shape=(patches,)), patches - int(ratio * patches)).hidden
+    return mask_from_noise(jnp.tile(hidden, (1, slots)), slots * (patches - int(ratio * patches)))
 
 
 def unshuffle(visible: Array, filler: Array, restore: Array) -> Array:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ssljax.collectives import example_keys
-from ssljax.views.masks import mae_mask, mask_from_noise, unshuffle
+from ssljax.views.masks import mae_mask, mask_from_noise, tube_mask, unshuffle
 
 N = 4000
 
@@ -61,3 +61,28 @@ def test_unshuffle_puts_visible_tokens_back_and_filler_elsewhere(mask):
 def test_a_mask_that_hides_all_or_nothing_is_refused(kept):
     with pytest.raises(ValueError, match=f"{kept} of 4 tokens would be kept; .* change the mask ratio"):
         mask_from_noise(jnp.zeros((1, 4)), kept)
+
+
+def test_a_tube_hides_the_same_patches_in_every_slot():
+    mask = tube_mask(example_keys(jax.random.key(0), 5), slots=8, patches=196)
+    slots = np.asarray(mask.hidden).reshape(5, 8, 196)
+    np.testing.assert_array_equal(slots, np.broadcast_to(slots[:, :1], slots.shape))
+    np.testing.assert_array_equal(slots[:, 0].sum(axis=1), 176)
+    np.testing.assert_array_equal(np.nonzero(mask.hidden == 0)[1].reshape(5, 160), mask.keep)
+    np.testing.assert_array_equal(np.nonzero(mask.hidden)[1].reshape(5, 1408), mask.hide)
+    assert len(np.unique(slots[:, 0], axis=0)) == 5
+    with pytest.raises(ValueError, match="0 of 4 tokens would be kept"):
+        tube_mask(example_keys(jax.random.key(0), 5), slots=2, patches=4, ratio=1.0)
+
+
+def test_a_tube_hides_every_patch_equally_often_and_is_its_examples_alone():
+    """Five standard errors over 9 numbers."""
+    keys = example_keys(jax.random.key(1), N)
+    hidden = np.asarray(tube_mask(keys, slots=2, patches=9, ratio=0.75).hidden)
+    assert np.abs(hidden[:, :9].mean(axis=0) - 6 / 9).max() < 5 * np.sqrt(6 / 9 * 3 / 9 / N)
+    np.testing.assert_array_equal(tube_mask(keys[3:5], slots=2, patches=9, ratio=0.75).hidden, hidden[3:5])
+
+
+def test_hide_is_what_restore_puts_back(mask):
+    order = np.concatenate([mask.keep, mask.hide], axis=1)
+    np.testing.assert_array_equal(np.take_along_axis(order, np.asarray(mask.restore), axis=1)[:3], [np.arange(16)] * 3)

@@ -1,0 +1,99 @@
+"""Which frames of speech are hidden, and which ones they are told from: static shapes, one key for each example."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ssljax.typing import Array
+from ssljax.views.images import uniform
+
+
+def masked_frames(frames: int, share: float = 0.65, length: int = 10, least: int = 2) -> int:
+    """How many frames `span_mask` hides: the mean number that wav2vec 2.0's spans cover, rounded.
+
+    Its code draws share * frames / length spans, rounded up or down at random but `least` or more of them, whose starts
+    are distinct and uniform; as spans overlap, a share of 0.65 covers about half of the frames.
+
+    Raises ValueError unless that leaves at least two frames hidden and one visible.
+    """
+    starts = frames - length + 1
+    if length < 1 or starts < 1 or not share > 0:
+        raise ValueError(f"spans of {length} with share {share} do not fit {frames} frames: feed more samples.")
+    reach = np.convolve(np.ones(starts, int), np.ones(length, int))  # how many starts would hide each frame
+
+    def covered(spans: int) -> float:
+        """Frames that so many spans cover, on average: a frame is missed if all starts that reach it are."""
+        i = np.arange(length)
+        missed = np.clip(starts - spans - i, 0, None) / np.clip(starts - i, 1, None)
+        return float(np.sum(1.0 - np.cumprod(missed)[reach - 1]))
+
+    spans = share * frames / length
+    low, high = (min(starts, max(least, int(spans) + more)) for more in (0, 1))
+    hidden = round(covered(low) + (spans - int(spans)) * (covered(high) - covered(low)))
+    if not 2 <= hidden < frames:
+        raise ValueError(
+            f"spans of {length} with share {share} would hide {hidden} of {frames} frames; at least two must be hidden "
+            "and one visible: feed more samples or change the share."
+        )
+    return hidden
+
+
+def span_mask(keys: Array, frames: int, share: float = 0.65, length: int = 10) -> tuple[Array, Array]:
+    """wav2vec 2.0's mask: spans of `length` frames that start anywhere and may overlap, hiding the same number of
+    frames in every example: mask (batch, frames), bool, and the hidden frames' indexes (batch, K), ascending.
+
+    The authors' code draws the same number of spans for all examples of a batch, and then uncovers frames, drawn
+    uniformly from those that are hidden, until all have as few as the one with the fewest. That number changes with the
+    batch, and XLA would compile anew. Here it is K = `masked_frames(frames, share, length)`, the mean of what spans
+    cover, and the number of spans gives way: starts are drawn without replacement until at least K frames are hidden,
+    and of these K are then drawn uniformly. What is uncovered is what the last span had too much, less than `length`
+    frames; with several examples on a device that is fewer than there, so that runs of hidden frames are longer than
+    there, and shorter than of whole spans.
+
+    The last frame may be hidden, as in Hugging Face's code; the authors' never hides it. Raises ValueError as
+    `masked_frames`.
+    """
+    hidden = masked_frames(frames, share, length)
+    # The time at which each start is drawn, and the one at which each frame is first hidden.
+    drawn = uniform(keys, shape=(frames - length + 1,))
+    first = jax.lax.reduce_window(drawn, jnp.inf, jax.lax.min, (1, length), (1, 1), [(0, 0), (length - 1, length - 1)])
+    enough = jnp.sort(first, axis=1)[:, hidden - 1 : hidden]
+    again = uniform(jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys), shape=(frames,))
+    order = jnp.argsort(jnp.where(first <= enough, again, 2.0), axis=1)
+    index = jnp.sort(order[:, :hidden], axis=1)
+    return jnp.argsort(order, axis=1) < hidden, index
+
+
+def distractors(keys: Array, hidden: int, count: int = 100) -> Array:
+    """wav2vec 2.0's negatives: (batch, hidden, count) indexes into an example's `hidden` masked frames, drawn uniformly
+    and with replacement from those that are not the frame itself. Raises ValueError if there is no other."""
+    if hidden < 2:
+        raise ValueError(f"distractors are other masked frames, but there is only {hidden}: mask at least two frames.")
+    own = jnp.arange(hidden)[:, None]
+
+    def draw(key: Array) -> Array:
+        other = jax.random.randint(key, (hidden, count), 0, hidden - 1)
+        return other + (other >= own)
+
+    return jax.vmap(draw)(keys)
+
+
+def cpc_negatives(keys: Array, batch: int, frames: int, windows: int, count: int = 128) -> Array:
+    """CPC's negatives: (examples, windows, count) indexes of frames of the whole batch, laid out as (batch * frames,).
+
+    For the prediction made at time t, examples and times are drawn uniformly and with replacement, but never the time t
+    itself, of whatever example: that keeps it from its own encoding, though not from the ones it predicts.
+
+    batch: the global one, where that is spread over shards. Raises ValueError if there is only one frame.
+    """
+    if frames < 2:
+        raise ValueError(f"negatives are frames of other times, but there is only {frames}: feed more samples.")
+    time = jnp.arange(windows)[:, None]
+
+    def draw(key: Array) -> Array:
+        example, step = jax.random.split(key)
+        examples = jax.random.randint(example, (windows, count), 0, batch)
+        ahead = jax.random.randint(step, (windows, count), 1, frames)
+        return examples * frames + (time + ahead) % frames
+
+    return jax.vmap(draw)(keys)
