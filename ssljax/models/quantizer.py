@@ -19,8 +19,7 @@ NOISE, DROPOUT = 1 << 20, (1 << 20) + 1
 def gumbel_softmax(logits: Array, noise: Array, temperature: Array | float) -> Array:
     """One-hot at the largest of logits + noise, with the gradient of softmax((logits + noise) / temperature).
 
-    All along the last axis, in float32. It is exactly one-hot, so that equal codes give equal vectors; PyTorch's hard
-    one, in training, is so but for rounding.
+    All along the last axis, in float32. It is exactly one-hot, so that equal codes give equal vectors.
 
     Jang et al., "Categorical Reparameterization with Gumbel-Softmax", 2017.
     """

@@ -260,7 +260,7 @@ def test_gumbel_softmax_and_its_gradient_equal_torch(numbers):
     close(gumbel_softmax(logits, noise, 0.7), numbers["gumbel.hard"])
     gradient = jax.grad(lambda logits: jnp.sum(gumbel_softmax(logits, noise, 0.7) * toward))(logits)
     close(gradient, numbers["gumbel.gradient"])
-    assert set(np.unique(gumbel_softmax(logits, noise, 0.7))) == {0.0, 1.0}
+    assert set(np.unique(gumbel_softmax(logits, noise, 0.7))) == {0.0, 1.0}  # equal codes give equal vectors
 
 
 def test_codes_are_drawn_by_their_probabilities_whatever_the_temperature(draw):
