@@ -12,6 +12,8 @@ from ssljax.losses.distillation import (
     soft_cross_entropy,
 )
 from ssljax.losses.graphs import dgi
+from ssljax.losses.image_text import clip, siglip
+from ssljax.losses.language import masked_token_loss, next_token_loss
 from ssljax.losses.reconstruction import mae_loss, patchify, tubify, unpatchify, untubify, videomae_loss
 from ssljax.losses.redundancy import barlow_twins, vicreg
 from ssljax.losses.regression import data2vec_target, instance_norm, layer_norm, smooth_l1
@@ -22,6 +24,7 @@ from ssljax.losses.tables import vime
 __all__ = [
     "barlow_twins",
     "center_and_sharpen",
+    "clip",
     "cosine_regression",
     "cpc",
     "data2vec_target",
@@ -35,12 +38,15 @@ __all__ = [
     "koleo",
     "layer_norm",
     "mae_loss",
+    "masked_token_loss",
     "nce",
     "nce_log_z",
     "negative_cosine",
+    "next_token_loss",
     "nt_xent",
     "patch_weights",
     "patchify",
+    "siglip",
     "sinkhorn",
     "smooth_l1",
     "soft_cross_entropy",

@@ -74,7 +74,8 @@ class Block(nn.Module):
     attention(x)), then norm2(x + mlp(x)) (BERT, wav2vec 2.0 Base).
 
     hidden: units of the MLP. dropout: of attention weights, of what both branches give, and, with `hidden_dropout`, of
-    the MLP's hidden units. kernel_init: of all kernels but those that end a branch, which are out_init's.
+    the MLP's hidden units. kernel_init: of all kernels but those that end a branch, which are out_init's, and, where it
+    is given, the MLP's first, which is mlp_init's.
     """
 
     heads: int
@@ -86,6 +87,7 @@ class Block(nn.Module):
     hidden_dropout: float = 0.0
     kernel_init: nn.initializers.Initializer = NORMAL
     out_init: nn.initializers.Initializer = NORMAL
+    mlp_init: nn.initializers.Initializer | None = None
     bias: bool = True
     dtype: DTypeLike = jnp.float32
 
@@ -104,7 +106,7 @@ class Block(nn.Module):
 
         def mlp(x: Array) -> Array:
             dense = partial(nn.Dense, use_bias=self.bias, dtype=self.dtype)
-            y = dense(self.hidden, kernel_init=self.kernel_init, name="mlp1")(x)
+            y = dense(self.hidden, kernel_init=self.mlp_init or self.kernel_init, name="mlp1")(x)
             y = dropout(ACTIVATIONS[self.activation](y), self.hidden_dropout, keys, 2)
             y = dense(x.shape[-1], kernel_init=self.out_init, name="mlp2")(y)
             return dropout(y, self.dropout, keys, 3)
