@@ -60,7 +60,7 @@ def base_config(method: str) -> ConfigDict:
         "schedule": "cosine",
         "milestones": (),  # epochs from which the rate is a tenth of what it was, with schedule "steps"
         "start": 0.0,  # where the warm-up begins, as a part of the peak
-        "final": 0.0,  # the schedule's end, as a part of its peak
+        "final": 0.0,  # the end of a cosine, as a part of its peak
         "per_epoch": False,  # the rate changes once an epoch
         "freeze_epochs": -1.0,  # how long the parameters of `freeze` do not move; 0: they move; -1: the whole run
         "rates": {},

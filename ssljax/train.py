@@ -140,6 +140,12 @@ def _notes(config: ConfigDict, run: Run, start: int) -> list[str]:
             f"{config.data.examples} examples do not fill a batch of {config.batch_size}, so that some are in it "
             "several times, and with many methods are told apart from themselves; lower --config.batch_size."
         )
+    warmup = config.optimizer.warmup_epochs * config.data.examples / config.batch_size
+    if warmup >= run.total:
+        notes.append(
+            f"the warm-up of {warmup:.0f} steps is longer than the run, whose learning rate so never reaches its peak; "
+            "lower --config.optimizer.warmup_epochs."
+        )
     if config.profile and (config.profile[1] <= start or run.total < config.profile[0]):
         notes.append(f"there will be no profile: this run goes from step {start + 1} to {run.total}.")
     encoder: Any = run.method.encoder  # type: ignore[attr-defined]

@@ -126,7 +126,7 @@ PAPERS = {
         {"temperature": 0.07, "noise": 4096, "bank_momentum": 0.5, "projector": (128,)},
     ),
     ("npid", "cifar10"): (
-        STEPS | {"batch": 128, "epochs": 200, "peak": 0.03, "decay": 5e-4, "milestones": (80, 120, 160)},
+        STEPS | {"batch": 128, "epochs": 200, "peak": 0.03, "decay": 5e-4, "milestones": (120, 160)},
         {"temperature": 0.1, "noise": 0, "projector": (128,)},
     ),
     ("simclr", "imagenet"): (

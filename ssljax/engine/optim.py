@@ -44,19 +44,22 @@ def make_schedule(
 
     scaling: "linear" (base · batch / 256), "sqrt" (base · √batch; SimCLR's 0.075 √batch) or "none".
     kind: "cosine" (linear warm-up from start · peak, then half a cosine to final · peak at `total`), "constant" after
-      warm-up, or "steps": a tenth of what it was from each of the `milestones` on.
+      warm-up, or "steps": a tenth of what it was from each of the `milestones` on, which mean nothing to the others.
     steps_per_epoch: if not 0, the rate changes once an epoch (MoCo v2, SimSiam).
 
-    Raises ValueError for an unknown scaling or kind.
+    Raises ValueError for an unknown scaling or kind, and for steps without milestones.
     """
     if kind not in ("cosine", "constant", "steps"):
         raise ValueError(f"learning-rate schedule '{kind}' is unknown; use 'cosine', 'constant' or 'steps'.")
+    if kind == "steps" and not milestones:
+        raise ValueError("learning-rate schedule 'steps' needs --config.optimizer.milestones, the epochs of its falls.")
+    falling = milestones if kind == "steps" else ()
     peak = peak_rate(base, scaling, batch_size)
     end = peak * final if kind == "cosine" else peak
 
     def schedule(step):
         step = step // steps_per_epoch * steps_per_epoch if steps_per_epoch else step
-        falls = sum(jnp.asarray(step >= milestone, jnp.float32) for milestone in milestones)
+        falls = sum(jnp.asarray(step >= milestone, jnp.float32) for milestone in falling)
         rate = warmup_cosine(step, peak=peak, total=total, warmup=warmup, final=end, start=peak * start)
         return rate * 0.1**falls
 
@@ -93,7 +96,8 @@ def make_optimizer(
       (SimCLR's code, and `optax.lars`).
     larc: g + wd·w, times trust·|w| / (|g| + wd·|w|), then as lars (SwAV).
 
-    weight_decay_final: where a cosine takes the weight decay over `total` steps (DINO); negative: it does not change.
+    weight_decay_final: where a cosine takes the weight decay over `total` steps (DINO; not of larc, whose adaptation
+    has it within); negative: it does not change.
     exclude: parameters with one of these names, any part of their path, have neither weight decay nor LARS adaptation
     ("prefix" would be class token and registers); `()` decays everything, as MoCo and SimSiam do.
     layer_decay: updates of the encoder's layer l of L are multiplied by layer_decay^(L + 1 - l); 1 is off.
@@ -107,12 +111,15 @@ def make_optimizer(
     constant: these have `constant_rate` instead of the schedule (SimSiam's predictor).
     rates: factors on the learning rate (Barlow Twins' biases, DINOv2's patch projection).
 
-    Raises ValueError for an unknown name, and if `init` is given parameters among which a chosen name does not occur.
+    Raises ValueError for an unknown name, for larc with a weight_decay_final, and if `init` is given parameters among
+    which a chosen name does not occur.
     """
 
     def included(params: PyTree) -> PyTree:
         return jax.tree_util.tree_map_with_path(lambda path, _: not set(_names(path)) & set(exclude), params)
 
+    if name == "larc" and weight_decay_final >= 0:
+        raise ValueError("optimiser 'larc' has a constant weight decay: set --config.optimizer.weight_decay_final=-1.")
     decay = optax.add_decayed_weights(weight_decay, included)
     if weight_decay_final >= 0:
         changing = optax.inject_hyperparams(optax.add_decayed_weights, static_args="mask")

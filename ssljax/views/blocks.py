@@ -204,7 +204,10 @@ def multi_block(
     aspect: tuple[float, float] = (0.75, 1.5),
     min_keep: int = 10,
 ) -> MultiBlock:
-    """I-JEPA's masks with fixed numbers of tokens and without a preference for any place.
+    """I-JEPA's masks with fixed numbers of tokens and without a preference for any side.
+
+    They are not even: as a block lies within the grid, it covers the middle more often than the border, so that the
+    middle is more often a target, and less often in the context.
 
     Every image draws the sizes and places of its own blocks, which may touch every edge. Of the context, which is its
     block without the targets, `kept` patches are chosen uniformly, fewer (see `context_valid`) only where there are

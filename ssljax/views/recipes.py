@@ -206,6 +206,10 @@ def make_views(name: str, **fields) -> tuple[Augment, ...]:
     own = inspect.signature(RECIPES[name]).parameters
     known = {*own, *Augment.__dataclass_fields__}
     if unknown := set(fields) - known:
-        raise ValueError(f"views '{name}' have no field '{min(unknown)}'; they have {', '.join(sorted(known))}.")
+        take_back = " ".join(f"--config.views.{field}=None" for field in sorted(unknown))
+        raise ValueError(
+            f"views '{name}' have no field '{min(unknown)}'; they have {', '.join(sorted(known))}. What a config set "
+            f"for other views is taken back by {take_back}."
+        )
     views = RECIPES[name](**{k: v for k, v in fields.items() if k in own})
     return tuple(replace(view, **{k: v for k, v in fields.items() if k not in own}) for view in views)

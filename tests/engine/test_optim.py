@@ -35,6 +35,19 @@ def test_a_warm_up_may_begin_above_zero():
 def test_a_tenth_from_each_milestone_on():
     schedule = make_schedule(base=1.0, scaling="none", batch_size=1, total=40, kind="steps", milestones=(10, 30))
     np.testing.assert_allclose([schedule(s) for s in (0, 9, 10, 29, 30, 40)], [1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-5)
+    for kind in ("cosine", "constant"):
+        options = dict(base=1.0, scaling="none", batch_size=1, total=40, kind=kind)
+        plain, other = make_schedule(**options), make_schedule(**options, milestones=(10, 30))
+        np.testing.assert_array_equal([plain(s) for s in range(41)], [other(s) for s in range(41)])
+    with pytest.raises(ValueError, match="schedule 'steps' needs --config.optimizer.milestones"):
+        make_schedule(base=1.0, scaling="none", batch_size=1, total=40, kind="steps")
+
+
+def test_a_weight_decay_that_larc_would_ignore_is_refused():
+    with pytest.raises(
+        ValueError, match="constant weight decay: set --config.optimizer.weight_decay_final=-1"
+    ):
+        make_optimizer("larc", lambda _: 0.1, weight_decay=0.04, weight_decay_final=0.4)
 
 
 @pytest.fixture

@@ -258,6 +258,14 @@ def test_input_and_device_time_and_a_warning_where_the_input_is_slow(simclr, tmp
 
 
 @only_simclr
+def test_a_warm_up_longer_than_the_run_is_said(simclr, tmp_path, capsys):
+    for epochs, said in ((1e-3, False), (1.0, True)):
+        simclr.optimizer.warmup_epochs = epochs
+        launcher.train(shortened(simclr, steps=2), tmp_path / str(epochs))
+        assert ("warm-up of 500 steps is longer than the run" in capsys.readouterr().out) == said
+
+
+@only_simclr
 def test_microbatches_are_said_to_change_batch_norm(simclr, tmp_path, capsys):
     simclr.train.microbatch = 8
     launcher.train(simclr, tmp_path / "batch")

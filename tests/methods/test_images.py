@@ -379,7 +379,7 @@ def test_any_number_of_local_crops_and_either_encoder(name, crops, load_small, b
         ("dinov2", "method", {"centering": "sinkhorn"}, "mixes DINOv2's two recipes"),
         ("dinov2", "method", {"patch_count": 12}, "mixes DINOv2's two recipes"),
         ("dino", "method", {"teacher_temperature": -0.04}, "teacher_temperature=-0.04 must be above 0"),
-        ("dino", "method", {"count": 0}, "count=0 must be at least 1"),
+        ("dino", "method", {"count": 0}, "count=0 must be at least 2"),
         ("npid", "method", {"temperature": 0.0}, "temperature=0.0 must be above 0"),
         ("npid", "method", {"noise": -3}, "noise=-3 must be 0 or more"),
         ("byol", "method", {"momentum": 1.5}, "momentum=1.5 must be from 0 to 1"),

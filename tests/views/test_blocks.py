@@ -300,7 +300,7 @@ def by_row(frequency):
     return frequency.reshape(-1, *GRID).mean(axis=2)
 
 
-def test_the_reference_prefers_the_top_and_the_unbiased_masks_no_place():
+def test_the_reference_prefers_the_top_and_the_unbiased_masks_no_side():
     """facebookresearch/ijepa#60: contexts cut to the smallest of the batch lose the bottom of the picture."""
     n, batches = 128, 40
     draw = jax.jit(lambda k: jax.lax.map(lambda key: multi_block_reference(key, n, GRID), k))(keys(batches))

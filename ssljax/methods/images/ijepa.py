@@ -69,10 +69,10 @@ class IJEPA(TokenRegression):
     context and the block's places, predicts the target encoder's tokens there, of the whole image, each normalised
     without scale and offset; loss `smooth_l1` with beta 1.
 
-    mask: "unbiased" (every image has its own blocks, and as many tokens as any other) or "reference" (the authors':
-    block sizes are one for a batch, contexts are cut at the end to the shortest of the batch, so that the lower right
-    is seen less). context_share: of the patches that the unbiased context holds. `target_std` is of all tokens, before
-    they are normalised.
+    mask: "unbiased" (every image has its own blocks, as many tokens as any other, and no side is preferred) or
+    "reference" (the authors': block sizes are one for a batch, contexts are cut at the end to the shortest of the
+    batch, so that the lower right is seen less). context_share: of the patches that the unbiased context holds.
+    `target_std` is of all tokens, before they are normalised.
     """
 
     targets: int = 4
