@@ -51,6 +51,7 @@ CASES = [
     Case("vicreg", "no variance term", "output_std", {"variance": 0.0}),
     Case("moco_v2", "no negatives", "embedding_std", patch=("info_nce", alike)),
     Case("dino", "no centring", "prototypes_used", {"center_momentum": 1.0}, steps=450),
+    Case("dino", "no sharpening", "target_entropy", {"teacher_temperature": 0.2}, steps=450),
 ]
 PATCHED = {"simsiam": "ssljax.losses.", "moco_v2": "ssljax.methods.images.moco_v2."}
 

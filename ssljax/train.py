@@ -140,12 +140,7 @@ def _notes(config: ConfigDict, run: Run, start: int) -> list[str]:
             f"{config.data.examples} examples do not fill a batch of {config.batch_size}, so that some are in it "
             "several times, and with many methods are told apart from themselves; lower --config.batch_size."
         )
-    warmup = config.optimizer.warmup_epochs * config.data.examples / config.batch_size
-    if warmup >= run.total:
-        notes.append(
-            f"the warm-up of {warmup:.0f} steps is longer than the run, whose learning rate so never reaches its peak; "
-            "lower --config.optimizer.warmup_epochs."
-        )
+    notes += _too_late(config, run.total)
     if config.profile and (config.profile[1] <= start or run.total < config.profile[0]):
         notes.append(f"there will be no profile: this run goes from step {start + 1} to {run.total}.")
     encoder: Any = run.method.encoder  # type: ignore[attr-defined]
@@ -156,6 +151,28 @@ def _notes(config: ConfigDict, run: Run, start: int) -> list[str]:
             "no statistics, and give what the whole batch at once would give."
         )
     return notes
+
+
+def _too_late(config: ConfigDict, total: int) -> list[str]:
+    """What is set for after the end of the run."""
+    optimizer, method = config.optimizer, config.method
+    falls = min(optimizer.milestones, default=0) if optimizer.schedule == "steps" else 0
+    waits = {
+        "optimizer.warmup_epochs": (optimizer.warmup_epochs, "the learning rate never reaches its peak"),
+        "optimizer.freeze_epochs": (optimizer.freeze_epochs * bool(optimizer.freeze), "what is frozen never moves"),
+        "optimizer.milestones": (falls, "the learning rate never falls"),
+        "method.queue_start": (method.get("queue_start", 0) * bool(method.get("queue")), "the queue is never filled"),
+        "method.warmup_temperature_epochs": (
+            method.get("warmup_temperature_epochs", 0),
+            "the teacher's temperature never reaches method.teacher_temperature",
+        ),
+    }
+    steps = {field: epochs * config.data.examples / config.batch_size for field, (epochs, _) in waits.items()}
+    return [
+        f"{field} is {steps[field]:.0f} steps, longer than the run, so that {effect}; lower --config.{field}."
+        for field, (_, effect) in waits.items()
+        if steps[field] >= total
+    ]
 
 
 def post_mortem(config: ConfigDict, source: Source, workdir: Path, step: int, metrics: dict[str, float]) -> str:

@@ -19,6 +19,9 @@ SCALING = {
     "none": lambda rate, batch: rate,
 }
 
+OPTIONAL = frozenset({"bias", "scale", "layer_scale1", "layer_scale2", "positions", "prefix"})
+"""What configs exclude from weight decay wherever it is: not every encoder has it."""
+
 
 def peak_rate(base: float, scaling: str, batch_size: int) -> float:
     """The learning rate for a batch. Raises ValueError for an unknown scaling."""
@@ -98,25 +101,25 @@ def make_optimizer(
 
     weight_decay_final: where a cosine takes the weight decay over `total` steps (DINO; not of larc, whose adaptation
     has it within); negative: it does not change.
-    exclude: parameters with one of these names, any part of their path, have neither weight decay nor LARS adaptation
-    ("prefix" would be class token and registers); `()` decays everything, as MoCo and SimSiam do.
     layer_decay: updates of the encoder's layer l of L are multiplied by layer_decay^(L + 1 - l); 1 is off.
-    clip_norm: clip the gradient's global norm first; clip_each: the norm of each parameter's (DINO); clip_module: that
-    of the encoder's and of each head's (DINOv2); 0 is off.
+    clip_norm: clip the gradient's global norm first; clip_each: the norm of each parameter's (DINO; `clip_each_norm`);
+    clip_module: that of the encoder's and of each head's (DINOv2); 0 is off.
 
     The following choose parameters by names or patterns (`last_layer*`), any part of their path:
 
+    exclude: these have neither weight decay nor LARS adaptation ("prefix" would be class token and registers); `()`
+      decays everything, as MoCo and SimSiam do.
     freeze: these do not move in the first `freeze_steps` steps, or ever if there are none: no update, no weight decay,
       and their moments stay as they are (DINO's last layer, SwAV's prototypes, MoCo v3's patch projection).
     constant: these have `constant_rate` instead of the schedule (SimSiam's predictor).
     rates: factors on the learning rate (Barlow Twins' biases, DINOv2's patch projection).
 
     Raises ValueError for an unknown name, for larc with a weight_decay_final, and if `init` is given parameters among
-    which a chosen name does not occur.
+    which a chosen name does not occur, unless it is one of `OPTIONAL` that is excluded.
     """
 
     def included(params: PyTree) -> PyTree:
-        return jax.tree_util.tree_map_with_path(lambda path, _: not set(_names(path)) & set(exclude), params)
+        return jax.tree.map(lambda chosen: not chosen, _chosen(params, exclude, "exclude", OPTIONAL))
 
     if name == "larc" and weight_decay_final >= 0:
         raise ValueError("optimiser 'larc' has a constant weight decay: set --config.optimizer.weight_decay_final=-1.")
@@ -162,12 +165,24 @@ def make_optimizer(
 
 
 def clip_each_norm(largest: float) -> optax.GradientTransformation:
-    """Scale down each array whose norm is above `largest`, by itself: g · min(1, largest / (|g| + 1e-6)) (DINO)."""
+    """Scale down each array whose norm is above `largest`, by itself: g · min(1, largest / (|g| + 1e-6)) (DINO).
+
+    The kernels of query, key and value of an attention count as one array, as do their biases: they are one in the
+    Vision Transformers that the bound is published for.
+    """
 
     def clipped(updates: PyTree, _: PyTree) -> PyTree:
-        return jax.tree.map(lambda g: g * jnp.minimum(1.0, largest / (optax.tree.norm(g) + 1e-6)), updates)
+        arrays: dict[tuple[str, ...], list[jax.Array]] = {}
+        for path, g in jax.tree_util.tree_leaves_with_path(updates):
+            arrays.setdefault(_array(path), []).append(g)
+        factors = {name: jnp.minimum(1.0, largest / (optax.tree.norm(parts) + 1e-6)) for name, parts in arrays.items()}
+        return jax.tree_util.tree_map_with_path(lambda path, g: g * factors[_array(path)], updates)
 
     return optax.stateless(clipped)
+
+
+def _array(path: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple("query, key, value" if name in ("query", "key", "value") else name for name in _names(path))
 
 
 def clip_module_norms(largest: float) -> optax.GradientTransformation:
@@ -214,14 +229,17 @@ def _scale_by_name(rates: Mapping[str, float]) -> optax.GradientTransformation:
     return optax.stateless(scaled)
 
 
-def _chosen(tree: PyTree, names: tuple[str, ...], field: str) -> PyTree:
+def _chosen(tree: PyTree, names: tuple[str, ...], field: str, optional: frozenset[str] = frozenset()) -> PyTree:
     """True for what has one of the names, or what one of the patterns fits, in its path. Raises ValueError for a name
-    that occurs nowhere."""
+    that occurs nowhere and is not optional."""
     paths = [_names(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
-    for name in names:
+    for name in set(names) - optional:
         if not any(fnmatch.filter(path, name) for path in paths):
             known = sorted({part for path in paths for part in path})
-            raise ValueError(f"optimizer.{field}: no parameter has '{name}' in its path; there are {', '.join(known)}.")
+            raise ValueError(
+                f"optimizer.{field}: no parameter has '{name}' in its path; there are {', '.join(known)}. Take it out "
+                f"of --config.optimizer.{field}, or put another in."
+            )
 
     def chosen(path: tuple[Any, ...], _: Any) -> bool:
         return any(fnmatch.filter(_names(path), name) for name in names)

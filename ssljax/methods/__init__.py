@@ -57,7 +57,7 @@ METHODS: dict[str, Any] = {
 
 RANGES: list[Range] = [
     ("above 0", lambda x: x > 0, "temperature student_temperature teacher_temperature warmup_temperature"),
-    ("above 0", lambda x: x > 0, "patch_temperature epsilon beta"),
+    ("above 0", lambda x: x > 0, "patch_temperature epsilon beta scale"),
     ("from 0 to 1", lambda x: 0 <= x <= 1, "momentum bank_momentum center_momentum mask_probability probability"),
     ("at least 2, for one tells nothing apart", lambda x: x >= 2, "count prototypes"),
     ("0, or at least 2", lambda x: x == 0 or x >= 2, "patch_count"),
@@ -65,7 +65,7 @@ RANGES: list[Range] = [
     ("at least 1", lambda x: x >= 1, "targets layers smallest_block predictor_width predictor_depth predictor_heads"),
     ("at least 1", lambda x: x >= 1, "decoder_width decoder_depth decoder_heads"),
     ("above 0 and at most 1", lambda x: 0 < x <= 1, "eval_crop context_share share"),
-    ("0 or more", lambda x: x >= 0, "patch_weight koleo_weight invariance variance covariance weight scale alpha"),
+    ("0 or more", lambda x: x >= 0, "patch_weight koleo_weight invariance variance covariance weight alpha"),
     ("0 or more", lambda x: x >= 0, "queue memory noise classes warmup_temperature_epochs min_keep"),
     ("a width or more, each at least 1", lambda x: len(x) > 0 and min(x) >= 1, "projector"),
     ("widths, each at least 1", lambda x: all(width >= 1 for width in x), "predictor"),

@@ -1,5 +1,7 @@
 """Schedules, exclusions and layer-wise decay; LARS has a file of its own."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,6 +59,10 @@ def params():
 
 def step(optimizer, params, gradient):
     grads = jax.tree.map(lambda p: jnp.full_like(p, gradient), params)
+    return apply(optimizer, params, grads)
+
+
+def apply(optimizer, params, grads):
     updates, _ = optimizer.update(grads, optimizer.init(params), params)
     return optax.apply_updates(params, updates)
 
@@ -228,6 +234,37 @@ def test_each_array_is_clipped_by_its_own_norm(gradients):
         gradient, before = np.asarray(gradients[0][part]["kernel"], np.float64), PARAMS[part]["kernel"]
         clipped = gradient * min(1.0, 0.5 / (np.linalg.norm(gradient) + 1e-6))
         np.testing.assert_allclose(before - seen[1][part]["kernel"], clipped, rtol=1e-5)
+
+
+def test_query_key_and_value_are_clipped_as_the_one_array_that_they_are_in_pytorch():
+    """Their kernels packed, and their biases; in each layer that scan has stacked by itself."""
+    random = np.random.RandomState(0)
+    gradients = {
+        name: {"kernel": random.standard_normal((2, 6, 6)), "bias": 3 * random.standard_normal((2, 6))}
+        for name in ("query", "key", "value", "out")
+    }
+    seen = apply(
+        make_optimizer("sgd", lambda _: 1.0, momentum=0.0, clip_each=3.0),
+        {"encoder": {"blocks": {"attention": jax.tree.map(jnp.zeros_like, gradients)}}},
+        {"encoder": {"blocks": {"attention": gradients}}},
+    )["encoder"]["blocks"]["attention"]
+    for kind, layer in itertools.product(("kernel", "bias"), range(2)):
+        packed = np.concatenate([gradients[name][kind][layer] for name in ("query", "key", "value")], axis=-1)
+        clipped = np.concatenate([-seen[name][kind][layer] for name in ("query", "key", "value")], axis=-1)
+        np.testing.assert_allclose(clipped, packed * (3.0 / (np.linalg.norm(packed) + 1e-6)), rtol=1e-5)
+        alone = gradients["out"][kind][layer]
+        factor = min(1.0, 3.0 / (np.linalg.norm(alone) + 1e-6))
+        np.testing.assert_allclose(-seen["out"][kind][layer], alone * factor, rtol=1e-5)
+
+
+def test_what_is_excluded_from_decay_may_be_a_pattern_and_must_be_there(params):
+    moved = step(make_optimizer("sgd", lambda _: 0.1, weight_decay=0.5, exclude=("den*", "prefix")), params, 0.0)
+    np.testing.assert_array_equal(moved["dense"]["kernel"], 2.0)
+    np.testing.assert_allclose(moved["norm"]["scale"], 1.9, rtol=1e-6)
+    with pytest.raises(ValueError, match="optimizer.exclude: no parameter has 'biases' in its path; there are bias, d"):
+        make_optimizer("sgd", lambda _: 0.1, weight_decay=0.5, exclude=("biases",)).init(params)
+    with pytest.raises(ValueError, match="optimizer.exclude: no parameter has 'biases'"):
+        make_optimizer("lars", lambda _: 0.1, exclude=("biases",)).init(params)
 
 
 def test_each_module_is_clipped_by_its_own_norm():

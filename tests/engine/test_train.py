@@ -257,12 +257,27 @@ def test_input_and_device_time_and_a_warning_where_the_input_is_slow(simclr, tmp
     assert capsys.readouterr().out.count("the input is the bottleneck") == 1
 
 
-@only_simclr
-def test_a_warm_up_longer_than_the_run_is_said(simclr, tmp_path, capsys):
-    for epochs, said in ((1e-3, False), (1.0, True)):
-        simclr.optimizer.warmup_epochs = epochs
-        launcher.train(shortened(simclr, steps=2), tmp_path / str(epochs))
-        assert ("warm-up of 500 steps is longer than the run" in capsys.readouterr().out) == said
+@pytest.mark.parametrize(
+    "name, fields, said",
+    [
+        ("simclr", {"optimizer": {"warmup_epochs": 1.0}}, "warmup_epochs is 500 steps, longer than the run"),
+        ("dino", {"optimizer": {"warmup_epochs": 0.0, "freeze_epochs": 2}}, "freeze_epochs is 1000 steps"),
+        ("dino", {"optimizer": {"warmup_epochs": 0.0, "freeze_epochs": 2, "freeze": ()}}, None),
+        ("dino", {"method": {"warmup_temperature_epochs": 3}}, "lower --config.method.warmup_temperature_epochs"),
+        ("swav", {"method": {"queue": 64, "queue_start": 2.0}}, "queue_start is 1000 steps"),
+        ("swav", {"method": {"queue": 0, "queue_start": 2.0}}, None),
+        ("npid", {"optimizer": {"schedule": "steps", "milestones": (1, 2)}}, "the learning rate never falls"),
+    ],
+)
+def test_what_would_begin_after_the_run_is_said(load_config, name, fields, said):
+    config = load_config(ROOT / "configs" / "images" / f"{name}.py", "demo")
+    config.data.examples, config.batch_size = 4000, 8
+    config.optimizer.update(warmup_epochs=0.0, freeze_epochs=0.0)
+    for part, values in fields.items():
+        config[part].update(values)
+    notes = launcher._too_late(config, 500)
+    assert [said in note for note in notes] == [True] if said else notes == []
+    assert launcher._too_late(config, 2000) == []
 
 
 @only_simclr

@@ -13,6 +13,7 @@ from ssljax.losses import similarity
 from ssljax.numerics import normalize
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "images"
+SLOW = {"momentum": 0.9}  # how a target follows in as few steps
 NARROW = {"resnet8": {"channels": 8}, "vit_micro": {"width": 32, "depth": 2, "heads": 2}}
 
 
@@ -27,6 +28,8 @@ def alarms(load_config):
     def run(name, steps, **fields):
         config = load_config(CONFIGS / f"{name}.py", "demo")
         config.method.update(fields)
+        if not config.method.get("predictor", True):
+            config.optimizer.constant = ()
         config.encoder.update(NARROW[config.encoder.name])
         config.views.size = 16
         if config.views.local_size:
@@ -53,18 +56,27 @@ def without_stop_gradient(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name, steps, same, broken, sign",
+    "name, steps, fields", [("byol", 100, SLOW), ("simsiam", 200, {}), ("vicreg", 80, {}), ("dino", 80, SLOW)]
+)
+def test_a_healthy_run_is_silent(name, steps, fields, alarms):
+    assert set(alarms(name, steps, **fields)) == {None}
+
+
+@pytest.mark.parametrize(
+    "name, steps, fields, sign",
     [
-        ("byol", 100, {"momentum": 0.9}, {"predictor": ()}, "embedding_std"),
-        ("vicreg", 80, {}, {"variance": 0.0}, "output_std"),
-        ("dino", 80, {"momentum": 0.9}, {"center_momentum": 1.0}, "prototypes_used"),
+        ("byol", 100, SLOW | {"predictor": ()}, "embedding_std"),
+        ("simsiam", 200, {"predictor": ()}, "embedding_rank"),
+        ("vicreg", 80, {"variance": 0.0}, "output_std"),
+        ("dino", 80, SLOW | {"center_momentum": 1.0}, "prototypes_used"),
+        ("dino", 60, SLOW | {"teacher_temperature": 0.2}, "target_entropy"),
     ],
 )
-def test_the_alarm_is_raised_without_what_prevents_collapse(name, steps, same, broken, sign, alarms):
-    """BYOL without its predictor, VICReg without the variance term, DINO without centring."""
-    assert set(alarms(name, steps, **same)) == {None}
-    said = alarms(name, steps, **same, **broken)
-    assert any(text and text.startswith(sign) for text in said[-10:]), said[-10:]
+def test_the_alarm_is_raised_without_what_prevents_collapse(name, steps, fields, sign, alarms):
+    """BYOL and SimSiam without predictors, VICReg without the variance term, DINO without centring, and without
+    sharpening."""
+    said = alarms(name, steps, **fields)
+    assert any(text and text.startswith(sign) for text in said[-40:]), said[-40:]
 
 
 def test_moco_v2_without_negatives(alarms, monkeypatch):
@@ -76,13 +88,9 @@ def test_moco_v2_without_negatives(alarms, monkeypatch):
 
     monkeypatch.setattr("ssljax.methods.images.moco_v2.info_nce", alike)
     said = alarms("moco_v2", 90)
-    assert any(text and text.startswith("embedding_std") for text in said[-10:]), said[-10:]
-
-
-def test_simsiam_is_silent(alarms):
-    assert set(alarms("simsiam", 100)) == {None}
+    assert any(text and text.startswith("embedding_std") for text in said[-40:]), said[-40:]
 
 
 def test_simsiam_without_stop_gradient(alarms, without_stop_gradient):
     said = alarms("simsiam", 100)
-    assert any(text and text.startswith("embedding_rank") for text in said[-10:]), said[-10:]
+    assert any(text and text.startswith("embedding_rank") for text in said[-40:]), said[-40:]
