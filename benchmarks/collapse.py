@@ -47,6 +47,7 @@ class Case(NamedTuple):
 
 CASES = [
     Case("simsiam", "no stop-gradient", "embedding_rank", patch=("similarity._prediction_and_target", both_normalised)),
+    Case("simsiam", "no predictor", "embedding_rank", {"predictor": ()}, steps=450),
     Case("byol", "no predictor", "embedding_std", {"predictor": ()}),
     Case("vicreg", "no variance term", "output_std", {"variance": 0.0}),
     Case("moco_v2", "no negatives", "embedding_std", patch=("info_nce", alike)),
@@ -60,6 +61,8 @@ def first_steps(name: str, fields: dict, steps: int) -> list[dict[str, float]]:
     """The metrics of each."""
     config = runpy.run_path(str(ROOT / "configs" / "images" / f"{name}.py"))["get_config"]("demo")
     config.method.update(fields)
+    if not config.method.get("predictor", True):
+        config.optimizer.constant = ()  # there is none whose rate would stay
     source = build_source(config, "train")
     mesh = make_mesh(1, 1, jax.devices()[:1])
     run = build_run(config, examples=len(source), example=example_batch(config, source), mesh=mesh)
@@ -80,7 +83,7 @@ def changed(case: Case) -> list[dict[str, float]]:
 
 def draw(runs: list[tuple[Case, list, list]]) -> Figure:
     """Above the loss and below the metric that tells, of each case: blue the demo, vermilion without."""
-    figure = Figure((16, 5), dpi=110, facecolor="white", layout="constrained")
+    figure = Figure((20, 5), dpi=110, facecolor="white", layout="constrained")
     for column, (case, *pair) in enumerate(runs):
         for row, metric in enumerate(("loss", case.sign)):
             axes = figure.add_subplot(2, len(runs), 1 + column + row * len(runs))

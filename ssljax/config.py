@@ -124,7 +124,10 @@ def cifar10_config(method: str, epochs: float, batch_size: int = 256, every: int
 
 def lightly_config(method: str) -> ConfigDict:
     """What those `:cifar10` variants share whose numbers are held against lightly's: ResNet-18, SGD 0.06 · batch / 128
-    with a cosine once an epoch, batches of 512, 800 epochs."""
+    with a cosine once an epoch, batches of 512, 800 epochs.
+
+    Views are each method's own without blur, where lightly's script gives SimCLR's to all that have two; and pixels are
+    normalised by CIFAR-10's mean, not by ImageNet's."""
     config = cifar10_config(method, epochs=800.0, batch_size=512, every=1960)
     config.encoder.update(name="resnet18", stem="cifar")
     config.optimizer.update(name="sgd", learning_rate=0.12, weight_decay=5e-4, exclude=(), per_epoch=True)

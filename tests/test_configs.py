@@ -229,7 +229,7 @@ PAPERS = {
         {"invariance": 25, "variance": 25, "covariance": 1, "convention": "mean", "projector": (8192, 8192, 8192)},
     ),
     ("dino", "imagenet"): (
-        DINO | {"batch": 1024, "epochs": 800, "peak": 2e-3, "freeze": ("last_layer",), "freeze_epochs": 1},
+        DINO | {"batch": 1024, "epochs": 300, "peak": 2e-3, "freeze": ("last_layer",), "freeze_epochs": 1},
         TEACHER
         | {"count": 65536, "bottleneck": 256, "teacher_temperature": 0.07, "warmup_temperature_epochs": 30}
         | {"momentum": 0.996, "norm_last_layer": False, "head_norm": False},

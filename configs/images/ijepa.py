@@ -29,7 +29,7 @@ def cifar10():
     (docs/results.md)."""
     config = cifar10_config("ijepa", epochs=800.0)
     config.method.update(predictor_width=192, predictor_depth=6, predictor_heads=6, target_norm="instance")
-    config.encoder.update(name="vit_s", patch=4, cls_token=False, pool="mean", initializer="dino")
+    config.encoder.update(name="vit_s", patch=4, cls_token=False, pool="mean", initializer="ijepa")
     config.views.update(name="ijepa", size=32, mean=CIFAR10_MEAN, std=CIFAR10_STD)
     config.optimizer.update(
         name="adamw", learning_rate=1e-3, b2=0.999, weight_decay=0.04, weight_decay_final=0.4, warmup_epochs=10.0
@@ -45,7 +45,7 @@ def imagenet():
     """
     config = imagenet_config("ijepa", every=6250)
     config.method.update(predictor_heads=16, collapse_after=26_000)  # the warm-up has 25,024 steps
-    config.encoder.update(name="vit_h", cls_token=False, pool="mean", initializer="dino")
+    config.encoder.update(name="vit_h", cls_token=False, pool="mean", initializer="ijepa")
     config.views.name = "ijepa"
     config.epochs = 300.0
     config.optimizer.update(

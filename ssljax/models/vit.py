@@ -32,6 +32,7 @@ INITIALIZERS = {
     "mae": Initializers(XAVIER, XAVIER_QKV, XAVIER, NORMAL),
     "moco_v3": Initializers(XAVIER, XAVIER, XAVIER, nn.initializers.normal(1e-6)),
     "dino": Initializers(TORCH_LINEAR, NORMAL, NORMAL, NORMAL),
+    "ijepa": Initializers(NORMAL, NORMAL, NORMAL, NORMAL),
 }
 
 
@@ -185,13 +186,15 @@ class ViT(nn.Module):
       registers position_antialias=True; see `bicubic`.
     pool: "cls" (the class token's output) or "mean" (of the patches'; with `cls_token=False` there is no class token).
     registers: learnt tokens after the class token. Tokens are ordered [class, registers, patches]. What others learn
-      as a class token and its position is one parameter here, their sum, as both are the same in every image.
+      as a class token and its position is one parameter here, their sum, as both are the same in every image (Adam so
+      moves it half as far as the two).
     mask_token: whether there is one, to stand for the patches that are `masked`.
     ffn, layer_scale, drop_path: see `Block` and `Blocks`.
     freeze_patch_embed: no gradient reaches the patch projection, which stays as it was drawn (MoCo v3); the optimiser
       must leave it alone too.
     initializer: "mae" (Xavier-uniform, over the packed queries, keys and values), "moco_v3" (Xavier-uniform, over each
-      of them; the prefix is nearly zero) or "dino" (normal with standard deviation 0.02; patches as PyTorch's default).
+      of them; the prefix is nearly zero), "dino" (normal with standard deviation 0.02; patches as PyTorch's default) or
+      "ijepa" (all normal).
     chunks: see `ssljax.models.run`.
 
     Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021; registers: Darcet et al., "Vision Transformers Need

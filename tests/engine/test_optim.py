@@ -46,9 +46,7 @@ def test_a_tenth_from_each_milestone_on():
 
 
 def test_a_weight_decay_that_larc_would_ignore_is_refused():
-    with pytest.raises(
-        ValueError, match="constant weight decay: set --config.optimizer.weight_decay_final=-1"
-    ):
+    with pytest.raises(ValueError, match="constant weight decay: set --config.optimizer.weight_decay_final=-1"):
         make_optimizer("larc", lambda _: 0.1, weight_decay=0.04, weight_decay_final=0.4)
 
 

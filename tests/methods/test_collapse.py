@@ -29,7 +29,7 @@ def alarms(load_config):
         config = load_config(CONFIGS / f"{name}.py", "demo")
         config.method.update(fields)
         if not config.method.get("predictor", True):
-            config.optimizer.constant = ()
+            config.optimizer.constant = ()  # there is none whose rate would stay
         config.encoder.update(NARROW[config.encoder.name])
         config.views.size = 16
         if config.views.local_size:

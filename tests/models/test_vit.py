@@ -377,7 +377,7 @@ def test_half_precision_stays_near_and_features_are_float32(draw):
         ({"heads": 3}, "width 16 must be divisible by heads 3"),
         ({"positions": "rotary"}, "positions 'rotary' are unknown; use 'learned' or 'sincos'"),
         ({"ffn": "glu"}, "ffn 'glu' is unknown; use 'mlp' or 'swiglu'"),
-        ({"initializer": "bert"}, "initializer 'bert' is unknown; use one of mae, moco_v3, dino"),
+        ({"initializer": "bert"}, "initializer 'bert' is unknown; use one of mae, moco_v3, dino, ijepa"),
         ({"pool": "max"}, "pool 'max' with cls_token=True is not possible"),
         ({"cls_token": False}, "pool 'cls' with cls_token=False is not possible"),
     ],
@@ -417,14 +417,14 @@ def test_gelu_and_its_written_out_derivative_are_the_exact_ones():
 
 def test_kernels_start_as_the_papers():
     """Uniform up to √(6 / (fan-in + fan-out)): MAE's and timm's fan-out is of queries, keys and values together; MoCo
-    v3's of each. DINO's are normal, not cut at two standard deviations."""
+    v3's of each. DINO's and I-JEPA's are normal, not cut at two standard deviations, I-JEPA's of patches too."""
     dim, pixels = 64, 8 * 8 * 3
 
     def start(initializer):
         vit = tiny(width=dim, depth=1, initializer=initializer, registers=15)
         return vit.init(jax.random.key(0), IMAGES)["params"]
 
-    mae, moco, dino = jax.jit(lambda: [start(name) for name in ("mae", "moco_v3", "dino")])()
+    mae, moco, dino, ijepa = jax.jit(lambda: [start(name) for name in ("mae", "moco_v3", "dino", "ijepa")])()
 
     def assert_bound(kernel, bound):
         assert 0.99 * bound < np.abs(kernel).max() <= bound
@@ -439,6 +439,8 @@ def test_kernels_start_as_the_papers():
     for kernel in (
         dino["encoder"]["block0"]["attention"]["query"]["kernel"],
         dino["encoder"]["block0"]["mlp2"]["kernel"],
+        ijepa["encoder"]["block0"]["mlp2"]["kernel"],
+        ijepa["patch_embed"]["kernel"],
     ):
         assert abs(kernel.std() / 0.02 - 1) < 0.05 and np.abs(kernel).max() > 3 * 0.02
     for params, deviation in ((mae, 0.02), (moco, 1e-6), (dino, 0.02)):
