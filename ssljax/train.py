@@ -23,6 +23,7 @@ from ssljax.build import (
     build_run,
     build_source,
     example_batch,
+    modality_of,
     needs_labels,
     settle,
     training_source,
@@ -140,11 +141,12 @@ def _notes(config: ConfigDict, run: Run, start: int) -> list[str]:
             f"{config.data.examples} examples do not fill a batch of {config.batch_size}, so that some are in it "
             "several times, and with many methods are told apart from themselves; lower --config.batch_size."
         )
-    warmup = config.optimizer.warmup_epochs * config.data.examples / config.batch_size
+    o = config.optimizer
+    warmup = o.warmup_steps or o.warmup_epochs * config.data.examples / config.batch_size
     if warmup >= run.total:
         notes.append(
             f"the warm-up of {warmup:.0f} steps is longer than the run, whose learning rate so never reaches its peak; "
-            "lower --config.optimizer.warmup_epochs."
+            f"lower --config.optimizer.{'warmup_steps' if o.warmup_steps else 'warmup_epochs'}."
         )
     if config.profile and (config.profile[1] <= start or run.total < config.profile[0]):
         notes.append(f"there will be no profile: this run goes from step {start + 1} to {run.total}.")
@@ -183,14 +185,15 @@ def online_knn(config: ConfigDict, run: Run, source: Source, logs: Logs) -> Call
     if not e.every:
         return lambda state: {}
     try:
-        test = build_source(config, "test")
-        for split in (source, test):
+        known, test = (modality_of(config).judged_by(split) for split in ("train", "test"))
+        known, test = source if known is None else known, build_source(config, "test") if test is None else test
+        for split in (known, test):
             split.require_labels()
     except DataError as error:
         logs.say(f"no online k-NN: {error}")
         return lambda state: {}
-    size = eval_batch_size(run.mesh, about=min(256, len(source)))
-    bank, queries = Subset(source, e.train_examples), Subset(test, e.test_examples)
+    size = eval_batch_size(run.mesh, about=min(256, len(known)))
+    bank, queries = Subset(known, e.train_examples), Subset(test, e.test_examples)
     features, rows = over_devices(run.method.features, run.mesh), process_rows(size, run.mesh)
 
     def evaluate(state: TrainState) -> dict[str, float]:
