@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 VARIANTS = {"tables": "demo", "nodes": "paper", "text": "demo"}
 OWN = {"text": "sentences"}
 """The variant for a source that is not the demo's, where that is another one."""
+THINGS = {"tables": "rows", "text": "texts"}
 DEMOS = {"tables": "part of Adult", "nodes": "Cora", "text": "Tiny Shakespeare"}
 
 
@@ -92,7 +93,7 @@ def main() -> None:
     shown = f"{kind}:{Path(where).name}" if where else kind
     head = f"""Made by `python benchmarks/floors.py --write --kind={arguments.kind} --source={shown}
         --seeds={arguments.seeds}`, with the settings of `:{variant}`. Accuracy in percent, ± the standard deviation of
-        {arguments.seeds} seeds, of the test {{"tables": "rows", "text": "texts"}.get(arguments.kind, arguments.kind)}. CPU minutes of pretraining:
+        {arguments.seeds} seeds, of the test {THINGS.get(arguments.kind, arguments.kind)}. CPU minutes of pretraining:
         {of_methods}.{" Floors differ by how a method scales numbers." if arguments.kind == "tables" else ""}"""
     lines = [
         *textwrap.wrap(" ".join(head.split()), 118),

@@ -2,7 +2,6 @@
 
 import gzip
 
-import numpy as np
 import pytest
 
 from ssljax.data import DataError, eval_batches, train_dataset
