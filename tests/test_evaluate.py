@@ -251,7 +251,7 @@ def test_own_text(short, tmp_path, capsys):
     for said in ("objective protocol: the", number, "1-gram"):
         assert said in printed
     assert "What it was trained to do" in page and number in page
-    for figure in ("views", "neighbours_bag_of_words", "map_pretrained"):
+    for figure in ("views", "neighbours_bag_of_words", "neighbours_pretrained"):
         assert (run / "figures" / f"{figure}.png").stat().st_size > 500
     assert set(evaluate(run, ["objective"])) == {"step", "examples", "objective"}
 
