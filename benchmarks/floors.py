@@ -1,7 +1,8 @@
-"""What methods make of a table or of the nodes of a graph, beside their floors, with several seeds.
+"""What methods make of a table, of the nodes of a graph or of text, beside their floors, with several seeds.
 
     python benchmarks/floors.py --kind=tables --source=csv:adult.csv [--write] [--seeds=3] [--runs=runs/floors]
     python benchmarks/floors.py --kind=nodes --source=demo --write --seeds=5
+    python benchmarks/floors.py --kind=text --source=demo --write
 
 Writes a section of docs/results.md for the kind and the source. A run whose folder has results is not repeated.
 """
@@ -19,8 +20,11 @@ from pathlib import Path
 from sections import machine, publish
 
 ROOT = Path(__file__).parents[1]
-VARIANTS = {"tables": "demo", "nodes": "paper"}
-DEMOS = {"tables": "part of Adult", "nodes": "Cora"}
+VARIANTS = {"tables": "demo", "nodes": "paper", "text": "demo"}
+OWN = {"text": "sentences"}
+"""The variant for a source that is not the demo's, where that is another one."""
+THINGS = {"tables": "rows", "text": "texts"}
+DEMOS = {"tables": "part of Adult", "nodes": "Cora", "text": "Tiny Shakespeare"}
 
 
 def run(config: Path, variant: str, source: str, seed: int, workdir: Path) -> None:
@@ -43,6 +47,25 @@ def cells(runs: list[dict], encoder: str) -> list[str]:
     return found
 
 
+def objectives(runs: dict[str, list[dict]]) -> list[str]:
+    """What methods say of themselves on held-out data, in lines of tables; none where they have no such number."""
+    lines = []
+    for method, of in runs.items():
+        if "objective" not in of[0]:
+            continue
+        first = of[0]["objective"]["of"]
+        names = list(first["pretrained"])
+        lines += ["", f"| {method} | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
+        for encoder in first:
+            row = []
+            for name in names:
+                values = [r["objective"]["of"][encoder].get(name, {}).get("value") for r in of]
+                spread = f" ± {statistics.stdev(values):.3f}" if encoder in ("pretrained", "random init") else ""
+                row.append("–" if None in values else f"{statistics.mean(values):.3f}{spread}")
+            lines.append(f"| {encoder} | {' | '.join(row)} |")
+    return [*lines, "", f"Held-out: {of[0]['objective']['measured on'].split(',')[0]}."] if lines else []
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kind", choices=VARIANTS, required=True)
@@ -54,7 +77,8 @@ def main() -> None:
 
     kind, where = arguments.source.partition(":")[::2]
     name = Path(where).name.partition(".")[0] if where else "demo"
-    rows, minutes, variant = [], {}, VARIANTS[arguments.kind]
+    rows, minutes, found = [], {}, {}
+    variant = OWN.get(arguments.kind, VARIANTS[arguments.kind]) if where else VARIANTS[arguments.kind]
     for config in sorted((ROOT / "configs" / arguments.kind).glob("*.py")):
         runs = []
         for seed in range(arguments.seeds):
@@ -63,12 +87,13 @@ def main() -> None:
                 run(config, variant, arguments.source, seed, workdir)
             runs.append(json.loads((workdir / "results.json").read_text()))
             minutes.setdefault(config.stem, []).append(json.loads((workdir / "seconds.json").read_text()) / 60)
+        found[config.stem] = runs
         rows += [[config.stem, encoder, *cells(runs, encoder)] for encoder in runs[-1]["encoders"]]
     of_methods = ", ".join(f"{method} {statistics.mean(of):.1f}" for method, of in minutes.items())
     shown = f"{kind}:{Path(where).name}" if where else kind
     head = f"""Made by `python benchmarks/floors.py --write --kind={arguments.kind} --source={shown}
         --seeds={arguments.seeds}`, with the settings of `:{variant}`. Accuracy in percent, ± the standard deviation of
-        {arguments.seeds} seeds, of the test {arguments.kind.replace("tables", "rows")}. CPU minutes of pretraining:
+        {arguments.seeds} seeds, of the test {THINGS.get(arguments.kind, arguments.kind)}. CPU minutes of pretraining:
         {of_methods}.{" Floors differ by how a method scales numbers." if arguments.kind == "tables" else ""}"""
     lines = [
         *textwrap.wrap(" ".join(head.split()), 118),
@@ -76,6 +101,7 @@ def main() -> None:
         f"| method | features | {' | '.join(runs[-1]['protocols'])} |",
         "|---" * (2 + len(runs[-1]["protocols"])) + "|",
         *(f"| {' | '.join(row)} |" for row in rows),
+        *objectives(found),
         "",
         "Protocols:",
         "",

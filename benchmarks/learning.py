@@ -56,6 +56,9 @@ def cpu_minutes() -> float:
 def digest(config: Path, seed: int) -> str:
     """Of the seed, of all that the config says, and of what it leaves to the defaults of encoders and views."""
     settings = runpy.run_path(str(config))["get_config"]("demo")
+    if not settings.optimizer.warmup_steps:
+        with settings.unlocked():
+            del settings.optimizer.warmup_steps  # it came later than the first lines of the record
     method = build_method(settings, total_steps=1)
     return hashlib.sha256(f"{seed} {settings.to_json(sort_keys=True)} {method}".encode()).hexdigest()[:16]
 

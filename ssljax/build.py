@@ -25,7 +25,7 @@ from ssljax.typing import Method, PyTree, TrainState
 
 RANGES: dict[str, list[Range]] = {
     "optimizer": [
-        ("0 or more", lambda x: x >= 0, "learning_rate warmup_epochs start final weight_decay"),
+        ("0 or more", lambda x: x >= 0, "learning_rate warmup_epochs warmup_steps start final weight_decay"),
         ("0 or more", lambda x: x >= 0, "clip_norm clip_each clip_module"),
         ("at least 0 and below 1", lambda x: 0 <= x < 1, "momentum b2"),
         ("from 0 to 1", lambda x: 0 <= x <= 1, "layer_decay"),
@@ -206,7 +206,7 @@ def build_run(
         final=o.final,
         kind=o.schedule,
         milestones=tuple(round(epoch * steps_per_epoch) for epoch in o.milestones),
-        warmup=round(o.warmup_epochs * steps_per_epoch),
+        warmup=o.warmup_steps or round(o.warmup_epochs * steps_per_epoch),
         steps_per_epoch=max(1, round(steps_per_epoch)) if o.per_epoch else 0,
     )
     optimizer = make_optimizer(

@@ -57,6 +57,7 @@ def base_config(method: str) -> ConfigDict:
         "learning_rate": 0.03,
         "scaling": "linear",
         "warmup_epochs": 0.0,
+        "warmup_steps": 0,  # if not 0, how long the warm-up is whatever the epochs
         "schedule": "cosine",
         "milestones": (),  # epochs from which the rate is a tenth of what it was, with schedule "steps"
         "start": 0.0,  # where the warm-up begins, as a part of the peak

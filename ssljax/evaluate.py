@@ -1,7 +1,8 @@
 """What a run's encoder is worth, beside a random-init encoder and the raw data, and a report to look at.
 
-    python -m ssljax.evaluate --workdir=runs/simclr [--protocol=knn,linear,linear_1,finetune_1]
+    python -m ssljax.evaluate --workdir=runs/simclr [--protocol=knn,linear,linear_1,finetune_1,objective]
 
+`objective` is how well a method does on the test split what it was trained to do, where it has a number for that.
 Prints the accuracies, and writes `results.json`, `report.html` and `figures/` into the run's folder.
 """
 
@@ -33,7 +34,7 @@ from ssljax.evals.finetune import BATCH, EPOCHS, PATIENCE, RATE, fine_tune
 from ssljax.evals.knn import knn, nearest
 from ssljax.evals.linear import DRAWS, FEW, linear_probe
 from ssljax.evals.maps import tsne
-from ssljax.evals.scores import Score, margin
+from ssljax.evals.scores import Score, margin, mean_of, written
 from ssljax.report import Report, write_report
 from ssljax.typing import TrainState
 
@@ -51,6 +52,8 @@ PROTOCOLS = {
     "finetune": "tuned",
 }
 """What encoders are judged by, and what that is called."""
+OBJECTIVE = "objective"
+"""The protocol that needs no labels: `Method.measure` on the test split of what was trained on."""
 BOOSTED = "gradient boosting"
 GALLERY_BANK, GALLERY_TEST, FEWEST_MAPPED, QUERIES, NEIGHBOURS, PANELS, THUMBNAIL = 2000, 800, 10, 8, 6, 8, 64
 
@@ -66,15 +69,16 @@ def main(workdir: str | None, protocols: list[str] | None, step: int | None) -> 
 def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None = None) -> dict[str, Any]:
     """Evaluate a checkpoint, the newest or that of `step`; returns what is in `results.json`.
 
-    protocols: some of PROTOCOLS; None for those of the modality, if there are labels. Raises DataError where there are
-    none.
+    protocols: some of PROTOCOLS and OBJECTIVE; None for those of the modality, if there are labels, and the objective,
+    if the method has one. Raises DataError where there are none.
     """
     for protocol in protocols or ():
-        if protocol not in PROTOCOLS:
-            raise ValueError(f"protocol '{protocol}' is unknown; use {', '.join(PROTOCOLS)}.")
+        if protocol not in (*PROTOCOLS, OBJECTIVE):
+            raise ValueError(f"protocol '{protocol}' is unknown; use {', '.join((*PROTOCOLS, OBJECTIVE))}.")
+    of_labels = [protocol for protocol in protocols or () if protocol != OBJECTIVE]
     mesh = make_mesh()
     config, run, state = open_run(workdir, step, mesh)
-    splits = train, test, _ = _splits(config, must_have_labels=bool(protocols))
+    splits = train, test, _ = _splits(config, must_have_labels=bool(of_labels))
     features, modality = over_devices(run.method.features, mesh), modality_of(config)
 
     def without_encoder(floor):
@@ -87,11 +91,13 @@ def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None
     }
 
     results: dict[str, Any] = {"step": int(state.step), "examples": {"train": train.count}}
-    if test is not None:
+    if protocols is None or OBJECTIVE in protocols:
+        results |= _objective(run, config, states, mesh, must=bool(protocols))
+    if test is not None and (of_labels or protocols is None):
         batches = partial(_batches, mesh=mesh)
         tune = partial(_fine_tuned, run.method.features, states, train, test)
         scores, described, counts = _scores(
-            encoders, batches(train), batches(test), protocols or modality.protocols, tune, config, train.things
+            encoders, batches(train), batches(test), of_labels or modality.protocols, tune, config, train.things
         )
         results |= _summary(scores, described) | {"examples": counts}
         if hasattr(run.method, "classify"):
@@ -104,6 +110,8 @@ def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None
 
 
 def _publish(workdir: Path, results: dict[str, Any], report: Report) -> None:
+    if "objective" in results:
+        print("\n".join(_objective_table(results["objective"])))
     if "encoders" in results:
         print("\n".join(_table(results)))
     part = workdir / "results.json.part"
@@ -116,9 +124,10 @@ def _publish(workdir: Path, results: dict[str, Any], report: Report) -> None:
 
 def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Source | None, str]:
     """Training data, and test data, or why these cannot be used."""
-    train = build_source(config, "train")
+    other = modality_of(config).judged_by
+    train = other("train") or build_source(config, "train")
     try:
-        test = build_source(config, "test")
+        test = other("test") or build_source(config, "test")
         train.require_labels()
         test.require_labels()
         if train.class_names != test.class_names:
@@ -135,6 +144,60 @@ def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Sour
             raise
         return train, None, str(error)
     return train, test, ""
+
+
+def _objective(
+    run: Run, config: ConfigDict, states: dict[str, TrainState], mesh: Mesh, *, must: bool
+) -> dict[str, Any]:
+    """What the method says of itself on the test split, of each state and beside floors; nothing where it has no such
+    number or there is no such split, which is an error if it `must` be."""
+    measure = getattr(run.method, "measure", None)
+    if measure is None:
+        if must:
+            raise ValueError(f"method '{config.method.name}' has no objective that is measured on test data.")
+        return {}
+    try:
+        train, test = (build_source(config, split) for split in ("train", "test"))
+    except DataError:
+        if must:
+            raise
+        return {}
+    size = eval_batch_size(mesh, about=min(64, len(test)))
+
+    def of_batch(given, batch):
+        state, number = given
+        key = jax.random.fold_in(jax.random.key(0), number)
+        found = measure(state, batch, example_keys(key, size))
+        names[:] = sorted(found)
+        return jnp.stack([jnp.stack(found[name], axis=-1) for name in names], axis=1)
+
+    names: list[str] = []
+    compute = over_devices(of_batch, mesh)
+
+    def measured(state) -> dict[str, dict[str, float]]:
+        rows = []
+        for number, batch in enumerate(eval_batches(test, size, process_rows(size, mesh))):
+            found, _, mask = compute((state, replicate(np.int32(number), mesh)), batch)
+            rows.append(found[mask])
+        return {name: mean_of(*of.T) for name, of in zip(names, np.concatenate(rows).transpose(1, 0, 2), strict=True)}
+
+    found = {name: measured(state) for name, state in states.items()}
+    floors = modality_of(config).objective_floors(train, test)
+    found |= {
+        floor: {name: {"value": value} for name, value in of.items() if name in names} for floor, of in floors.items()
+    }
+    text = f"the {len(test)} test {test.things} of {test.name}, ± the standard error over them"
+    return {"objective": {"measured on": text, "of": {name: of for name, of in found.items() if of}}}
+
+
+def _objective_table(objective: dict[str, Any]) -> list[str]:
+    """Lines to print."""
+    names = list(objective["of"]["pretrained"])
+    lines = ["", f"{'objective':<18}" + "".join(f"{name:>27}" for name in names)]
+    for encoder, of in objective["of"].items():
+        cells = (written(of[name]) if name in of else "" for name in names)
+        lines.append(f"{encoder:<18}" + "".join(f"{cell:>27}" for cell in cells))
+    return [*lines, f"objective protocol: {objective['measured on']}"]
 
 
 def _sizes(source: Source) -> str:
@@ -325,7 +388,10 @@ def _notes(splits: tuple[Source, Source | None, str]) -> list[str]:
 if __name__ == "__main__":
     WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run.")
     PROTOCOL = flags.DEFINE_list(
-        "protocol", None, f"Some of {', '.join(PROTOCOLS)} (1 and 10 per cent of the labels); by default the data's."
+        "protocol",
+        None,
+        f"Some of {', '.join((*PROTOCOLS, OBJECTIVE))} (1 and 10 per cent of the labels); by default those of the data "
+        "and of the method.",
     )
     STEP = flags.DEFINE_integer("step", None, "Evaluate the checkpoint of this step; by default the newest.")
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM ends it: there is nothing to save

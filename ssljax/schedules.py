@@ -17,6 +17,13 @@ def warmup_cosine(step, *, peak: float, total: int, warmup: int = 0, final: floa
     return jnp.where(step < warmup, start + (peak - start) * step / max(warmup, 1), cosine)
 
 
+def warmup_linear(step, *, peak: float, total: int, warmup: int = 0, final: float = 0.0, start: float = 0.0) -> Array:
+    """As `warmup_cosine`, but down to `final` in a line (BERT)."""
+    step = jnp.asarray(step, jnp.float32)
+    progress = jnp.clip((step - warmup) / max(total - warmup, 1), 0.0, 1.0)
+    return jnp.where(step < warmup, start + (peak - start) * step / max(warmup, 1), peak + (final - peak) * progress)
+
+
 def ema_decay(step, total: int, *, start: float, end: float = 1.0, kind: str = "constant") -> Array:
     """Decay of an exponential moving average at `step` of `total`, the number of steps of the run.
 

@@ -23,6 +23,7 @@ from ssljax.build import (
     build_run,
     build_source,
     example_batch,
+    modality_of,
     needs_labels,
     settle,
     training_source,
@@ -156,9 +157,12 @@ def _notes(config: ConfigDict, run: Run, start: int) -> list[str]:
 def _too_late(config: ConfigDict, total: int) -> list[str]:
     """What is set for after the end of the run."""
     optimizer, method = config.optimizer, config.method
+    per_epoch = config.data.examples / config.batch_size
+    warmup = "warmup_steps" if optimizer.warmup_steps else "warmup_epochs"
+    warm = optimizer.warmup_steps / per_epoch or optimizer.warmup_epochs
     falls = min(optimizer.milestones, default=0) if optimizer.schedule == "steps" else 0
     waits = {
-        "optimizer.warmup_epochs": (optimizer.warmup_epochs, "the learning rate never reaches its peak"),
+        f"optimizer.{warmup}": (warm, "the learning rate never reaches its peak"),
         "optimizer.freeze_epochs": (optimizer.freeze_epochs * bool(optimizer.freeze), "what is frozen never moves"),
         "optimizer.milestones": (falls, "the learning rate never falls"),
         "method.queue_start": (method.get("queue_start", 0) * bool(method.get("queue")), "the queue is never filled"),
@@ -167,7 +171,7 @@ def _too_late(config: ConfigDict, total: int) -> list[str]:
             "the teacher's temperature never reaches method.teacher_temperature",
         ),
     }
-    steps = {field: epochs * config.data.examples / config.batch_size for field, (epochs, _) in waits.items()}
+    steps = {field: epochs * per_epoch for field, (epochs, _) in waits.items()}
     return [
         f"{field} is {steps[field]:.0f} steps, longer than the run, so that {effect}; lower --config.{field}."
         for field, (_, effect) in waits.items()
@@ -200,14 +204,15 @@ def online_knn(config: ConfigDict, run: Run, source: Source, logs: Logs) -> Call
     if not e.every:
         return lambda state: {}
     try:
-        test = build_source(config, "test")
-        for split in (source, test):
+        known, test = (modality_of(config).judged_by(split) for split in ("train", "test"))
+        known, test = source if known is None else known, build_source(config, "test") if test is None else test
+        for split in (known, test):
             split.require_labels()
     except DataError as error:
         logs.say(f"no online k-NN: {error}")
         return lambda state: {}
-    size = eval_batch_size(run.mesh, about=min(256, len(source)))
-    bank, queries = Subset(source, e.train_examples), Subset(test, e.test_examples)
+    size = eval_batch_size(run.mesh, about=min(256, len(known)))
+    bank, queries = Subset(known, e.train_examples), Subset(test, e.test_examples)
     features, rows = over_devices(run.method.features, run.mesh), process_rows(size, run.mesh)
 
     def evaluate(state: TrainState) -> dict[str, float]:

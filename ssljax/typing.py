@@ -47,7 +47,9 @@ class Method(Protocol):
     (data2vec). `needs_labels = True` to be given labels. A field `teacher`, which a config sets to the folder of a
     trained run, and which is built as that run's method; `init` then draws all that the teacher will bring, and
     `begin(state, teacher_state)` puts it there before the first step. `classify(state, batch)`, logits (batch,
-    classes), whose accuracy is then evaluated.
+    classes), whose accuracy is then evaluated. `measure(state, batch, keys)`, how well it does on examples what it was
+    trained to do: by the name of a number (with its unit) two arrays (batch,), of which it is the sum of the first over
+    that of the second.
     """
 
     @property

@@ -183,6 +183,8 @@ SMALLER = {
     "dgi": {"encoder": {"width": 16}},
     "scarf": {"method": {"projector": (16, 8)}, "encoder": SMALL_MLP},
     "vime": {"encoder": SMALL_MLP},
+    "bert": {"encoder": SMALL_VIT | {"dropout": 0.1}, "data": {"length": 12}, "method": {"mask_share": 0.3}},
+    "gpt": {"encoder": SMALL_VIT | {"dropout": 0.1}, "data": {"length": 12}},
 }
 TEACHERS = {"fine_tune": "simclr_v2", "distill": "fine_tune", "dinov2_distill": "dinov2"}
 WRITTEN_IN = {
@@ -274,8 +276,8 @@ def batches_of(load_small) -> Callable:
     @functools.cache
     def make(modality):
         index = np.arange(EXAMPLES, dtype=np.int32).reshape(5, 16)
-        if modality in ("nodes", "tables"):
-            source = build_source(load_small({"nodes": "dgi", "tables": "scarf"}[modality]), "train")
+        if modality in ("nodes", "tables", "text"):
+            source = build_source(load_small({"nodes": "dgi", "tables": "scarf", "text": "gpt"}[modality]), "train")
             made = [train_dataset(source, batch_size=16, seed=0)[i] for i in range(5)]
         else:
             coarse = np.random.RandomState(0).rand(5, 16, 5, 5, 3)

@@ -14,6 +14,7 @@ PAIR = "two numbers above 0 and at most 1, the smaller first"
 NOT_NEGATIVE = "clip_norm clip_each clip_module learning_rate warmup_epochs start final weight_decay".split()
 UNFIT = [
     *(("simclr", f"optimizer.{name}", -1.0, "0 or more") for name in NOT_NEGATIVE),
+    ("simclr", "optimizer.warmup_steps", -1, "0 or more"),
     ("simclr", "optimizer.momentum", 1.5, "at least 0 and below 1"),
     ("simclr", "optimizer.b2", 2.0, "at least 0 and below 1"),
     ("simclr", "optimizer.layer_decay", 1.5, "from 0 to 1"),

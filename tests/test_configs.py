@@ -67,13 +67,15 @@ def one_block_a_stage(monkeypatch):
 @pytest.mark.parametrize("path, variant", VARIANTS, ids=lambda x: getattr(x, "stem", x))
 def test_every_variant_is_built_and_its_step_traced(path, variant, with_teacher):
     config = with_teacher(path, variant)
-    if "vit" in config.encoder.name:
+    if "vit" in config.encoder.name or config.encoder.name in ("bert_base", "gpt2"):
         config.encoder.scan = True  # one block is traced for all
     if path in OF_IMAGES:
         side = config.data.canvas or config.views.size
         shapes = canvas_shapes(side) if config.data.canvas else image_shapes(side, side)
     else:
         config.data.source = "demo"
+        if "tokenizer" in config.data:
+            config.data.tokenizer = "bytes"  # there is nothing to learn
         modality_of(config).settle()
         shapes = modality_of(config).shapes()
     shapes |= {name: ((), np.int32) for name in ("index", "label")}
@@ -290,6 +292,24 @@ PAPERS = {
         {"layers": 6, "beta": 2, "mask_ratio": 120 / 196, "smallest_block": 16, "momentum": 0.9998}
         | {"momentum_schedule": "constant", "collapse_after": 7000, "target_norm": "layer"},
     ),
+    ("gpt", "paper"): (
+        ADAMW
+        | {"batch": 480, "steps": 600_000, "peak": 6e-4, "final": 6e-5, "warmup": 2000, "b2": 0.95, "decay": 0.1}
+        | {"clip": (1.0, 0, 0)},
+        {},
+    ),
+    ("gpt", "shakespeare"): (
+        ADAMW
+        | {"batch": 64, "steps": 5000, "peak": 1e-3, "final": 1e-4, "warmup": 100, "b2": 0.99, "decay": 0.1}
+        | {"clip": (1.0, 0, 0)},
+        {},
+    ),
+    ("bert", "paper"): (
+        ADAMW
+        | {"batch": 256, "steps": 1_000_000, "peak": 1e-4, "warmup": 10_000, "decay": 0.01, "clip": (1.0, 0, 0)}
+        | {"schedule": "linear"},
+        {"mask_share": 0.15, "most_masked": 20},
+    ),
     ("ijepa", "imagenet"): (
         ADAMW
         | {"batch": 2048, "epochs": 300, "peak": 1e-3, "decay": 0.04, "decay_final": 0.4, "warmup": 40}
@@ -315,7 +335,7 @@ def test_recipes_have_the_papers_numbers(name, variant, load_config):
         "peak": peak,
         "start": peak * o.start,
         "final": peak * o.final,
-        "warmup": o.warmup_epochs,
+        "warmup": o.warmup_steps or o.warmup_epochs,
         "decay": o.weight_decay,
         "decay_final": o.weight_decay_final,
         "clip": (o.clip_norm, o.clip_each, o.clip_module),
@@ -328,6 +348,20 @@ def test_recipes_have_the_papers_numbers(name, variant, load_config):
         for field, value in expected.items():
             same = numbers[field] == value if isinstance(value, str) else pytest.approx(value) == numbers[field]
             assert same, (field, numbers[field], value)
+
+
+@pytest.mark.parametrize(
+    "name, variant, encoder, data",
+    [
+        ("gpt", "paper", {"width": 768, "depth": 12, "heads": 12, "bias": False}, {"length": 1024, "tokenizer": "bpe"}),
+        ("gpt", "shakespeare", {"width": 384, "depth": 6, "heads": 6, "dropout": 0.2}, {"length": 256, "stride": 1}),
+        ("bert", "paper", {"name": "bert_base", "types": 0}, {"length": 128, "tokenizer": "wordpiece", "marks": True}),
+    ],
+)
+def test_recipes_for_text_have_the_papers_encoders_and_data(name, variant, encoder, data, load_config):
+    config = load_config(CONFIGS[0].parents[1] / "text" / f"{name}.py", variant)
+    assert {field: config.encoder[field] for field in encoder} == encoder
+    assert {field: config.data[field] for field in data} == data
 
 
 VIEWS = {

@@ -122,6 +122,8 @@ def test_errors(short, tmp_path):
     with pytest.raises(ValueError, match="protocol 'nosuch' is unknown; use knn, linear"):
         evaluate(tmp_path, ["nosuch"])
     train(short, tmp_path)
+    with pytest.raises(ValueError, match="method 'mae' has no objective that is measured"):
+        evaluate(tmp_path, ["objective"])
     for checkpoint in (tmp_path / "checkpoints").iterdir():
         checkpoint.rename(tmp_path / f"away-{checkpoint.name}")
     with pytest.raises(CheckpointError, match="has no checkpoint yet"):
@@ -223,3 +225,54 @@ def test_own_graph(short, small_graph, tmp_path):
     assert features.shape == (1, 12, 16) and np.isfinite(features).all()
     with pytest.raises(ValueError, match=r"and edges \(2, edges\), not \['features'\]"):
         encoder({"features": graph["features"]})
+
+
+# Text -----------------------------------------------------------------------------------------------------------------
+
+LINES = [("the cat sat on the mat", "cats"), ("a dog and its bone", "dogs")]
+
+
+@pytest.mark.parametrize("name", ["gpt", "bert"], indirect=True)
+def test_own_text(short, tmp_path, capsys):
+    """From a text file to its held-out loss beside n-grams, from labelled sentences to accuracies; a report, and an
+    encoder of strings."""
+    (tmp_path / "own.txt").write_text("".join(f"{LINES[i % 2][0]}, {i}\n" for i in range(60)))
+    rows = [f"{LINES[i % 2][0]} {i},{LINES[i % 2][1]}" for i in range(60)]
+    (tmp_path / "own.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    short.data.update(source=f"txt:{tmp_path / 'own.txt'}", probe=f"csv:{tmp_path / 'own.csv'}")
+    run = tmp_path / "run"
+    assert train(short, run) == 0
+    results = evaluate(run)
+    assert list(results["encoders"]) == ["pretrained", "random init", "bag of words", "bag of bytes"]
+    assert results["encoders"]["bag of words"]["linear"]["accuracy"] == 1
+    found, gpt = results["objective"]["of"], short.method.name == "gpt"
+    number, floors = ("next-token bits per byte", 4) if gpt else ("hidden-token bits", 1)
+    assert list(found) == ["pretrained", "random init", *(f"{order}-gram" for order in range(1, 1 + floors))]
+    assert 0 < found["1-gram"][number]["value"] < found["random init"][number]["value"] < 10
+    assert found["pretrained"][number]["value"] < found["random init"][number]["value"]
+    printed, page = capsys.readouterr().out, (run / "report.html").read_text()
+    for said in ("objective protocol: the", number, "1-gram"):
+        assert said in printed
+    assert "What it was trained to do" in page and number in page
+    for figure in ("views", "neighbours_bag_of_words", "neighbours_pretrained"):
+        assert (run / "figures" / f"{figure}.png").stat().st_size > 500
+    assert set(evaluate(run, ["objective"])) == {"step", "examples", "objective"}
+
+    encoder = ssljax.load(run)
+    features = encoder(["a dog", "the cat sat on the mat, and more"])
+    assert features.shape == (2, 16) and np.isfinite(features).all()
+    np.testing.assert_allclose(encoder(["a dog"]), features[:1], atol=1e-5)
+    for wrong in ("a dog", [], ["a", ""], [3]):
+        with pytest.raises(ValueError, match="texts must be a list of strings"):
+            encoder(wrong)
+
+
+@pytest.mark.parametrize("name", ["gpt"], indirect=True)
+def test_text_without_labels_has_an_objective_all_the_same(short, tmp_path, capsys):
+    (tmp_path / "own.txt").write_text("".join(f"{LINES[i % 2][0]}, {i}\n" for i in range(60)))
+    short.data.update(source=f"txt:{tmp_path / 'own.txt'}", probe="")
+    train(short, tmp_path / "run")
+    results = evaluate(tmp_path / "run")
+    assert "encoders" not in results and "next-token nats" in results["objective"]["of"]["pretrained"]
+    with pytest.raises(DataError, match="has no labels"):
+        evaluate(tmp_path / "run", ["knn", "objective"])

@@ -252,6 +252,7 @@ def test_shapes_without_the_data(tiny, source, canvas, shape, keys):
     "file, fields, keys, assumes",
     [
         ("tables/vime.py", {}, {"values", "donors", "index"}, False),
+        ("text/gpt.py", {"source": "txt:missing.txt", "length": 8}, {"tokens", "valid", "index"}, True),
         ("nodes/dgi.py", {"source": "npz:missing.npz", "shape": (30, 6, 80)}, {"features", "edges", "index"}, True),
     ],
 )

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from ssljax.schedules import ema_decay, warmup_cosine
+from ssljax.schedules import ema_decay, warmup_cosine, warmup_linear
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,12 @@ from ssljax.schedules import ema_decay, warmup_cosine
 def test_warmup_cosine(step, rate):
     """From 0 linearly to the peak at step 10, half a cosine down to the final rate at step 110, and then no further."""
     schedule = jax.jit(lambda s: warmup_cosine(s, peak=2.0, total=110, warmup=10, final=0.1))
+    np.testing.assert_allclose(schedule(step), rate, rtol=1e-6)
+
+
+@pytest.mark.parametrize("step, rate", [(0, 0.0), (5, 1.0), (10, 2.0), (60, 1.05), (85, 0.575), (110, 0.1), (500, 0.1)])
+def test_warmup_linear(step, rate):
+    schedule = jax.jit(lambda s: warmup_linear(s, peak=2.0, total=110, warmup=10, final=0.1))
     np.testing.assert_allclose(schedule(step), rate, rtol=1e-6)
 
 

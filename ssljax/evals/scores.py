@@ -29,3 +29,18 @@ def margin(score: Score, floor: Score) -> tuple[float, float]:
     """
     difference = score.correct.astype(np.float64) - floor.correct.astype(np.float64)
     return float(difference.mean()), float(difference.std(ddof=min(1, len(difference) - 1)) / np.sqrt(len(difference)))
+
+
+def mean_of(sums: np.ndarray, counts: np.ndarray) -> dict[str, float]:
+    """Σ sums / Σ counts over examples, and its standard error, √(Σ (sum - mean · count)²) / Σ count."""
+    sums, counts = np.asarray(sums, np.float64), np.asarray(counts, np.float64)
+    mean = sums.sum() / counts.sum()
+    return {
+        "value": float(mean),
+        "standard_error": float(np.sqrt(np.square(sums - mean * counts).sum()) / counts.sum()),
+    }
+
+
+def written(number: dict[str, float]) -> str:
+    """For instance "1.884 ± 0.008"."""
+    return f"{number['value']:.3f}" + (f" ± {number['standard_error']:.3f}" if "standard_error" in number else "")

@@ -26,6 +26,8 @@ from ssljax.methods.images.vicreg import VICReg
 from ssljax.methods.nodes.dgi import DGI
 from ssljax.methods.tables.scarf import SCARF
 from ssljax.methods.tables.vime import VIME
+from ssljax.methods.text.bert import BERT
+from ssljax.methods.text.gpt import GPT
 from ssljax.typing import Method
 
 METHODS: dict[str, Any] = {
@@ -52,6 +54,8 @@ METHODS: dict[str, Any] = {
     "dgi": DGI,
     "scarf": SCARF,
     "vime": VIME,
+    "bert": BERT,
+    "gpt": GPT,
 }
 
 
@@ -63,8 +67,8 @@ RANGES: list[Range] = [
     ("0, or at least 2", lambda x: x == 0 or x >= 2, "patch_count"),
     ("at least 1", lambda x: x >= 1, "hidden bottleneck patch_bottleneck head_layers iterations"),
     ("at least 1", lambda x: x >= 1, "targets layers smallest_block predictor_width predictor_depth predictor_heads"),
-    ("at least 1", lambda x: x >= 1, "decoder_width decoder_depth decoder_heads"),
-    ("above 0 and at most 1", lambda x: 0 < x <= 1, "eval_crop context_share share"),
+    ("at least 1", lambda x: x >= 1, "decoder_width decoder_depth decoder_heads most_masked"),
+    ("above 0 and at most 1", lambda x: 0 < x <= 1, "eval_crop context_share share mask_share"),
     ("0 or more", lambda x: x >= 0, "patch_weight koleo_weight invariance variance covariance weight alpha"),
     ("0 or more", lambda x: x >= 0, "queue memory noise classes warmup_temperature_epochs min_keep"),
     ("a width or more, each at least 1", lambda x: len(x) > 0 and min(x) >= 1, "projector"),

@@ -56,6 +56,14 @@ class Modality(abc.ABC):
         Raises DataError if it cannot be had, ValueError for fields that cannot be.
         """
 
+    def judged_by(self, split: str) -> Source | None:
+        """Other data that features are judged by; None: the same. Raises as `open`."""
+        return None
+
+    def objective_floors(self, train: Source, test: Source) -> dict[str, dict[str, float]]:
+        """What needs no network reaches on the test split, by its name: some of the numbers of `Method.measure`."""
+        return {}
+
     @abc.abstractmethod
     def settle(self) -> None:
         """Write into `config.data` what it leaves to the source and to the place it is used in."""

@@ -81,6 +81,8 @@ class BERT(nn.Module):
     chunks: int = 1
     dtype: DTypeLike = jnp.float32
 
+    modality = "text"
+
     def __post_init__(self):
         super().__post_init__()
         check_fields(self)
@@ -94,8 +96,7 @@ class BERT(nn.Module):
     def __call__(self, ids: Array, *, valid: Array | None = None, axis: str | None = None, **options: Any) -> Array:
         """Options: those of `tokens`. `axis` is accepted, as for every encoder, and not used: no statistic crosses
         examples."""
-        x = self.tokens(ids, valid=valid, **options).astype(jnp.float32)
-        return x[:, 0] if self.pool == "cls" else _mean(x, valid)
+        return pooled(self.tokens(ids, valid=valid, **options), valid, self.pool)
 
     @nn.compact
     def tokens(
@@ -195,6 +196,8 @@ class GPT(nn.Module):
     chunks: int = 1
     dtype: DTypeLike = jnp.float32
 
+    modality = "text"
+
     def __post_init__(self):
         super().__post_init__()
         check_fields(self)
@@ -207,12 +210,7 @@ class GPT(nn.Module):
 
     def __call__(self, ids: Array, *, valid: Array | None = None, axis: str | None = None, **options: Any) -> Array:
         """Options: those of `tokens`. `axis` is accepted, as for every encoder, and not used."""
-        x = self.tokens(ids, valid=valid, **options).astype(jnp.float32)
-        if self.pool == "mean":
-            return _mean(x, valid)
-        places = jnp.arange(x.shape[1])
-        last = places[-1:] if valid is None else jnp.max(jnp.where(valid, places, 0), axis=1)
-        return token_at(x, jnp.broadcast_to(last, len(x)))
+        return pooled(self.tokens(ids, valid=valid, **options), valid, self.pool)
 
     def logits(self, ids: Array, **options: Any) -> Array:
         """Of the token after each one, (batch, tokens, vocabulary), float32; options: those of `tokens`."""
@@ -252,6 +250,19 @@ def causal_mask(count: int, valid: Array | None = None) -> Array:
     """Which keys a query may attend to: (batch or 1, 1, queries, keys)."""
     earlier = jnp.tril(jnp.ones((count, count), bool))[None, None]
     return earlier if valid is None else earlier & valid[:, None, None, :]
+
+
+def pooled(tokens: Array, valid: Array | None, pool: str) -> Array:
+    """Tokens (batch, tokens, width) -> (batch, width) float32; pool: "mean" of the valid ones, "cls", the first, or
+    "last", the last valid one."""
+    x = tokens.astype(jnp.float32)
+    if pool == "cls":
+        return x[:, 0]
+    if pool == "mean":
+        return _mean(x, valid)
+    places = jnp.arange(x.shape[1])
+    last = places[-1:] if valid is None else jnp.max(jnp.where(valid, places, 0), axis=1)
+    return token_at(x, jnp.broadcast_to(last, len(x)))
 
 
 def _mean(x: Array, valid: Array | None) -> Array:

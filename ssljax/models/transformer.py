@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from ssljax.models.vit import NORMAL, gelu
-from ssljax.typing import Array
+from ssljax.typing import Array, PyTree
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": gelu,
@@ -62,7 +62,9 @@ class Attention(nn.Module):
         logits = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32) * (q.shape[-1] ** -0.5)
         if mask is not None:
             logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
-        weights = dropout(nn.softmax(logits), self.dropout, keys, 0).astype(v.dtype)
+        weights = nn.softmax(logits)
+        self.sow("intermediates", "weights", weights)  # for whoever asks to see them
+        weights = dropout(weights, self.dropout, keys, 0).astype(v.dtype)
         y = jnp.einsum("bhqk,bkhd->bqhd", weights, v)
         return nn.DenseGeneral(
             dim, axis=(-2, -1), use_bias=self.bias, kernel_init=self.out_init, dtype=self.dtype, name="out"
@@ -118,6 +120,16 @@ class Block(nn.Module):
         return norm("norm2", x + mlp(x))
 
 
+def last_attention(intermediates: PyTree) -> Array:
+    """Of the last block of a `Stack`, mean over its heads: (batch, queries, keys); from what `apply` gives with
+    `mutable=["intermediates"]` under the name of the stack."""
+    if "blocks" in intermediates:  # scanned
+        (weights,) = intermediates["blocks"]["attention"]["weights"]
+        return weights[-1].mean(axis=1)
+    (weights,) = intermediates[f"block{len(intermediates) - 1}"]["attention"]["weights"]
+    return weights.mean(axis=1)
+
+
 class Stack(nn.Module):
     """`depth` equal blocks, one after the other; see `Block`.
 
@@ -158,5 +170,7 @@ class Stack(nn.Module):
         def layer(module, x, index):
             return apply(module, x, index), None
 
-        scanned = nn.scan(layer, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.depth)
+        scanned = nn.scan(
+            layer, variable_axes={"params": 0, "intermediates": 0}, split_rngs={"params": True}, length=self.depth
+        )
         return scanned(make("blocks"), x, jnp.arange(self.depth))[0]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ssljax.evals.scores import written
 from ssljax.report import figures
 
 PROTOCOLS = {
@@ -23,6 +24,8 @@ PROTOCOLS = {
 FLOORS = {"random init": "a random-init encoder"}
 """What names are called in headings and in sentences; any other stands as it is."""
 
+LONGEST = 2000
+"""Characters of a field of the config that are shown."""
 CLEAR = 2.0
 """A margin of fewer standard errors is called no clear difference."""
 
@@ -36,7 +39,8 @@ class Report:
     metrics: rows of `metrics.jsonl`; a row need not have every metric.
     results: `step`; `examples` (a count for each split); `protocols` (a sentence for each); `encoders`
       ({encoder: {protocol: {accuracy, standard_error}}}, fractions of 1); `margins` ({protocol: {floor: {difference,
-      standard_error}}}). Any key may be absent.
+      standard_error}}}); `objective` (`measured on`, and `of`: {encoder: {number: {value, standard_error}}}). Any key
+      may be absent.
     panels: a caption that names the columns, and what the method sees: (examples, columns, h, w, 3) in [0, 1].
     maps: for each kind of features the t-SNE coordinates (n, 2) of the same n test images.
     map_images, map_labels: those images (n, h, w, 3) uint8, and their classes (n,).
@@ -84,6 +88,7 @@ def _page(report: Report, folder: Path) -> Iterator[str]:
     yield f"<title>{title}</title><style>{STYLE}</style></head><body><main>"
     yield f"<header><h1>{title}</h1><p class='facts'>{' · '.join(map(escape, _facts(report)))}</p></header>"
     yield from _section("Accuracy", _accuracy(report.results, report.things))
+    yield from _section("What it was trained to do", _objective(report.results.get("objective")))
     yield from _section("What the method sees", _panels(report, folder))
     yield from _section("Training", _curves(figures.PROGRESS, report, folder))
     yield from _section("Is the representation alive?", _curves(figures.COLLAPSE, report, folder))
@@ -136,6 +141,19 @@ def _accuracy(results: dict[str, Any], things: str) -> Iterator[str]:
     yield f"<p class='reading'>Accuracy on the test {things} ± one standard error.</p>"
     if told:
         yield _list("ol", [escape(results["protocols"][name]) for name in told], "footnotes")
+
+
+def _objective(objective: dict[str, Any] | None) -> Iterator[str]:
+    """A row for each network and floor, a column for each number."""
+    if objective is None:
+        return
+    names = list(objective["of"]["pretrained"])
+    heads = "".join(f"<th scope='col'>{escape(name)}</th>" for name in names)
+    yield f"<div class='scroll'><table class='accuracy'><thead><tr><th scope='col'></th>{heads}</tr></thead><tbody>"
+    for encoder, of in objective["of"].items():
+        cells = "".join(f"<td>{written(of[name]) if name in of else '–'}</td>" for name in names)
+        yield f"<tr><th scope='row'>{escape(encoder)}</th>{cells}</tr>"
+    yield f"</tbody></table></div><p class='reading'>On {escape(objective['measured on'])}.</p>"
 
 
 def _score_cell(score: dict[str, float] | None) -> str:
@@ -265,8 +283,14 @@ def _tree(config: dict[str, Any], prefix: str = "") -> str:
         if isinstance(value, dict):
             below += _tree(value, f"{prefix}{name}.")
         elif value is not None:
-            rows += f"<tr><th scope='row'>{escape(prefix + name)}</th><td>{escape(str(value)) or '–'}</td></tr>"
+            rows += f"<tr><th scope='row'>{escape(prefix + name)}</th><td>{escape(_short(value)) or '–'}</td></tr>"
     return (f"<table>{rows}</table>" if rows else "") + below
+
+
+def _short(value: Any) -> str:
+    """A table's columns or a vocabulary may be long."""
+    text = str(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
 
 
 def _notes(notes: list[str]) -> Iterator[str]:

@@ -1,0 +1,31 @@
+"""Counts of tokens in a row, against a loop."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from ssljax.evals.ngrams import ngram
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_as_a_loop(order):
+    rng = np.random.RandomState(0)
+    train, test = rng.randint(0, 4, 60), rng.randint(0, 5, 40)
+    known = Counter(tuple(train[i : i + order]) for i in range(len(train) - order + 1))
+    contexts = Counter()
+    for run, count in known.items():
+        contexts[run[:-1]] += count
+    nats, right, most = [], [], Counter(train.tolist()).most_common(1)[0][0]
+    for i in range(len(test) - order + 1):
+        *context, answer = test[i : i + order]
+        context = tuple(context)
+        nats.append(-np.log((known[*context, answer] + 0.1) / (contexts[context] + 0.1 * 5)))
+        counts = [known[*context, token] for token in range(4)]
+        best = [token for token in range(4) if counts[token] == max(counts)] if max(counts) else [most]
+        right.append(best[-1] == answer)
+    np.testing.assert_allclose(ngram(train, test, order), (np.mean(nats), np.mean(right)), rtol=1e-12)
+
+
+def test_nothing_to_count():
+    assert np.isnan(ngram(np.arange(5), np.arange(2), 3)).all()
