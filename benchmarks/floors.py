@@ -1,4 +1,4 @@
-"""What methods make of a table or of the nodes of a graph, beside their floors, with several seeds.
+"""What methods make of a table, of the nodes of a graph or of clips, beside their floors, with several seeds.
 
     python benchmarks/floors.py --kind=tables --source=csv:adult.csv [--write] [--seeds=3] [--runs=runs/floors]
     python benchmarks/floors.py --kind=nodes --source=demo --write --seeds=5
@@ -19,8 +19,9 @@ from pathlib import Path
 from sections import machine, publish
 
 ROOT = Path(__file__).parents[1]
-VARIANTS = {"tables": "demo", "nodes": "paper"}
-DEMOS = {"tables": "part of Adult", "nodes": "Cora"}
+VARIANTS = {"tables": "demo", "nodes": "paper", "video": "demo"}
+DEMOS = {"tables": "part of Adult", "nodes": "Cora", "video": "moving camera"}
+THINGS = {"tables": "rows", "nodes": "nodes", "video": "clips"}
 
 
 def run(config: Path, variant: str, source: str, seed: int, workdir: Path) -> None:
@@ -68,7 +69,7 @@ def main() -> None:
     shown = f"{kind}:{Path(where).name}" if where else kind
     head = f"""Made by `python benchmarks/floors.py --write --kind={arguments.kind} --source={shown}
         --seeds={arguments.seeds}`, with the settings of `:{variant}`. Accuracy in percent, ± the standard deviation of
-        {arguments.seeds} seeds, of the test {arguments.kind.replace("tables", "rows")}. CPU minutes of pretraining:
+        {arguments.seeds} seeds, of the test {THINGS[arguments.kind]}. CPU minutes of pretraining:
         {of_methods}.{" Floors differ by how a method scales numbers." if arguments.kind == "tables" else ""}"""
     lines = [
         *textwrap.wrap(" ".join(head.split()), 118),

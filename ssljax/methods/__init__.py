@@ -26,6 +26,7 @@ from ssljax.methods.images.vicreg import VICReg
 from ssljax.methods.nodes.dgi import DGI
 from ssljax.methods.tables.scarf import SCARF
 from ssljax.methods.tables.vime import VIME
+from ssljax.methods.video.videomae import VideoMAE
 from ssljax.typing import Method
 
 METHODS: dict[str, Any] = {
@@ -52,6 +53,7 @@ METHODS: dict[str, Any] = {
     "dgi": DGI,
     "scarf": SCARF,
     "vime": VIME,
+    "videomae": VideoMAE,
 }
 
 

@@ -4,5 +4,6 @@ from ssljax.modalities.images import Images
 from ssljax.modalities.modality import Modality
 from ssljax.modalities.nodes import Nodes
 from ssljax.modalities.tables import Tables
+from ssljax.modalities.video import Video
 
-MODALITIES: dict[str, type[Modality]] = {"images": Images, "nodes": Nodes, "tables": Tables}
+MODALITIES: dict[str, type[Modality]] = {"images": Images, "nodes": Nodes, "tables": Tables, "video": Video}
