@@ -1,4 +1,4 @@
-"""What methods make of a table, of the nodes of a graph or of text, beside their floors, with several seeds.
+"""What methods make of data that are not images, beside their floors, with several seeds.
 
     python benchmarks/floors.py --kind=tables --source=csv:adult.csv [--write] [--seeds=3] [--runs=runs/floors]
     python benchmarks/floors.py --kind=nodes --source=demo --write --seeds=5
@@ -20,11 +20,12 @@ from pathlib import Path
 from sections import machine, publish
 
 ROOT = Path(__file__).parents[1]
-VARIANTS = {"tables": "demo", "nodes": "paper", "text": "demo"}
+VARIANTS = {"nodes": "paper"}
+"""The variant that is run, where it is not the demo."""
 OWN = {"text": "sentences"}
-"""The variant for a source that is not the demo's, where that is another one."""
-THINGS = {"tables": "rows", "text": "texts"}
-DEMOS = {"tables": "part of Adult", "nodes": "Cora", "text": "Tiny Shakespeare"}
+"""And for a source that is not the demo's, where that is another one."""
+THINGS = {"tables": "rows", "nodes": "nodes", "text": "texts", "video": "clips"}
+DEMOS = {"tables": "part of Adult", "nodes": "Cora", "text": "Tiny Shakespeare", "video": "moving camera"}
 
 
 def run(config: Path, variant: str, source: str, seed: int, workdir: Path) -> None:
@@ -78,7 +79,7 @@ def main() -> None:
     kind, where = arguments.source.partition(":")[::2]
     name = Path(where).name.partition(".")[0] if where else "demo"
     rows, minutes, found = [], {}, {}
-    variant = OWN.get(arguments.kind, VARIANTS[arguments.kind]) if where else VARIANTS[arguments.kind]
+    variant = (where and OWN.get(arguments.kind)) or VARIANTS.get(arguments.kind, "demo")
     for config in sorted((ROOT / "configs" / arguments.kind).glob("*.py")):
         runs = []
         for seed in range(arguments.seeds):
@@ -93,7 +94,7 @@ def main() -> None:
     shown = f"{kind}:{Path(where).name}" if where else kind
     head = f"""Made by `python benchmarks/floors.py --write --kind={arguments.kind} --source={shown}
         --seeds={arguments.seeds}`, with the settings of `:{variant}`. Accuracy in percent, ± the standard deviation of
-        {arguments.seeds} seeds, of the test {THINGS.get(arguments.kind, arguments.kind)}. CPU minutes of pretraining:
+        {arguments.seeds} seeds, of the test {THINGS[arguments.kind]}. CPU minutes of pretraining:
         {of_methods}.{" Floors differ by how a method scales numbers." if arguments.kind == "tables" else ""}"""
     lines = [
         *textwrap.wrap(" ".join(head.split()), 118),

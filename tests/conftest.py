@@ -185,6 +185,7 @@ SMALLER = {
     "vime": {"encoder": SMALL_MLP},
     "bert": {"encoder": SMALL_VIT | {"dropout": 0.1}, "data": {"length": 12}, "method": {"mask_share": 0.3}},
     "gpt": {"encoder": SMALL_VIT | {"dropout": 0.1}, "data": {"length": 12}},
+    "videomae": {"method": {"decoder_width": 16, "decoder_heads": 2}, "encoder": SMALL_VIT},
 }
 TEACHERS = {"fine_tune": "simclr_v2", "distill": "fine_tune", "dinov2_distill": "dinov2"}
 WRITTEN_IN = {
@@ -241,6 +242,9 @@ def load_small(load_config, small_graph, tmp_path_factory) -> Callable:
                 config.views.local_size = 8
         elif name == "dgi":
             config.data.source = f"npz:{small_graph}"
+        elif METHODS[name].modality == "video":
+            config.data.update(frames=4, canvas=16)
+            config.views.size = 16
         modality_of(config).settle()
         config.batch_size = 16
         config.optimizer.update(name="sgd", learning_rate=0.05, warmup_epochs=0.0)
@@ -276,8 +280,9 @@ def batches_of(load_small) -> Callable:
     @functools.cache
     def make(modality):
         index = np.arange(EXAMPLES, dtype=np.int32).reshape(5, 16)
-        if modality in ("nodes", "tables", "text"):
-            source = build_source(load_small({"nodes": "dgi", "tables": "scarf", "text": "gpt"}[modality]), "train")
+        if modality != "images":
+            first = next(name for name, method in METHODS.items() if method.modality == modality)
+            source = build_source(load_small(first), "train")
             made = [train_dataset(source, batch_size=16, seed=0)[i] for i in range(5)]
         else:
             coarse = np.random.RandomState(0).rand(5, 16, 5, 5, 3)

@@ -122,6 +122,9 @@ TEACHER = {
     "center_momentum": 0.9,
     "momentum_schedule": "cosine",
 }
+VIDEOMAE = {"name": "adamw", "b2": 0.95, "batch": 2048, "peak": 1.2e-3, "start": 1e-6, "final": 1e-5, "warmup": 40}
+VIDEOMAE |= {"decay": 0.05, "exclude": ("bias", "scale", "mask_token")}
+VIDEOMAE_METHOD = {"mask_ratio": 0.9, "norm_pix": True, "decoder_width": 384, "decoder_depth": 4, "decoder_heads": 6}
 PAPERS = {
     ("npid", "imagenet"): (
         STEPS | {"batch": 256, "epochs": 200, "peak": 0.03, "decay": 1e-4, "milestones": (120, 160)},
@@ -318,6 +321,8 @@ PAPERS = {
         | {"min_keep": 10, "momentum": 0.996, "momentum_schedule": "linear", "predictor_width": 384}
         | {"predictor_depth": 12, "predictor_heads": 16, "target_norm": "layer"},
     ),
+    ("videomae", "paper"): (VIDEOMAE | {"epochs": 800}, VIDEOMAE_METHOD),
+    ("videomae", "ssv2"): (VIDEOMAE | {"epochs": 2400}, VIDEOMAE_METHOD),
 }
 
 

@@ -276,3 +276,42 @@ def test_text_without_labels_has_an_objective_all_the_same(short, tmp_path, caps
     assert "encoders" not in results and "next-token nats" in results["objective"]["of"]["pretrained"]
     with pytest.raises(DataError, match="has no labels"):
         evaluate(tmp_path / "run", ["knn", "objective"])
+# Video ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["videomae"], indirect=True)
+def test_own_clips(short, tmp_path):
+    """From folders of frames of two classes, one of them bright, to accuracies, floors, a report with reconstructions,
+    and an encoder of clips."""
+    random, folder = np.random.RandomState(0), tmp_path / "clips"
+    for i in range(24):
+        video = folder / ("train", "test")[i % 3 == 0] / ("dark", "light")[i % 2] / f"{i}"
+        video.mkdir(parents=True)
+        for j in range(6):
+            frame = random.randint(0, 120, (18, 24, 3)) + 120 * (i % 2)
+            Image.fromarray(frame.astype(np.uint8)).save(video / f"{j}.png")
+    (folder / "train" / "dark" / "short").mkdir()
+    Image.fromarray(np.zeros((18, 24, 3), np.uint8)).save(folder / "train" / "dark" / "short" / "0.png")
+    short.data.update(source=f"folder:{folder}", clips=1)
+    run = tmp_path / "run"
+    assert train(short, run) == 0
+    results = evaluate(run)
+    assert list(results["encoders"]) == ["pretrained", "random init", "raw pixels", "mean frame", "mean change"]
+    assert results["encoders"]["mean frame"]["linear"]["accuracy"] == 1
+    assert results["encoders"]["mean change"]["linear"]["accuracy"] < 1
+    page = (run / "report.html").read_text()
+    assert "1 files could not be decoded and were skipped" in page and "four moments of a clip" in page
+    for figure in ("views", "neighbours_pretrained", "neighbours_mean_frame"):
+        assert (run / "figures" / f"{figure}.png").stat().st_size > 300
+
+    encoder = ssljax.load(run)
+    clips = np.zeros((2, 4, 20, 30, 3), np.uint8)
+    features = encoder(clips)
+    assert features.shape == (2, 16) and np.isfinite(features).all()
+    np.testing.assert_allclose(encoder(np.zeros_like(clips, np.float32)), features, rtol=1e-6)
+    for wrong, sentence in (
+        (clips[:, :2], r"clips \(2, 2, 20, 30, 3\) must be \(n, 4, height, width, 3\)"),
+        (clips + np.float32(2), "clips must be uint8, or floats in .* from 2.0 to 2.0"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            encoder(wrong)

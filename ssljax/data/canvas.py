@@ -30,6 +30,11 @@ class OnCanvas(Part):
         return {"image": np.zeros((self._side, self._side, 3), np.uint8), "size": np.ones(2, np.int32)}
 
     def _load(self, index: int) -> Example:
-        example = super()._load(index)
+        return self._resized(super()._load(index))
+
+    def _sample(self, index: int, rng: np.random.Generator) -> Example:
+        return self._resized(super()._sample(index, rng))
+
+    def _resized(self, example: Example) -> Example:
         image = example["image"]
         return example | {"image": resize(image, self._side), "size": np.array(image.shape[:2], np.int32)}

@@ -130,13 +130,13 @@ def _prefetched(dataset: grain.MapDataset, threads: int) -> Generator[Any]:
 
 
 def _train_batch(source: Source, batch_size: int, seed: int, rows: np.ndarray | None, labels: bool, step: int) -> Batch:
-    names = (*(source.shapes or ()), *(["label"] if labels else []))
+    names = {*(source.shapes or ()), *source.drawn, *(["label"] if labels else [])}
     indices = batch_indices(len(source), batch_size, seed, step, rows)
 
     def row(place: int, index: int) -> dict[str, Any]:
-        example = source[index]
-        drawn = source.draw(np.random.default_rng((seed, step, place))) if source.drawn else {}
-        return {name: example[name] for name in names} | drawn
+        rng = np.random.default_rng((seed, step, place)) if source.drawn else None
+        example = source.sample(index, rng)
+        return {name: example[name] for name in names}
 
     places = np.arange(batch_size) if rows is None else rows
     examples = [row(int(place), int(index)) for place, index in zip(places, indices, strict=True)]
@@ -145,12 +145,13 @@ def _train_batch(source: Source, batch_size: int, seed: int, rows: np.ndarray | 
 
 def _eval_batch(source: Source, batch_size: int, rows: np.ndarray, batch: int) -> Batch:
     gap = source.gap()
+    names = (*(source.shapes or ()), *(["label"] if source.has_labels else []))
 
     def row(index: int) -> dict[str, Any]:
         example = source.read(index) if index < len(source) else None
         if example is None:
             return {"label": np.int32(NO_LABEL), **gap, "mask": np.False_}
-        return {"label": np.int32(NO_LABEL), **example, "mask": np.True_}
+        return {"label": np.int32(NO_LABEL), **{name: example[name] for name in names}, "mask": np.True_}
 
     return _stack([row(int(index)) for index in batch * batch_size + rows])
 

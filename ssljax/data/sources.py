@@ -39,7 +39,7 @@ class DataError(ValueError):
 
 Example = dict[str, Any]
 """The arrays of one example: of an image ``image``, uint8 (h, w, 3). And ``label``, an int32 scalar, where the source
-has labels."""
+has labels. What else a source puts here for `draw` is in no batch."""
 
 Shapes = dict[str, tuple[tuple[int, ...], type]]
 """Shape and type of each array of an example but its label."""
@@ -56,7 +56,8 @@ class Source(abc.ABC):
         in_memory: whether reading an example is only a look-up.
         skipped: the files that could not be decoded so far, each with the reason.
         things: what its examples are, in messages.
-        drawn: shapes of what a training example has besides, drawn anew each time (`draw`); nothing for most sources.
+        drawn: shapes of what a training example has besides, or in the place of its own arrays, drawn anew each time
+            (`draw`); nothing for most sources.
     """
 
     in_memory = False
@@ -94,10 +95,13 @@ class Source(abc.ABC):
     def _load(self, index: int) -> Example:
         """Reads example ``index``; raises OSError or UndecodableImage where that can't be done."""
 
-    def read(self, index: int) -> Example | None:
-        """Example ``index``, or None if its file can't be decoded, which is noted in ``skipped`` and logged once."""
+    def read(self, index: int, rng: np.random.Generator | None = None) -> Example | None:
+        """Example ``index``, or None if its file can't be decoded, which is noted in ``skipped`` and logged once.
+
+        rng: for an example as training sees it (`_sample`).
+        """
         try:
-            return self._load(index)
+            return self._load(index) if rng is None else self._sample(index, rng)
         except (OSError, UndecodableImage) as error:
             self._note_skipped(self._where(index), str(error))
             return None
@@ -112,16 +116,25 @@ class Source(abc.ABC):
             IndexError: the index is not in [0, len).
             DataError: no example at all can be decoded.
         """
+        return self.sample(index)
+
+    def sample(self, index: int, rng: np.random.Generator | None = None) -> Example:
+        """The same, with what is `drawn` for it, if `rng` is given."""
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} is out of range for {self.name}, which has {len(self)} examples")
         for offset in range(len(self)):
-            example = self.read((index + offset) % len(self))
+            example = self.read((index + offset) % len(self), rng)
             if example is not None:
                 return example
         raise self.nothing_decodable()
 
-    def draw(self, rng: np.random.Generator) -> Example:
-        """What a training example has besides its own arrays."""
+    def _sample(self, index: int, rng: np.random.Generator) -> Example:
+        """Reads example ``index`` as training sees it. Sources of which a part is read only draw it here."""
+        example = self._load(index)
+        return example | self.draw(rng, example)
+
+    def draw(self, rng: np.random.Generator, example: Example) -> Example:
+        """What a training example has besides its own arrays, or in their place."""
         return {}
 
     def gap(self) -> Example:

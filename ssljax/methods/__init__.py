@@ -28,6 +28,7 @@ from ssljax.methods.tables.scarf import SCARF
 from ssljax.methods.tables.vime import VIME
 from ssljax.methods.text.bert import BERT
 from ssljax.methods.text.gpt import GPT
+from ssljax.methods.video.videomae import VideoMAE
 from ssljax.typing import Method
 
 METHODS: dict[str, Any] = {
@@ -56,6 +57,7 @@ METHODS: dict[str, Any] = {
     "vime": VIME,
     "bert": BERT,
     "gpt": GPT,
+    "videomae": VideoMAE,
 }
 
 

@@ -5,5 +5,12 @@ from ssljax.modalities.modality import Modality
 from ssljax.modalities.nodes import Nodes
 from ssljax.modalities.tables import Tables
 from ssljax.modalities.text import Text
+from ssljax.modalities.video import Video
 
-MODALITIES: dict[str, type[Modality]] = {"images": Images, "nodes": Nodes, "tables": Tables, "text": Text}
+MODALITIES: dict[str, type[Modality]] = {
+    "images": Images,
+    "nodes": Nodes,
+    "tables": Tables,
+    "text": Text,
+    "video": Video,
+}

@@ -9,7 +9,7 @@ import jax
 
 from ssljax.chunks import merge, split
 from ssljax.fields import Range, check_ranges
-from ssljax.models import gnn, language, mlp, resnet, vit
+from ssljax.models import gnn, language, mlp, resnet, video, vit
 from ssljax.typing import Array, PyTree
 
 ENCODERS: dict[str, partial] = {
@@ -29,6 +29,11 @@ ENCODERS: dict[str, partial] = {
     "bert_base": language.bert_base,
     "bert_large": language.bert_large,
     "gpt2": language.gpt2,
+    "video_vit_micro": video.video_vit_micro,
+    "video_vit_s": video.video_vit_s,
+    "video_vit_b": video.video_vit_b,
+    "video_vit_l": video.video_vit_l,
+    "video_vit_h": video.video_vit_h,
 }
 
 
@@ -37,7 +42,7 @@ NOT_IN_CONFIGS = {"parent", "name", "stages", "bottleneck", "chunks", *OF_DATA}
 """Fields of encoders that their names, the run or the data (`OF_DATA`) say."""
 
 RANGES: list[Range] = [
-    ("at least 1", lambda x: x >= 1, "patch width depth heads channels bn_groups"),
+    ("at least 1", lambda x: x >= 1, "patch tubelet width depth heads channels bn_groups"),
     ("above 0", lambda x: x > 0, "mlp_ratio width_multiplier epsilon"),
     ("0 or more", lambda x: x >= 0, "registers layer_scale position_offset types"),
     ("at least 0 and below 1", lambda x: 0 <= x < 1, "drop_path dropout"),

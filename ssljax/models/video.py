@@ -1,5 +1,7 @@
 """VideoMAE: a Vision Transformer over tubelets, of which it sees a few, and the decoder that paints the others."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +25,7 @@ class VideoViT(nn.Module):
     """Videos (batch, frames, height, width, channels) -> features (batch, width), float32: the mean of its tokens.
 
     tubelet, patch: frames and pixels that a token is long and wide. Positions are fixed and count through all tokens,
-    slot by slot and row by row. drop_path, scan, remat: see `Blocks`.
+    slot by slot and row by row. drop_path, scan, remat: see `Blocks`; chunks: see `ssljax.models.run`.
 
     The authors' keys have no bias (queries and values do); here they have one, which changes nothing: it adds the same
     to all logits of a query, so that softmax takes it out, and it gets no gradient.
@@ -39,10 +41,14 @@ class VideoViT(nn.Module):
     tubelet: int = 2
     mlp_ratio: float = 4.0
     drop_path: float = 0.0
+    drop_path_uniform: bool = False
     epsilon: float = 1e-6
     scan: bool = False
     remat: bool = False
+    chunks: int = 1
     dtype: DTypeLike = jnp.float32
+
+    modality = "video"
 
     def __post_init__(self):
         super().__post_init__()
@@ -87,6 +93,7 @@ class VideoViT(nn.Module):
             self.heads,
             self.mlp_ratio,
             drop_path=self.drop_path,
+            drop_path_uniform=self.drop_path_uniform,
             epsilon=self.epsilon,
             scan=self.scan,
             remat=self.remat,
@@ -94,6 +101,13 @@ class VideoViT(nn.Module):
             name="encoder",
         )(x, keys if train and self.drop_path else None)
         return nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="norm")(x)
+
+
+video_vit_micro = partial(VideoViT, patch=8, width=64, depth=4, heads=4)
+video_vit_s = partial(VideoViT, width=384, depth=12, heads=6)
+video_vit_b = partial(VideoViT)
+video_vit_l = partial(VideoViT, width=1024, depth=24, heads=16)
+video_vit_h = partial(VideoViT, width=1280, depth=32, heads=16)
 
 
 class VideoDecoder(nn.Module):
