@@ -197,6 +197,12 @@ def build_run(
         )
     method = build_method(config, total, chunks, steps_per_epoch=steps_per_epoch, examples=examples)
     o = config.optimizer
+    if config.encoder.get("freeze_patch_embed") and not (o.freeze_epochs == -1 and "patch_embed" in o.freeze):
+        raise ValueError(
+            "--config.encoder.freeze_patch_embed=True keeps gradients from the patch projection, but weight decay "
+            "would still shrink it: set --config.optimizer.freeze='(\"patch_embed\",)' "
+            "--config.optimizer.freeze_epochs=-1."
+        )
     schedule = make_schedule(
         base=o.learning_rate,
         scaling=o.scaling,

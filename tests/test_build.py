@@ -45,3 +45,19 @@ def test_numbers_out_of_range_are_named(name, field, value, what, load_small):
     with pytest.raises(ValueError) as error:
         build_run(config, examples=80, example=example, mesh=make_mesh(1, 1, jax.devices()[:1]))
     assert str(error.value) == f"--config.{field}={value} must be {what}."
+
+
+def test_a_frozen_patch_projection_is_frozen_for_the_optimiser_too(load_small):
+    config = load_small("moco_v3")
+    config.encoder.update({field: None for field in config.encoder} | {"name": "vit_micro", "freeze_patch_embed": True})
+    example = {"image": jax.ShapeDtypeStruct((2, 20, 20, 3), jnp.uint8)}
+
+    def build():
+        build_run(config, examples=80, example=example, mesh=make_mesh(1, 1, jax.devices()[:1]))
+
+    for fields in ({}, {"freeze": ("patch_embed",), "freeze_epochs": 1.0}, {"freeze": ("norm",)}):
+        config.optimizer.update(fields)
+        with pytest.raises(ValueError, match="weight decay would still shrink it: set --config.optimizer.freeze="):
+            build()
+    config.optimizer.update(freeze=("patch_embed",), freeze_epochs=-1.0)
+    build()

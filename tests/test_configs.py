@@ -247,8 +247,9 @@ PAPERS = {
     ("dino", "resnet50"): (
         SGD
         | {"batch": 1024, "peak": 0.12, "decay": 1e-4, "decay_final": -1, "warmup": 10, "clip": (0, 3.0, 0)}
-        | {"final": 1e-6},
-        TEACHER | {"norm_last_layer": True, "head_norm": True},
+        | {"final": 1e-6, "epochs": 800},
+        TEACHER
+        | {"norm_last_layer": True, "head_norm": True, "teacher_temperature": 0.07, "warmup_temperature_epochs": 30},
     ),
     ("dino", "small"): (
         DINO | {"batch": 256, "epochs": 300, "peak": 5e-4, "freeze": ("last_layer",), "freeze_epochs": 1},

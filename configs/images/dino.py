@@ -77,8 +77,9 @@ def imagenet():
 
 
 def resnet50():
-    """The authors' ResNet-50: SGD, constant weight decay, BatchNorm in the head, tighter crops."""
+    """The authors' ResNet-50 of 800 epochs: SGD, constant weight decay, BatchNorm in the head, tighter crops."""
     config = imagenet()
+    config.epochs = 800.0
     config.method.update(head_norm=True, norm_last_layer=True)
     config.encoder.update(name="resnet50", positions=None, position_offset=None, initializer=None, drop_path=None)
     config.views.update(scale=(0.14, 1.0), local_scale=(0.05, 0.14))

@@ -39,7 +39,8 @@ def cifar10():
 
 def imagenet():
     """The authors' ViT-H/14 of 300 epochs: 1e-3 at a batch of 2048, warmed up from 2e-4, weight decay 0.04 to 0.4. The
-    predictor has as many heads as the encoder.
+    predictor has as many heads as the encoder. Weights begin equally large in all blocks: the authors' code makes those
+    of later blocks smaller, and then draws all of them anew.
 
     `--config.method.mask=reference` draws masks as the authors' code does.
     """

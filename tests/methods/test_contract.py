@@ -128,15 +128,16 @@ def test_same_state_on_every_mesh(method, whole, batches):
     ],
     indirect=["name"],
 )
-def test_same_state_on_a_mesh_with_the_other_recipe(config, fields, batches):
+def test_same_state_on_three_devices_with_the_other_recipe(config, fields, batches):
     """Of methods that have two: a softmax over all images, BatchNorm in network and head, heads of their own for
     patches, the reference's masks."""
+    batches = jax.tree.map(lambda x: x[:12], batches)
     config.method.update(fields)
     if config.method.name == "dino":
         config.encoder.update({field: None for field in config.encoder} | {"name": "smooth", "channels": 16})
     method = build_method(config, 5, examples=EXAMPLES)
     start = jax.device_get(make(method, (1, 1), batches)[1]())
-    one, many = (trained(method, batches[:3], shape, start=start) for shape in ((1, 1), (2, 2)))
+    one, many = (trained(method, batches[:3], shape, start=start) for shape in ((1, 1), (3, 1)))
     assert largest_difference(one[0], many[0]) < 5e-6
     assert_same_metrics(many[1], one[1], 1e-4)
 
