@@ -44,7 +44,7 @@ FORMS = {
     "tsv": "tsv:PATH",
 }
 FOLDER = Path(__file__).parent / "demo" / "text"
-DEMOS = {"demo": ("txt", FOLDER / "tinyshakespeare.txt.gz"), "demo_speeches": ("csv", FOLDER / "speeches.csv.gz")}
+DEMOS = {"demo": ("txt", FOLDER / "tinyshakespeare.txt.gz"), "demo_speeches": ("csv", FOLDER / "speeches")}
 MOST_CLASSES = 1000
 WORDS = 4096
 """Into so many bins go the words of a text, by a hash; bin 0 is for none."""
