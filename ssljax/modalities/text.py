@@ -62,7 +62,7 @@ class Text(Modality):
         assert isinstance(train, TextSource) and isinstance(test, TextSource)
         known, told = train.stream(), test.stream()
         bits = 1 / np.log(2)
-        per_byte = bits * len(told) / max(1.0, float(test.tokenizer.lengths[told].sum()))
+        per_byte = float(bits) * len(told) / max(1.0, float(test.tokenizer.lengths[told].sum()))
         floors = {}
         for order in ORDERS:
             nats, accuracy = ngram(known, told, order)
