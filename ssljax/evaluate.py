@@ -162,7 +162,7 @@ def _objective(
         if must:
             raise
         return {}
-    size = eval_batch_size(mesh, about=min(64, len(test)))
+    size = eval_batch_size(mesh, about=min(16, len(test)))
 
     def of_batch(given, batch):
         state, number = given

@@ -4,8 +4,8 @@
 
 | variant      | data                      | encoder       | hardware     | expected                 | status  |
 |--------------|---------------------------|---------------|--------------|--------------------------|---------|
-| `:demo`      | Tiny Shakespeare, bytes   | BERT, 4 x 128 | 2 CPU cores  | docs/results.md          | run     |
-| `:sentences` | csv:PATH or tsv:PATH      | BERT, 4 x 128 | 2 CPU cores  | docs/results.md          | run     |
+| `:demo`      | Tiny Shakespeare, bytes   | BERT, 4 x 128 | 2 CPU cores  | nothing published        | not run |
+| `:sentences` | csv:PATH or tsv:PATH      | BERT, 4 x 128 | 2 CPU cores  | nothing published        | not run |
 | `:paper`     | txt:PATH, 30,522 tokens   | BERT Base     | 16 TPU chips | 79.6 on GLUE, fine-tuned | not run |
 """
 

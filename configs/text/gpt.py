@@ -6,7 +6,7 @@
 |----------------|-------------------------|-----------------|-------------|---------------------------|---------|
 | `:demo`        | Tiny Shakespeare, bytes | GPT-2, 4 x 128  | 2 CPU cores | 1.88 a letter, or better  | run     |
 | `:shakespeare` | Tiny Shakespeare, bytes | GPT-2, 6 x 384  | 1 GPU       | 1.47 a letter             | not run |
-| `:sentences`   | csv:PATH or tsv:PATH    | GPT-2, 4 x 128  | 2 CPU cores | docs/results.md           | run     |
+| `:sentences`   | csv:PATH or tsv:PATH    | GPT-2, 4 x 128  | 2 CPU cores | nothing published         | not run |
 | `:paper`       | txt:PATH, 50,257 tokens | GPT-2, 12 x 768 | 8 GPUs      | 2.85 a token, OpenWebText | not run |
 """
 

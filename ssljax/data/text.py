@@ -44,7 +44,7 @@ FORMS = {
     "tsv": "tsv:PATH",
 }
 FOLDER = Path(__file__).parent / "demo" / "text"
-DEMOS = {"demo": ("txt", FOLDER / "tinyshakespeare.txt.gz"), "demo_speeches": ("csv", FOLDER / "speeches.csv.gz")}
+DEMOS = {"demo": ("txt", FOLDER / "tinyshakespeare.txt.gz"), "demo_speeches": ("csv", FOLDER / "speeches")}
 MOST_CLASSES = 1000
 WORDS = 4096
 """Into so many bins go the words of a text, by a hash; bin 0 is for none."""
@@ -294,7 +294,7 @@ def _read(spec: str, text: str, label: str, files: tuple[tuple[Path, int], ...])
             splits = {"train": [(whole[: len(whole) * 9 // 10], "")], "test": [(whole[len(whole) * 9 // 10 :], "")]}
         return Texts(kind, splits, None, skipped)
     splits = {
-        split: [row for file in group for row in _rows(kind, file, contents[file], text, label, skipped)]
+        split: [row for file in group for row in _rows(kind, file, contents[file], text, label)]
         for split, group in groups.items()
     }
     if "" in splits:
@@ -331,9 +331,7 @@ def _decoded(path: Path) -> str:
     return text.replace("\r\n", "\n")
 
 
-def _rows(
-    kind: str, path: Path, contents: str, text: str, label: str, skipped: dict[str, str]
-) -> list[tuple[str, str]]:
+def _rows(kind: str, path: Path, contents: str, text: str, label: str) -> list[tuple[str, str]]:
     """(text, label) of each row; those without text or label, or with another number of fields, are counted."""
     options: dict = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == "tsv" else {}
     try:
@@ -356,7 +354,7 @@ def _rows(
     if not whole:
         raise DataError(f"{str(path)!r} has no rows with a text: it needs a line of names, and a line for each text.")
     if gone := len(lines) - len(whole):
-        skipped[str(path)] = f"{gone} rows have no text or label, or another number of fields"
+        logger.warning("%s: %d rows without text or label, or with another number of fields, are skipped", path, gone)
     return [(row[places[0]], row[places[1]].strip() if len(places) > 1 else "") for row in whole]
 
 

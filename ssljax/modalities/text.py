@@ -20,7 +20,7 @@ from ssljax.typing import Array, Batch
 BLUE, RED = np.array([0.35, 0.55, 0.9]), np.array([0.95, 0.5, 0.2])
 HEIGHT, WIDTH = 11, 6
 """Pixels of a letter."""
-LINE = 32
+LINE = 16
 """Letters of a line in pictures."""
 LETTERS = 6
 """Of a token in pictures, at most."""
@@ -62,7 +62,7 @@ class Text(Modality):
         assert isinstance(train, TextSource) and isinstance(test, TextSource)
         known, told = train.stream(), test.stream()
         bits = 1 / np.log(2)
-        per_byte = bits * len(told) / max(1.0, float(test.tokenizer.lengths[told].sum()))
+        per_byte = float(bits) * len(told) / max(1.0, float(test.tokenizer.lengths[told].sum()))
         floors = {}
         for order in ORDERS:
             nats, accuracy = ngram(known, told, order)

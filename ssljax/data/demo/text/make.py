@@ -1,4 +1,4 @@
-"""Made tinyshakespeare.txt.gz and speeches.csv.gz of this folder from Tiny Shakespeare.
+"""Made tinyshakespeare.txt.gz and speeches/ of this folder from Tiny Shakespeare.
 
     python ssljax/data/demo/text/make.py tinyshakespeare.txt
 
@@ -32,15 +32,16 @@ def main(path: Path) -> None:
     text = path.read_text()
     write("tinyshakespeare.txt.gz", text)
     starts = [text.index(opening) for opening in PLAYS.values()]
-    rows = [("text", "play")]
+    rows = []
     for play, start, end in zip(PLAYS, starts, [*starts[1:], len(text)], strict=True):
         for speech in re.split(r"\n\n+", text[start:end].strip()):
             said = " ".join(speech.partition(":\n")[2].split())
             if len(said) >= SHORTEST:
                 rows.append((said if len(said) <= LONGEST else said[:LONGEST].rpartition(" ")[0], play))
-    written = io.StringIO()
-    csv.writer(written, lineterminator="\n").writerows(rows)
-    write("speeches.csv.gz", written.getvalue())
+    for name, part in (("test", rows[::3]), ("train", [row for i, row in enumerate(rows) if i % 3])):
+        written = io.StringIO()
+        csv.writer(written, lineterminator="\n").writerows([("text", "play"), *part])
+        write(f"speeches/{name}.csv.gz", written.getvalue())
 
 
 def write(name: str, text: str) -> None:
