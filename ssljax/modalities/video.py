@@ -17,7 +17,7 @@ from ssljax.modalities.modality import Modality
 from ssljax.typing import Array, Batch
 from ssljax.views.video import MultiScaleCrop
 
-RAW, MEAN = 16, 32
+RAW, MEAN = 8, 16
 """Sides, in pixels, that floors average frames down to."""
 
 

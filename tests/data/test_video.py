@@ -12,6 +12,7 @@ from PIL import Image
 
 from ssljax.data import DataError, eval_batches, train_dataset
 from ssljax.data.pans import DIRECTIONS, PIXELS_A_FRAME, WINDOW
+from ssljax.data.subset import Share
 from ssljax.data.video import open_video
 
 CLIP = {"frames": 3, "stride": 2, "canvas": 4}
@@ -78,6 +79,13 @@ def test_in_training_places_are_drawn_anew_and_are_of_the_seed_and_the_step(clip
     assert len(firsts) == 8 and len(set(firsts)) > 2 and firsts.max() <= 7
     rows = train_dataset(open_video(f"folder:{clips}", "train", **CLIP), batch_size=12, seed=0, rows=np.arange(4, 8))
     np.testing.assert_array_equal(rows[0]["video"], batch["video"][4:8])
+
+
+def test_places_are_drawn_in_a_part_of_the_videos_too(clips):
+    part = Share(open_video(f"folder:{clips}", "train", **CLIP), 0.5)
+    assert len(part) == 2
+    firsts = {values(part.sample(1, np.random.default_rng(seed)))[0] for seed in range(9)}
+    assert len(firsts) > 2 and values(part[1]) == [4, 6, 8]
 
 
 def test_videos_that_cannot_be_read_are_skipped_and_counted(clips, caplog):
