@@ -1,4 +1,7 @@
-"""Documents that several scripts write: each script owns one section, and leaves the others as they are."""
+"""Documents that several scripts write: each script owns one section, and leaves the others as they are.
+
+Imported before ssljax, it makes that be found from wherever a script is run.
+"""
 
 import os
 import re
@@ -7,7 +10,9 @@ from pathlib import Path
 
 import jax
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+sys.path.insert(0, str(ROOT))
 
 
 def publish(document: str, title: str, lines: list[str]) -> None:

@@ -6,21 +6,19 @@ With --write the table goes into docs/views.md. Each row is one process and one 
 over alternating runs.
 """
 
-import os
 import runpy
 import statistics
 import sys
 import time
-from pathlib import Path
 
 import jax
+from sections import DOCS, ROOT, machine
 
 from ssljax.build import build_run, build_source, example_batch
 from ssljax.collectives import example_keys
 from ssljax.data.pipeline import train_batches
 from ssljax.engine.mesh import to_devices
 
-ROOT = Path(__file__).parents[1]
 REPEATS = 10
 
 
@@ -57,11 +55,10 @@ def main() -> None:
                 times["step"].append(time.perf_counter() - start)
         v, s = (1000 * statistics.median(times[name]) for name in ("views", "step"))
         lines.append(f"| {path.stem} | {v:.1f} | {s:.1f} | {v / s:.3f} |")
-    device = jax.devices()[0].platform
-    lines += ["", f"{device}, {len(jax.devices())} device(s), {os.cpu_count()} CPU cores, jax {jax.__version__}.", ""]
+    lines += ["", machine(), ""]
     print("\n".join(lines))
     if "--write" in sys.argv:
-        (ROOT / "docs" / "views.md").write_text("\n".join(lines))
+        (DOCS / "views.md").write_text("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a run's encoder is worth, beside a random-init encoder and the raw data, and a report to look at.
 
-    python -m ssljax.evaluate --workdir=runs/simclr [--protocol=knn,linear,linear_1,linear_10]
+    python -m ssljax.evaluate --workdir=runs/simclr [--protocol=knn,linear,linear_1,finetune_1]
 
 Prints the accuracies, and writes `results.json`, `report.html` and `figures/` into the run's folder.
 """
@@ -29,6 +29,7 @@ from ssljax.engine.mesh import eval_batch_size, make_mesh, over_devices, process
 from ssljax.engine.processes import on_first
 from ssljax.evals.boosting import boosting
 from ssljax.evals.features import extract
+from ssljax.evals.finetune import BATCH, EPOCHS, PATIENCE, RATE, fine_tune
 from ssljax.evals.knn import knn, nearest
 from ssljax.evals.linear import DRAWS, FEW, linear_probe
 from ssljax.evals.maps import tsne
@@ -40,7 +41,17 @@ from ssljax.typing import TrainState
 
 LINEAR = {"linear_1": 0.01, "linear_10": 0.1, "linear": 1.0}
 """Linear probes, and the share of the labels that they use."""
-PROTOCOLS = {"knn": "k-NN", "linear_1": "linear, 1 %", "linear_10": "linear, 10 %", "linear": "linear"}
+FINE_TUNED = {"finetune_1": 0.01, "finetune_10": 0.1, "finetune": 1.0}
+"""The same of training encoders on."""
+PROTOCOLS = {
+    "knn": "k-NN",
+    "linear_1": "linear, 1 %",
+    "linear_10": "linear, 10 %",
+    "linear": "linear",
+    "finetune_1": "tuned, 1 %",
+    "finetune_10": "tuned, 10 %",
+    "finetune": "tuned",
+}
 """What encoders are judged by, and what that is called."""
 PROTOCOLS |= {protocol: title for modality in MODALITIES.values() for protocol, title in modality.own.items()}
 BOOSTED = "gradient boosting"
@@ -80,7 +91,7 @@ def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None
 
     states = {"pretrained": state, "random init": replicate(run.init(), mesh)}
     encoders = {
-        **{name: partial(features, of) for name, of in states.items()},
+        **{name: partial(features, found) for name, found in states.items()},
         **{name: without_encoder(floor) for name, floor in modality.floors().items()},
     }
 
@@ -89,7 +100,8 @@ def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None
     described: dict[str, str] = {}
     if test is not None and probes:
         batches = partial(_batches, mesh=mesh)
-        scores, described, counts = _scores(encoders, batches(train), batches(test), probes, config, train.things)
+        tune = partial(_fine_tuned, run.method.features, states, train, test)
+        scores, described, counts = _scores(encoders, batches(train), batches(test), probes, tune, config, train.things)
         results |= {"examples": counts}
         if hasattr(run.method, "classify"):
             logits, labels = extract(partial(over_devices(run.method.classify, mesh), state), batches(test)())
@@ -159,7 +171,7 @@ def _batches(source: Source, mesh: Mesh) -> Callable[[], Iterator[dict[str, np.n
 
 
 def _scores(
-    encoders, train, test, protocols, config: ConfigDict, things: str
+    encoders, train, test, protocols, tune: Callable[[str, float], Score | None], config: ConfigDict, things: str
 ) -> tuple[Scores, dict[str, str], dict[str, int]]:
     """Each encoder by each protocol, the protocols in words, and how many things they learn from and are tested on."""
     modality, settings = modality_of(config), config.evaluate
@@ -171,6 +183,9 @@ def _scores(
         for protocol in protocols:
             if protocol == "knn":
                 scores[name][protocol] = knn(*features, k=settings.k, temperature=settings.temperature)
+            elif protocol in FINE_TUNED:
+                if tuned := tune(name, FINE_TUNED[protocol]):
+                    scores[name][protocol] = tuned
             else:
                 share, scaling = LINEAR[protocol], modality.scaling
                 scores[name][protocol], _ = linear_probe(*features, share=share, scaling=scaling)
@@ -182,6 +197,22 @@ def _scores(
     return scores, {protocol: _described(protocol, config, things, **counts) for protocol in protocols}, counts
 
 
+def _fine_tuned(features, states, train: Source, test: Source, name: str, share: float) -> Score | None:
+    """Of an encoder, begun from one of the `states`; None for what has no weights. Each process does it all."""
+    if name not in states:
+        return None
+
+    def examples(source: Source) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        parts = [{k: x[batch["mask"]] for k, x in batch.items()} for batch in eval_batches(source, 256)]
+        arrays = {k: np.concatenate([part[k] for part in parts]) for k in parts[0] if k != "mask"}
+        return arrays, arrays.pop("label")
+
+    train_arrays, train_labels = examples(train)
+    if train_labels.ndim > 1:
+        raise ValueError(f"fine-tuning is of examples that have one label each, not of {train.things} of one example.")
+    return fine_tune(features, jax.device_get(states[name]), train_arrays, train_labels, *examples(test), share=share)
+
+
 def _described(protocol: str, config: ConfigDict, things: str, train: int, test: int) -> str:
     """A protocol in words."""
     if protocol == "knn":
@@ -189,6 +220,13 @@ def _described(protocol: str, config: ConfigDict, things: str, train: int, test:
         return (
             f"weighted k-NN, k = {min(settings.k, train)}, cosine similarity, T = {settings.temperature}; un-augmented "
             f"features of {train} training {things}; {test} test {things}"
+        )
+    if protocol in FINE_TUNED:
+        share = FINE_TUNED[protocol]
+        part = "" if share == 1 else f", {share:.0%} of each class, mean of {DRAWS} draws"
+        return (
+            f"all weights and a linear classifier, Adam at {RATE} in batches of {BATCH}, until {PATIENCE} epochs (of "
+            f"{EPOCHS}) brought nothing on a held-out fifth of {train} training {things}{part}; {test} test {things}"
         )
     scaled, share = {"standard": "standardised", "unit": "unit-length"}[modality_of(config).scaling], LINEAR[protocol]
     part = "" if share == 1 else f", {share:.0%} of each class, mean of {DRAWS} draws"
@@ -310,7 +348,7 @@ def _notes(splits: tuple[Source, Source | None, str], results: dict[str, Any]) -
 if __name__ == "__main__":
     WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run.")
     PROTOCOL = flags.DEFINE_list(
-        "protocol", None, f"Some of {', '.join(PROTOCOLS)} (_1, _10: per cent of the labels); by default the data's."
+        "protocol", None, f"Some of {', '.join(PROTOCOLS)} (1 and 10 per cent of the labels); by default the data's."
     )
     STEP = flags.DEFINE_integer("step", None, "Evaluate the checkpoint of this step; by default the newest.")
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM ends it: there is nothing to save

@@ -1,12 +1,13 @@
 """One graph, of which some nodes have labels.
 
     npz:PATH         arrays in one file (below)
+    planetoid:PATH   a folder with the text of a citation network (`ssljax.data.citations`)
     demo             Cora with its public split, which ships with ssljax
 
 An ``.npz`` file holds ``edge_index`` (2, edges); the features of the nodes, as ``x`` (nodes, dim) or as the entries
 that are not zero, ``feature_row``, ``feature_col``, ``feature_value`` and ``feature_shape``; maybe ``label`` (nodes,),
--1 where there is none, and ``train_mask`` and ``test_mask`` (nodes,). Without masks a tenth of the labelled nodes, by a
-hash of their places, are for the probes to learn from, and the others to test.
+-1 where there is none, ``class_name`` (classes,), and ``train_mask`` and ``test_mask`` (nodes,). Without masks a tenth
+of the labelled nodes, by a hash of their places, are for the probes to learn from, and the others to test.
 """
 
 import zipfile
@@ -14,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ssljax.data.citations import read_citations
 from ssljax.data.sources import NO_LABEL, DataError, Example, Shapes, Source, hashed_splits, split_spec
 
-FORMS = {"demo": "demo", "npz": "npz:PATH"}
+FORMS = {"demo": "demo", "npz": "npz:PATH", "planetoid": "planetoid:PATH"}
 DEMO = Path(__file__).parent / "demo" / "nodes" / "cora.npz"
 SPLITS = ("train", "test")
 
@@ -27,8 +29,14 @@ class NodeSource(Source):
 
     in_memory, things = True, "nodes"
 
-    def __init__(self, name: str, features: np.ndarray, edges: np.ndarray, labels: np.ndarray | None):
-        names = None if labels is None else tuple(f"class {k}" for k in range(int(labels.max()) + 1))
+    def __init__(
+        self,
+        name: str,
+        features: np.ndarray,
+        edges: np.ndarray,
+        labels: np.ndarray | None,
+        names: tuple[str, ...] | None,
+    ):
         shapes: Shapes = {"features": (features.shape, np.float32), "edges": (edges.shape, np.int32)}
         super().__init__(name, has_labels=labels is not None, class_names=names, shapes=shapes)
         self._example: Example = {"features": features, "edges": edges}
@@ -66,10 +74,12 @@ def open_nodes(spec: str, split: str) -> NodeSource:
     kind, where = split_spec(spec, FORMS)
     if split not in SPLITS:
         raise DataError(f"{spec} has no split {split!r}: choose one of {', '.join(SPLITS)}.")
-    arrays = _read(DEMO if kind == "demo" else Path(where).expanduser(), spec)
+    path = DEMO if kind == "demo" else Path(where).expanduser()
+    arrays = read_citations(path) if kind == "planetoid" else _read(path, spec)
     features = _features(arrays, spec)
     edges = _edges(arrays, len(features), spec)
-    return NodeSource(f"{spec} ({split})", features, edges, _labels(arrays, len(features), split, spec))
+    labels = _labels(arrays, len(features), split, spec)
+    return NodeSource(f"{spec} ({split})", features, edges, labels, _class_names(arrays, labels, spec))
 
 
 def _read(path: Path, spec: str) -> dict[str, np.ndarray]:
@@ -113,6 +123,16 @@ def _edges(arrays: dict[str, np.ndarray], nodes: int, spec: str) -> np.ndarray:
     both = np.concatenate([edges, edges[::-1]], axis=1)
     both = np.unique(both[:, both[0] != both[1]], axis=1)
     return both.astype(np.int32)
+
+
+def _class_names(arrays: dict[str, np.ndarray], labels: np.ndarray | None, spec: str) -> tuple[str, ...] | None:
+    if labels is None:
+        return None
+    classes = int(arrays["label"].max()) + 1
+    names = arrays.get("class_name", [f"class {k}" for k in range(classes)])
+    if len(names) < classes:
+        raise DataError(f"{spec} names {len(names)} classes, but labels go up to {classes - 1}: name each of them.")
+    return tuple(str(name) for name in names)
 
 
 def _labels(arrays: dict[str, np.ndarray], nodes: int, split: str, spec: str) -> np.ndarray | None:

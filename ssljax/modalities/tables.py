@@ -19,7 +19,7 @@ RED, BLUE = np.array([0.84, 0.37, 0.0]), np.array([0.21, 0.39, 0.66])
 
 
 class Tables(Modality):
-    protocols, boosted = ("knn", "linear_1", "linear_10", "linear"), True
+    protocols, boosted = ("knn", "linear_1", "linear_10", "linear", "finetune_1", "finetune_10", "finetune"), True
     data_fields = {
         "label": "",  # the column of the classes; "": the last one; "none": there is none
         "ignore": (),  # columns that are not used

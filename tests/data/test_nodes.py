@@ -85,6 +85,7 @@ def test_batches_hold_the_graph_again_and_again(graph):
         ({"x": np.ones(5)}, r"The features of .* are \(5,\): give \(nodes, dim\)"),
         ({"x": np.array([[1.0, np.nan]] * 5)}, "The features of 5 nodes of .* are not finite"),
         ({"label": np.zeros(4, int)}, r"The labels of .* are \(4,\), but there are 5 nodes"),
+        ({"class_name": np.array(["one"])}, "names 1 classes, but labels go up to 1"),
         ({"test_mask": None}, "needs both train_mask and test_mask"),
         ({"test_mask": np.ones(4, bool)}, "needs both train_mask and test_mask"),
         ({"x": np.array([{"a": 1}], object)}, "write plain arrays with numpy.savez"),

@@ -1,15 +1,19 @@
 """k-NN, the linear probe and their uncertainties, against slow and obvious versions."""
 
+import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 from ssljax.evals.boosting import boosting
 from ssljax.evals.features import extract, raw_pixels
+from ssljax.evals.finetune import fine_tune
 from ssljax.evals.knn import knn, nearest
 from ssljax.evals.linear import DRAWS, FOLDS, PENALTIES, class_share, linear_probe, over_draws
 from ssljax.evals.maps import tsne
 from ssljax.evals.scores import Score, margin
+from ssljax.typing import Variables
 
 
 @pytest.fixture
@@ -139,3 +143,25 @@ def test_the_penalty_of_few_examples_is_chosen_on_each_fifth_in_turn(monkeypatch
     many = np.tile(x, (20, 1))
     linear_probe(many, np.tile(y, 20), x, y)
     assert held == [len(many) // 5] * len(PENALTIES["standard"])
+
+
+def test_fine_tuning_learns_what_frozen_features_do_not_have():
+    """Which of two numbers is the larger in magnitude, from an encoder that begins with their sum alone."""
+    rng = np.random.RandomState(0)
+    train, test = ({"x": rng.randn(n, 2).astype(np.float32)} for n in (600, 200))
+    of = lambda data: (np.abs(data["x"][:, 0]) > np.abs(data["x"][:, 1])).astype(np.int32)  # noqa: E731
+    kernel = jnp.ones((2, 32)) * jnp.linspace(-1, 1, 32)
+    state = Variables(params={"kernel": kernel, "bias": jnp.zeros(32)}, model_state={}, target={}, extra={})
+
+    def features(state, batch):
+        return nn.relu(batch["x"] @ state.params["kernel"] + state.params["bias"])
+
+    frozen, _ = linear_probe(
+        *(np.asarray(x) for pair in ((features(state, d), of(d)) for d in (train, test)) for x in pair)
+    )
+    tuned = fine_tune(features, state, train, of(train), test, of(test))
+    assert tuned.accuracy > max(0.85, frozen.accuracy + 0.2)
+    tenth = fine_tune(features, state, train, of(train), test, of(test), share=0.1)
+    assert 0.5 < tenth.accuracy < tuned.accuracy
+    of_two = fine_tune(features, state, train, of(train), test, of(test), share=0.001)
+    assert 0.4 < of_two.accuracy < tenth.accuracy
