@@ -1,7 +1,8 @@
-"""What methods make of a table or of the nodes of a graph, beside their floors, with several seeds.
+"""What methods make of a table, of the nodes of a graph or of images with captions, beside their floors.
 
     python benchmarks/floors.py --kind=tables --source=csv:adult.csv [--write] [--seeds=3] [--runs=runs/floors]
     python benchmarks/floors.py --kind=nodes --source=demo --write --seeds=5
+    python benchmarks/floors.py --kind=image_text --source=demo --write
 
 Writes a section of docs/results.md for the kind and the source. A run whose folder has results is not repeated.
 """
@@ -19,8 +20,10 @@ from pathlib import Path
 from sections import machine, publish
 
 ROOT = Path(__file__).parents[1]
-VARIANTS = {"tables": "demo", "nodes": "paper"}
-DEMOS = {"tables": "part of Adult", "nodes": "Cora"}
+VARIANTS = {"tables": "demo", "nodes": "paper", "image_text": "demo"}
+DEMOS = {"tables": "part of Adult", "nodes": "Cora", "image_text": "emoji"}
+THINGS = {"tables": "rows", "image_text": "images and captions"}
+TITLES = {"image_text": "images and captions"}
 
 
 def run(config: Path, variant: str, source: str, seed: int, workdir: Path) -> None:
@@ -68,7 +71,7 @@ def main() -> None:
     shown = f"{kind}:{Path(where).name}" if where else kind
     head = f"""Made by `python benchmarks/floors.py --write --kind={arguments.kind} --source={shown}
         --seeds={arguments.seeds}`, with the settings of `:{variant}`. Accuracy in percent, ± the standard deviation of
-        {arguments.seeds} seeds, of the test {arguments.kind.replace("tables", "rows")}. CPU minutes of pretraining:
+        {arguments.seeds} seeds, of the test {THINGS.get(arguments.kind, arguments.kind)}. CPU minutes of pretraining:
         {of_methods}.{" Floors differ by how a method scales numbers." if arguments.kind == "tables" else ""}"""
     lines = [
         *textwrap.wrap(" ".join(head.split()), 118),
@@ -83,7 +86,11 @@ def main() -> None:
         "",
         machine(),
     ]
-    publish("results.md", f"What {arguments.kind} give: {name if where else DEMOS[arguments.kind]}", lines)
+    publish(
+        "results.md",
+        f"What {TITLES.get(arguments.kind, arguments.kind)} give: {name if where else DEMOS[arguments.kind]}",
+        lines,
+    )
 
 
 if __name__ == "__main__":

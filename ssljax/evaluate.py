@@ -281,7 +281,7 @@ def _table(results: dict[str, Any]) -> list[str]:
 
 
 def _report(
-    workdir: Path, config: ConfigDict, run: Run, state: TrainState, mesh: Mesh, encoders, splits, results, found
+    workdir: Path, config: ConfigDict, run: Run, state: TrainState, mesh: Mesh, encoders, splits, results, retrieved
 ) -> Report:
     """What there is to see. It needs no labels, and without test images a part of the training images stands in."""
     modality, (train, test, _) = modality_of(config), splits
@@ -330,7 +330,7 @@ def _report(
         notes=_notes(splits, results),
         things=train.things,
         shown=f"test {train.things}" if test else f"held-back {train.things} (which pretraining has seen)",
-        found=found,
+        found=retrieved,
     )
 
 

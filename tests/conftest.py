@@ -180,6 +180,10 @@ SMALLER = {
         "encoder": SMALL_VIT,
     },
     "mae": {"method": {"decoder_width": 16, "decoder_heads": 2}, "encoder": SMALL_VIT},
+    "clip": {
+        "method": {"text_width": 16, "text_depth": 1, "text_heads": 2, "dim": 8, "temperature": 0.5},
+        "encoder": SMALL_VIT,
+    },
     "dgi": {"encoder": {"width": 16}},
     "scarf": {"method": {"projector": (16, 8)}, "encoder": SMALL_MLP},
     "vime": {"encoder": SMALL_MLP},
@@ -237,6 +241,8 @@ def load_small(load_config, small_graph, tmp_path_factory) -> Callable:
             config.views.update(size=16, jitter=0.0, grey=0.0)
             if config.views.local_crops:
                 config.views.local_size = 8
+        elif name == "clip":
+            config.views.size, config.data.length = 16, 8
         elif name == "dgi":
             config.data.source = f"npz:{small_graph}"
         modality_of(config).settle()
@@ -274,8 +280,9 @@ def batches_of(load_small) -> Callable:
     @functools.cache
     def make(modality):
         index = np.arange(EXAMPLES, dtype=np.int32).reshape(5, 16)
-        if modality in ("nodes", "tables"):
-            source = build_source(load_small({"nodes": "dgi", "tables": "scarf"}[modality]), "train")
+        of_demos = {"image_text": "clip", "nodes": "dgi", "tables": "scarf"}
+        if modality in of_demos:
+            source = build_source(load_small(of_demos[modality]), "train")
             made = [train_dataset(source, batch_size=16, seed=0)[i] for i in range(5)]
         else:
             coarse = np.random.RandomState(0).rand(5, 16, 5, 5, 3)

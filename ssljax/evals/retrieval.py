@@ -71,12 +71,12 @@ class ColoursToWords:
         x = self._scaled(colours)
         y = unit(np.stack([self.of_texts(captions).sum(axis=0) for captions in texts]))
         held = np.random.default_rng(0).permutation(len(x)) < len(x) // 5
-        asked = [i for i in np.flatnonzero(held) for _ in texts[i]]
-        queries = self.of_texts([text for i in np.flatnonzero(held) for text in texts[i]])
+        told = [(i, text) for i in np.flatnonzero(held).tolist() for text in texts[i]]
+        asked, queries = np.array([i for i, _ in told]), self.of_texts([text for _, text in told])
 
         def right(penalty: float) -> float:
             images = unit(x[held] @ _ridge(x[~held], y[~held], penalty))
-            return recall(ranks(queries, np.array(asked), images, np.flatnonzero(held)), 10).accuracy
+            return recall(ranks(queries, asked, images, np.flatnonzero(held)), 10).accuracy
 
         self._weights = _ridge(x, y, max(self.penalties, key=right) if held.any() else self.penalties[-1])
 

@@ -113,10 +113,12 @@ class ImageText(Images):
         images = np.arange(len(captions))
         for protocol in protocols:
             if protocol == "zero_shot":
-                if test.has_labels and test.class_names:
+                if test.has_labels or list(protocols) == ["zero_shot"]:
+                    test.require_labels("zero-shot classification")
+                    classes = test.class_names or ()
                     for name, (x, _, _, read) in spaces.items():
-                        scores[name][protocol] = retrieval.zero_shot(x, labels, self._prompts(test.class_names, read))
-                    scores[CHANCE][protocol] = Score(np.full(len(labels), 1 / len(test.class_names)))
+                        scores[name][protocol] = retrieval.zero_shot(x, labels, self._prompts(classes, read))
+                    scores[CHANCE][protocol] = Score(np.full(len(labels), 1 / len(classes)))
                 continue
             k, of_image = int(protocol.rpartition("_")[2]), protocol.startswith("to_text")
             asking, found = (images, owners) if of_image else (owners, images)
