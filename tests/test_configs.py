@@ -300,6 +300,13 @@ PAPERS = {
         | {"min_keep": 10, "momentum": 0.996, "momentum_schedule": "linear", "predictor_width": 384}
         | {"predictor_depth": 12, "predictor_heads": 16, "target_norm": "layer"},
     ),
+    ("clip", "paper"): (
+        ADAMW
+        | {"batch": 32_768, "epochs": 32, "peak": 5e-4, "warmup": 2000 * 32_768 / 400e6, "b2": 0.98, "decay": 0.2}
+        | {"exclude": ("bias", "scale", "log_scale", "prefix")},
+        {"text_width": 512, "text_depth": 12, "text_heads": 8, "dim": 512, "temperature": 0.07, "max_scale": 100}
+        | {"objective": "softmax"},
+    ),
 }
 
 

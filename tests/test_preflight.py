@@ -253,7 +253,6 @@ def test_shapes_without_the_data(tiny, source, canvas, shape, keys):
     [
         ("tables/vime.py", {}, {"values", "donors", "index"}, False),
         ("nodes/dgi.py", {"source": "npz:missing.npz", "shape": (30, 6, 80)}, {"features", "edges", "index"}, True),
-        ("image_text/clip.py", {"source": "folder:missing"}, {"image", "size", "captions", "index"}, True),
     ],
 )
 def test_other_kinds_of_data(file, fields, keys, assumes, load_config, here, monkeypatch, capsys):
@@ -282,6 +281,19 @@ def test_other_kinds_of_data_that_are_not_there(file, sentence, load_config):
     config = load_config(ROOT / "configs" / file, "demo")
     config.data.source = {"tables/vime.py": "csv:missing.csv", "nodes/dgi.py": "npz:missing.npz"}[file]
     with pytest.raises(ValueError, match=sentence):
+        preflight.example_of(config)
+
+
+@pytest.mark.parametrize("variant, canvas, length, vocabulary", [("demo", 64, 32, 261), ("paper", 256, 77, 49_408)])
+def test_captions_that_are_not_there(variant, canvas, length, vocabulary, load_config):
+    config = load_config(ROOT / "configs" / "image_text" / "clip.py", variant)
+    config.data.source = "folder:missing"
+    example, (assumed,) = preflight.example_of(config)
+    assert set(example) == {"image", "size", "captions", "index"} and config.method.vocabulary == vocabulary
+    assert example["image"].shape == (2, canvas, canvas, 3) and example["captions"].shape == (2, 1, length)
+    assert f"captions with {length} tokens" in assumed
+    config.data.source = "npz:missing"
+    with pytest.raises(ValueError, match="write one of demo, folder:PATH"):
         preflight.example_of(config)
 
 

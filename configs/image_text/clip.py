@@ -4,9 +4,9 @@
 
 | variant         | data           | encoder     | hardware         | expected                           | status  |
 |-----------------|----------------|-------------|------------------|------------------------------------|---------|
-| `:demo`         | embedded emoji | ViT 3 x 96  | 2 CPU cores      | docs/results.md                    | run     |
-| `:demo_sigmoid` | embedded emoji | ViT 3 x 96  | 2 CPU cores      | nothing                            | not run |
-| `:folder`       | folder:PATH    | ViT 3 x 96  | 2 CPU cores      | nothing published                  | not run |
+| `:demo`         | embedded emoji | ViT 3 x 128 | 2 CPU cores      | docs/results.md                    | run     |
+| `:demo_sigmoid` | embedded emoji | ViT 3 x 128 | 2 CPU cores      | nothing                            | not run |
+| `:folder`       | folder:PATH    | ViT 3 x 128 | 2 CPU cores      | nothing published                  | not run |
 | `:paper`        | folder:PATH    | ViT-B/32    | 256 accelerators | 63.2 % zero-shot ImageNet, authors | not run |
 """
 
@@ -17,10 +17,10 @@ from ssljax.views.recipes import IMAGENET_MEAN, IMAGENET_STD
 def demo():
     config = base_config("clip")
     config.encoder.name = "clip_vit_micro"
-    config.method.update(text_width=96, text_depth=3, text_heads=3, dim=96)
+    config.method.update(text_width=96, text_depth=2, text_heads=3, dim=96)
     config.views.update(name="clip", size=32, scale=(0.5, 1.0), mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    config.data.update(length=40, templates=("{}", "something, {}"))
-    config.batch_size, config.steps = 128, 500
+    config.data.update(length=32, templates=("{}", "something, {}"))
+    config.batch_size, config.steps = 128, 600
     config.optimizer.update(
         name="adamw",
         learning_rate=1e-3,

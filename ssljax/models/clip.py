@@ -94,7 +94,7 @@ class CLIPText(nn.Module):
         return project(x).astype(jnp.float32)
 
 
-clip_vit_micro = partial(CLIPViT, patch=4, width=96, depth=3, heads=3)
+clip_vit_micro = partial(CLIPViT, patch=8, width=128, depth=3, heads=4)
 clip_vit_b = partial(CLIPViT, patch=32, width=768, depth=12, heads=12)
 clip_vit_l = partial(CLIPViT, patch=14, width=1024, depth=24, heads=16)
 clip_text_b = partial(CLIPText)
