@@ -24,8 +24,15 @@ VARIANTS = {"nodes": "paper"}
 """The variant that is run, where it is not the demo."""
 OWN = {"text": "sentences"}
 """And for a source that is not the demo's, where that is another one."""
-THINGS = {"tables": "rows", "nodes": "nodes", "text": "texts", "video": "clips"}
-DEMOS = {"tables": "part of Adult", "nodes": "Cora", "text": "Tiny Shakespeare", "video": "moving camera"}
+THINGS = {"tables": "rows", "nodes": "nodes", "text": "texts", "video": "clips", "image_text": "images and captions"}
+DEMOS = {
+    "tables": "part of Adult",
+    "nodes": "Cora",
+    "text": "Tiny Shakespeare",
+    "video": "moving camera",
+    "image_text": "emoji",
+}
+TITLES = {"image_text": "images and captions"}
 
 
 def run(config: Path, variant: str, source: str, seed: int, workdir: Path) -> None:
@@ -110,7 +117,11 @@ def main() -> None:
         "",
         machine(),
     ]
-    publish("results.md", f"What {arguments.kind} give: {name if where else DEMOS[arguments.kind]}", lines)
+    publish(
+        "results.md",
+        f"What {TITLES.get(arguments.kind, arguments.kind)} give: {name if where else DEMOS[arguments.kind]}",
+        lines,
+    )
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def build_method(
     modality, dtype = modality_of(config), jnp.dtype(config.dtype)
     kind = METHODS[config.method.name]
     chunks = 1 if kind.mean_over_examples else chunks
-    encoders = encoders_for(kind.modality)
+    encoders = encoders_for(modality.encodes or kind.modality)
     if config.encoder.name in ENCODERS and config.encoder.name not in encoders:
         raise ValueError(
             f"encoder '{config.encoder.name}' does not fit method '{config.method.name}', which is for "

@@ -37,7 +37,7 @@ def base_config(method: str) -> ConfigDict:
     config.method = {"name": method, **_defaults(METHODS[method], without=OF_THE_RUN)}
     config.encoder = {
         "name": "",
-        **_placeholders(encoders_for(kind), without=(*NOT_IN_CONFIGS, "dtype")),
+        **_placeholders(encoders_for(modality.encodes or kind), without=(*NOT_IN_CONFIGS, "dtype")),
     }
     config.views = {"name": "", **_placeholders(modality.view_fields)}
     config.data = {

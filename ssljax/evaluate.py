@@ -35,6 +35,8 @@ from ssljax.evals.knn import knn, nearest
 from ssljax.evals.linear import DRAWS, FEW, linear_probe
 from ssljax.evals.maps import tsne
 from ssljax.evals.scores import Score, margin, mean_of, written
+from ssljax.modalities import MODALITIES
+from ssljax.modalities.modality import Judged
 from ssljax.report import Report, write_report
 from ssljax.typing import TrainState
 
@@ -52,6 +54,7 @@ PROTOCOLS = {
     "finetune": "tuned",
 }
 """What encoders are judged by, and what that is called."""
+PROTOCOLS |= {protocol: title for modality in MODALITIES.values() for protocol, title in modality.own.items()}
 OBJECTIVE = "objective"
 """The protocol that needs no labels: `Method.measure` on the test split of what was trained on."""
 BOOSTED = "gradient boosting"
@@ -75,11 +78,16 @@ def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None
     for protocol in protocols or ():
         if protocol not in (*PROTOCOLS, OBJECTIVE):
             raise ValueError(f"protocol '{protocol}' is unknown; use {', '.join((*PROTOCOLS, OBJECTIVE))}.")
-    of_labels = [protocol for protocol in protocols or () if protocol != OBJECTIVE]
     mesh = make_mesh()
     config, run, state = open_run(workdir, step, mesh)
-    splits = train, test, _ = _splits(config, must_have_labels=bool(of_labels))
-    features, modality = over_devices(run.method.features, mesh), modality_of(config)
+    modality = modality_of(config)
+    of_others = {name for other in MODALITIES.values() for name in other.own} - set(modality.own)
+    if wrong := of_others.intersection(protocols or ()):
+        raise ValueError(f"protocol '{min(wrong)}' is not for what method '{config.method.name}' learns from.")
+    chosen = [p for p in protocols or modality.protocols if p != OBJECTIVE]
+    own, probes = ([p for p in chosen if (p in modality.own) == is_own] for is_own in (True, False))
+    splits = train, test, _ = _splits(config, must_have_labels=bool(protocols and probes))
+    features = over_devices(run.method.features, mesh)
 
     def without_encoder(floor):
         return partial(over_devices(lambda _, batch: floor(batch), mesh), ())
@@ -93,18 +101,26 @@ def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None
     results: dict[str, Any] = {"step": int(state.step), "examples": {"train": train.count}}
     if protocols is None or OBJECTIVE in protocols:
         results |= _objective(run, config, states, mesh, must=bool(protocols))
-    if test is not None and (of_labels or protocols is None):
+    scores: Scores = {}
+    described: dict[str, str] = {}
+    if test is not None and probes:
         batches = partial(_batches, mesh=mesh)
         tune = partial(_fine_tuned, run.method.features, states, train, test)
-        scores, described, counts = _scores(
-            encoders, batches(train), batches(test), of_labels or modality.protocols, tune, config, train.things
-        )
-        results |= _summary(scores, described) | {"examples": counts}
+        scores, described, counts = _scores(encoders, batches(train), batches(test), probes, tune, config, train.things)
+        results |= {"examples": counts}
         if hasattr(run.method, "classify"):
             logits, labels = extract(partial(over_devices(run.method.classify, mesh), state), batches(test)())
-            own = Score(logits.argmax(axis=1) == labels)
-            results["classifier"] = {"accuracy": own.accuracy, "standard_error": own.standard_error}
-    report = _report(workdir, config, run, state, mesh, encoders, splits, results)
+            classified = Score(logits.argmax(axis=1) == labels)
+            results["classifier"] = {"accuracy": classified.accuracy, "standard_error": classified.standard_error}
+    judged = Judged({}, {}, {})
+    if own:
+        judged = modality.judge(run.method, states, partial(_compute, mesh), own)
+        for name, by_protocol in judged.scores.items():
+            scores[name] = scores.get(name, {}) | by_protocol
+        described |= judged.described
+    if described:
+        results |= _summary(scores, described)
+    report = _report(workdir, config, run, state, mesh, encoders, splits, results, judged.pictures)
     on_first(partial(_publish, workdir, results, report))
     return results
 
@@ -203,6 +219,11 @@ def _objective_table(objective: dict[str, Any]) -> list[str]:
 def _sizes(source: Source) -> str:
     shapes = source.shapes or {}
     return "images that vary in size" if "size" in shapes else f"images of {shapes['image'][0][:2]} pixels"
+
+
+def _compute(mesh: Mesh, f: Callable, state: Any, source: Source) -> tuple[np.ndarray, np.ndarray]:
+    """See `ssljax.modalities.modality.Compute`."""
+    return extract(partial(over_devices(f, mesh), state), _batches(source, mesh)())
 
 
 def _batches(source: Source, mesh: Mesh) -> Callable[[], Iterator[dict[str, np.ndarray]]]:
@@ -322,7 +343,7 @@ def _table(results: dict[str, Any]) -> list[str]:
 
 
 def _report(
-    workdir: Path, config: ConfigDict, run: Run, state: TrainState, mesh: Mesh, encoders, splits, results
+    workdir: Path, config: ConfigDict, run: Run, state: TrainState, mesh: Mesh, encoders, splits, results, retrieved
 ) -> Report:
     """What there is to see. It needs no labels, and without test images a part of the training images stands in."""
     modality, (train, test, _) = modality_of(config), splits
@@ -368,16 +389,17 @@ def _report(
         class_names=train.class_names,
         neighbours=neighbours,
         neighbour_labels=neighbour_labels if train.has_labels else None,
-        notes=_notes(splits),
+        notes=_notes(splits, results),
         things=train.things,
         shown=f"test {train.things}" if test else f"held-back {train.things} (which pretraining has seen)",
+        found=retrieved,
     )
 
 
-def _notes(splits: tuple[Source, Source | None, str]) -> list[str]:
+def _notes(splits: tuple[Source, Source | None, str], results: dict[str, Any]) -> list[str]:
     """What a reader should know of the data: why there are no accuracies, and what could not be read."""
     *sources, unjudged = splits
-    notes = [f"no accuracies: {unjudged}"] if unjudged else []
+    notes = [f"no {'probes' if 'encoders' in results else 'accuracies'}: {unjudged}"] if unjudged else []
     for source in sources:
         if source and source.skipped:
             names = ", ".join(list(source.skipped)[:3]) + (", …" if len(source.skipped) > 3 else "")

@@ -180,6 +180,10 @@ SMALLER = {
         "encoder": SMALL_VIT,
     },
     "mae": {"method": {"decoder_width": 16, "decoder_heads": 2}, "encoder": SMALL_VIT},
+    "clip": {
+        "method": {"text_width": 16, "text_depth": 1, "text_heads": 2, "dim": 8, "temperature": 0.5},
+        "encoder": SMALL_VIT,
+    },
     "dgi": {"encoder": {"width": 16}},
     "scarf": {"method": {"projector": (16, 8)}, "encoder": SMALL_MLP},
     "vime": {"encoder": SMALL_MLP},
@@ -240,6 +244,8 @@ def load_small(load_config, small_graph, tmp_path_factory) -> Callable:
             config.views.update(size=16, jitter=0.0, grey=0.0)
             if config.views.local_crops:
                 config.views.local_size = 8
+        elif name == "clip":
+            config.views.size, config.data.length = 16, 8
         elif name == "dgi":
             config.data.source = f"npz:{small_graph}"
         elif METHODS[name].modality == "video":

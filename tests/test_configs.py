@@ -324,6 +324,13 @@ PAPERS = {
     ),
     ("videomae", "paper"): (VIDEOMAE | {"epochs": 800}, VIDEOMAE_METHOD),
     ("videomae", "ssv2"): (VIDEOMAE | {"epochs": 2400}, VIDEOMAE_METHOD),
+    ("clip", "paper"): (
+        ADAMW
+        | {"batch": 32_768, "epochs": 32, "peak": 5e-4, "warmup": 2000 * 32_768 / 400e6, "b2": 0.98, "decay": 0.2}
+        | {"exclude": ("bias", "scale", "log_scale", "prefix")},
+        {"text_width": 512, "text_depth": 12, "text_heads": 8, "dim": 512, "temperature": 0.07, "max_scale": 100}
+        | {"objective": "softmax"},
+    ),
 }
 
 

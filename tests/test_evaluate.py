@@ -318,3 +318,59 @@ def test_own_clips(short, tmp_path):
     ):
         with pytest.raises(ValueError, match=sentence):
             encoder(wrong)
+# Images with captions -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def captioned(tmp_path_factory):
+    """Sixty demo images of two classes as files of different sizes, with two captions each, in a table."""
+    root = tmp_path_factory.mktemp("captioned")
+    source, rows = open_source("demo", "train"), ["file_name,caption,label"]
+    for i in range(300):
+        example = source[i]
+        if example["label"] < 2:
+            Image.fromarray(example["image"]).resize((40 + i % 9, 36)).save(root / f"{i}.png")
+            kind = source.class_names[example["label"]]
+            rows += [f"{i}.png,an {kind},{kind}", f"{i}.png,number {i},{kind}"]
+    (root / "captions.csv").write_text("\n".join(rows))
+    return root
+
+
+@pytest.mark.parametrize("name", ["clip"], indirect=True)
+def test_own_captions(short, captioned, tmp_path, capsys):
+    """From a folder with a table to retrieval in both directions, zero-shot classification, probes, floors, a report,
+    and an encoder of images; without classes to what needs none."""
+    short.data.update(source=f"folder:{captioned}", learnt="", length=12)
+    assert train(short, tmp_path / "run") == 0
+    results = evaluate(tmp_path / "run")
+    floors = ["raw pixels", "colour histogram", "colours to words", "chance"]
+    assert list(results["encoders"]) == ["pretrained", "random init", *floors]
+    own = [f"to_{what}_{k}" for what in ("text", "image") for k in (1, 5, 10)] + ["zero_shot"]
+    assert list(results["protocols"]) == ["knn", "linear", *own]
+    assert list(results["encoders"]["chance"]) == own and results["encoders"]["chance"]["zero_shot"]["accuracy"] == 0.5
+    for row in results["encoders"].values():
+        for k, following in ((1, 5), (5, 10)):
+            for what in ("text", "image"):
+                if "zero_shot" in row:
+                    assert row[f"to_{what}_{k}"]["accuracy"] <= row[f"to_{what}_{following}"]["accuracy"]
+    printed, page = capsys.readouterr().out, (tmp_path / "run" / "report.html").read_text()
+    assert "zero-shot" in printed and "text R@10" in printed and "captions of an image" in page
+    for figure in ("views", "found_captions_of_an_image", "found_images_of_a_caption"):
+        assert (tmp_path / "run" / "figures" / f"{figure}.png").stat().st_size > 500
+    with pytest.raises(ValueError, match=r"\(20, 30, 3\) must be \(n, height, width, 3\)"):
+        ssljax.load(tmp_path / "run")(np.zeros((20, 30, 3), np.uint8))
+
+    table = captioned / "captions.csv"
+    table.write_text("\n".join(row.rpartition(",")[0] for row in table.read_text().splitlines()))
+    results = evaluate(tmp_path / "run")
+    assert list(results["protocols"]) == own[:-1] and "no probes" in capsys.readouterr().out
+    assert list(evaluate(tmp_path / "run", ["to_text_5"])["protocols"]) == ["to_text_5"]
+    with pytest.raises(DataError, match="has no labels"):
+        evaluate(tmp_path / "run", ["zero_shot"])
+
+
+@only_mae
+def test_protocols_of_another_kind_of_data(short, tmp_path):
+    train(short, tmp_path)
+    with pytest.raises(ValueError, match="protocol 'zero_shot' is not for what method 'mae' learns from"):
+        evaluate(tmp_path, ["zero_shot"])

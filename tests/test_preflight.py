@@ -286,6 +286,19 @@ def test_other_kinds_of_data_that_are_not_there(file, sentence, load_config):
         preflight.example_of(config)
 
 
+@pytest.mark.parametrize("variant, canvas, length, vocabulary", [("demo", 64, 32, 261), ("paper", 256, 77, 49_408)])
+def test_captions_that_are_not_there(variant, canvas, length, vocabulary, load_config):
+    config = load_config(ROOT / "configs" / "image_text" / "clip.py", variant)
+    config.data.source = "folder:missing"
+    example, (assumed,) = preflight.example_of(config)
+    assert set(example) == {"image", "size", "captions", "index"} and config.method.vocabulary == vocabulary
+    assert example["image"].shape == (2, canvas, canvas, 3) and example["captions"].shape == (2, 1, length)
+    assert f"captions with {length} tokens" in assumed
+    config.data.source = "npz:missing"
+    with pytest.raises(ValueError, match="write one of demo, folder:PATH"):
+        preflight.example_of(config)
+
+
 needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
 
 

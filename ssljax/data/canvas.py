@@ -16,18 +16,18 @@ class OnCanvas(Part):
     """The images of a source, each resized whole to (side, side), without keeping its aspect.
 
     Examples also hold ``size``, int32 (2,): the height and width that the image had in its file. The device makes every
-    random crop at this fixed shape, from boxes drawn in those pixels.
+    random crop at this fixed shape, from boxes drawn in those pixels. others: shapes of what examples hold besides.
     """
 
-    def __init__(self, source: Source, side: int):
+    def __init__(self, source: Source, side: int, others: Shapes | None = None):
         super().__init__(source, np.arange(len(source)))
-        self.shapes = canvas_shapes(side)
+        self.shapes = (others or {}) | canvas_shapes(side)
         self.in_memory = False  # there is work for threads
         self._side = side
 
     def gap(self) -> Example:
         """An image of one pixel, for one of none can't be cropped."""
-        return {"image": np.zeros((self._side, self._side, 3), np.uint8), "size": np.ones(2, np.int32)}
+        return Source.gap(self) | {"size": np.ones(2, np.int32)}
 
     def _load(self, index: int) -> Example:
         return self._resized(super()._load(index))

@@ -270,7 +270,7 @@ def _layer(names: list[str], ndim: int, length: int) -> np.ndarray:
     """Number of the encoder's layer that a parameter is in, -1 for above them all; an array if layers are stacked."""
     if names[0] != "encoder":
         return np.array(-1)
-    if names[1].startswith(("stem", "patch_embed", "prefix", "positions", "mask_token")):
+    if names[1].startswith(("stem", "patch_embed", "pre", "positions", "mask_token")):
         return np.array(0)
     if "blocks" in names:  # scanned: the leading axis counts the layers
         return 1 + np.arange(length).reshape(-1, *(1,) * (ndim - 1))

@@ -33,3 +33,11 @@ def raw_pixels(batch: dict[str, Array], side: int = 32) -> Array:
     images = images[:, : height // block_y * block_y, : width // block_x * block_x]
     blocks = images.reshape(n, height // block_y, block_y, width // block_x, block_x, channels)
     return blocks.mean(axis=(2, 4)).reshape(n, -1)
+
+
+def colour_histogram(batch: dict[str, Array], bins: int = 4) -> Array:
+    """Which share of an image's pixels has which colour, of bins³: (batch, bins³); √, as shares are skewed."""
+    images = jnp.asarray(batch["image"], jnp.float32) / 255.0
+    place = jnp.minimum((images * bins).astype(jnp.int32), bins - 1) @ jnp.array([bins * bins, bins, 1])
+    shares = jnp.stack([(place == k).mean(axis=(1, 2)) for k in range(bins**3)], axis=1)
+    return jnp.sqrt(shares)

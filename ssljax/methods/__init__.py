@@ -3,6 +3,7 @@
 from typing import Any
 
 from ssljax.fields import Range, check_ranges
+from ssljax.methods.image_text.clip import CLIP
 from ssljax.methods.images.barlow_twins import BarlowTwins
 from ssljax.methods.images.byol import BYOL
 from ssljax.methods.images.data2vec import Data2Vec
@@ -52,6 +53,7 @@ METHODS: dict[str, Any] = {
     "data2vec": Data2Vec,
     "ijepa": IJEPA,
     "mae": MAE,
+    "clip": CLIP,
     "dgi": DGI,
     "scarf": SCARF,
     "vime": VIME,
@@ -63,13 +65,15 @@ METHODS: dict[str, Any] = {
 
 RANGES: list[Range] = [
     ("above 0", lambda x: x > 0, "temperature student_temperature teacher_temperature warmup_temperature"),
-    ("above 0", lambda x: x > 0, "patch_temperature epsilon beta scale"),
+    ("above 0", lambda x: x > 0, "patch_temperature epsilon beta scale max_scale"),
     ("from 0 to 1", lambda x: 0 <= x <= 1, "momentum bank_momentum center_momentum mask_probability probability"),
     ("at least 2, for one tells nothing apart", lambda x: x >= 2, "count prototypes"),
     ("0, or at least 2", lambda x: x == 0 or x >= 2, "patch_count"),
     ("at least 1", lambda x: x >= 1, "hidden bottleneck patch_bottleneck head_layers iterations"),
     ("at least 1", lambda x: x >= 1, "targets layers smallest_block predictor_width predictor_depth predictor_heads"),
     ("at least 1", lambda x: x >= 1, "decoder_width decoder_depth decoder_heads most_masked"),
+    ("at least 1", lambda x: x >= 1, "text_width text_depth text_heads dim"),
+    ("0 or more", lambda x: x >= 0, "vocabulary"),
     ("above 0 and at most 1", lambda x: 0 < x <= 1, "eval_crop context_share share mask_share"),
     ("0 or more", lambda x: x >= 0, "patch_weight koleo_weight invariance variance covariance weight alpha"),
     ("0 or more", lambda x: x >= 0, "queue memory noise classes warmup_temperature_epochs min_keep"),

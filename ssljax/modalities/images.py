@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +20,7 @@ from ssljax.views.recipes import RECIPES, make_views
 
 
 class Images(Modality):
-    protocols = ("knn", "linear")
+    protocols: ClassVar[tuple[str, ...]] = ("knn", "linear")
     data_fields = {
         "canvas": 0,  # images of varying size are resized to this square first; 0: twice the views' size
     }

@@ -1,14 +1,28 @@
 """What a kind of data must say of itself."""
 
 import abc
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from ssljax.data.sources import DataError, Shapes, Source
+from ssljax.evals.scores import Score
 from ssljax.typing import Array, Batch
+
+Compute = Callable[[Callable[[Any, Batch], Array], Any, Source], tuple[np.ndarray, np.ndarray]]
+"""`compute(f, state, source)`: rows of f(state, batch) for all examples of a source, float32, and their labels."""
+
+
+class Judged(NamedTuple):
+    """scores: {encoder or floor: {protocol: score}}; described: the protocols in words; pictures: for the report, by
+    what they show, (queries, 1 + found, height, width, 3) uint8, the query first, and whose each is (queries, 1 +
+    found)."""
+
+    scores: dict[str, dict[str, Score]]
+    described: dict[str, str]
+    pictures: dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 class Modality(abc.ABC):
@@ -21,6 +35,10 @@ class Modality(abc.ABC):
 
     protocols: ClassVar[tuple[str, ...]]
     """What an encoder is judged by if nobody says (`ssljax.evaluate`)."""
+    own: ClassVar[Mapping[str, str]] = {}
+    """Those of its protocols that only it has (`judge`), and what they are called."""
+    encodes: ClassVar[str] = ""
+    """The kind of data whose encoders its methods take; "": its own."""
     scaling: ClassVar[str] = "standard"
     """Of features for linear probes (`ssljax.evals.linear`)."""
     boosted: ClassVar[bool] = False
@@ -86,6 +104,11 @@ class Modality(abc.ABC):
     @abc.abstractmethod
     def floors(self) -> dict[str, Callable[[Batch], Array]]:
         """What needs no encoder, by its name: features (batch, dim) of a batch."""
+
+    def judge(self, method: Any, states: Mapping[str, Any], compute: Compute, protocols: Sequence[str]) -> Judged:
+        """By its own `protocols`, which may do without labels: a method with the states "pretrained" and "random init",
+        and floors. Raises DataError if there is no test split."""
+        return Judged({}, {}, {})
 
     @abc.abstractmethod
     def pictures(self, shown: Any) -> np.ndarray:

@@ -9,7 +9,7 @@ import jax
 
 from ssljax.chunks import merge, split
 from ssljax.fields import Range, check_ranges
-from ssljax.models import gnn, language, mlp, resnet, video, vit
+from ssljax.models import clip, gnn, language, mlp, resnet, video, vit
 from ssljax.typing import Array, PyTree
 
 ENCODERS: dict[str, partial] = {
@@ -24,6 +24,9 @@ ENCODERS: dict[str, partial] = {
     "vit_l": vit.vit_l,
     "vit_h": vit.vit_h,
     "vit_g": vit.vit_g,
+    "clip_vit_micro": clip.clip_vit_micro,
+    "clip_vit_b": clip.clip_vit_b,
+    "clip_vit_l": clip.clip_vit_l,
     "mlp": partial(mlp.TableMLP),
     "gcn": partial(gnn.GCN),
     "bert_base": language.bert_base,

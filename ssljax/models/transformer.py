@@ -3,7 +3,6 @@
 (The Vision Transformer has blocks of its own, with what only it needs: drop-path, layer scale, SwiGLU.)
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -11,14 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from ssljax.models.vit import NORMAL, gelu
+from ssljax.models.vit import ACTIVATIONS, NORMAL
 from ssljax.typing import Array, PyTree
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": gelu,
-    "gelu_tanh": lambda x: nn.gelu(x, approximate=True),  # GPT-2's
-    "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),  # OpenAI's CLIP
-}
 
 
 def dropout(x: Array, rate: float, keys: Array | None, salt: int) -> Array:

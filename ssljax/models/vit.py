@@ -1,6 +1,7 @@
 """Vision Transformer: encoder of MAE and of every method that takes one, and the pieces that decoders share."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -25,14 +26,23 @@ class Initializers(NamedTuple):
     qkv: nn.initializers.Initializer
     dense: nn.initializers.Initializer
     prefix: nn.initializers.Initializer
+    positions: nn.initializers.Initializer
 
 
 NORMAL = nn.initializers.normal(0.02)  # timm's trunc_normal_ cuts at ±2, not at ±2 standard deviations
 INITIALIZERS = {
-    "mae": Initializers(XAVIER, XAVIER_QKV, XAVIER, NORMAL),
-    "moco_v3": Initializers(XAVIER, XAVIER, XAVIER, nn.initializers.normal(1e-6)),
-    "dino": Initializers(TORCH_LINEAR, NORMAL, NORMAL, NORMAL),
-    "ijepa": Initializers(NORMAL, NORMAL, NORMAL, NORMAL),
+    "mae": Initializers(XAVIER, XAVIER_QKV, XAVIER, NORMAL, NORMAL),
+    "moco_v3": Initializers(XAVIER, XAVIER, XAVIER, nn.initializers.normal(1e-6), NORMAL),
+    "dino": Initializers(TORCH_LINEAR, NORMAL, NORMAL, NORMAL, NORMAL),
+    "ijepa": Initializers(NORMAL, NORMAL, NORMAL, NORMAL, NORMAL),
+    # A token and its position, each with standard deviation 1 / √width, are one parameter here: the prefix.
+    "clip": Initializers(
+        TORCH_LINEAR,
+        XAVIER_QKV,
+        TORCH_LINEAR,
+        nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+        nn.initializers.variance_scaling(1.0, "fan_out", "normal"),
+    ),
 }
 
 
@@ -56,11 +66,19 @@ def _normal_cdf(x: Array) -> Array:
     return 0.5 * jax.lax.erfc(-x * 0.5**0.5)
 
 
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": gelu,
+    "gelu_tanh": lambda x: nn.gelu(x, approximate=True),  # GPT-2's
+    "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),  # OpenAI's CLIP
+}
+
+
 class Block(nn.Module):
     """Pre-norm Transformer block: x + attention(norm(x)), then x + ffn(norm(x)).
 
-    ffn: "mlp", W₂ gelu(W₁ x) with mlp_ratio · dim hidden units, or "swiglu", W₂ (silu(V x) · W₁ x) with two thirds of
-    them, rounded up to a multiple of 8 (Shazeer, "GLU Variants Improve Transformer", 2020; DINOv2).
+    ffn: "mlp", W₂ a(W₁ x) with mlp_ratio · dim hidden units and the `activation` a, one of `ACTIVATIONS`, or "swiglu",
+    W₂ (silu(V x) · W₁ x) with two thirds of them, rounded up to a multiple of 8 (Shazeer, "GLU Variants Improve
+    Transformer", 2020; DINOv2).
     `layer_scale`: initial value of a learnt factor on both branches (None: no factor). `drop_path` in train mode drops
     both branches of an example with that probability; it needs one key an example.
     """
@@ -72,6 +90,7 @@ class Block(nn.Module):
     epsilon: float = 1e-6
     initializer: str = "mae"
     dtype: DTypeLike = jnp.float32
+    activation: str = "gelu"
 
     @nn.compact
     def __call__(self, x, drop_path: Array | float = 0.0, keys: Array | None = None, valid: Array | None = None):
@@ -96,7 +115,7 @@ class Block(nn.Module):
             hidden = math.ceil(int(hidden * 2 / 3) / 8) * 8
             y = nn.silu(dense(hidden, name="gate")(y)) * dense(hidden, name="mlp1")(y)
         else:
-            y = gelu(dense(hidden, name="mlp1")(y))
+            y = ACTIVATIONS[self.activation](dense(hidden, name="mlp1")(y))
         y = dense(dim, name="mlp2")(y)
         return x + self._branch("scale2", y, drop_path, keys, 1)
 
@@ -131,6 +150,7 @@ class Blocks(nn.Module):
     scan: bool = False
     remat: bool = False
     dtype: DTypeLike = jnp.float32
+    activation: str = "gelu"
 
     @nn.compact
     def __call__(self, x, keys: Array | None = None, last: int | None = None, valid: Array | None = None):
@@ -148,6 +168,7 @@ class Blocks(nn.Module):
             self.epsilon,
             self.initializer,
             self.dtype,
+            self.activation,
         )
         first_rate = self.drop_path if self.drop_path_uniform else 0.0
         rates = np.linspace(first_rate, self.drop_path, self.depth, dtype=np.float32)
@@ -193,8 +214,8 @@ class ViT(nn.Module):
     freeze_patch_embed: no gradient reaches the patch projection, which stays as it was drawn (MoCo v3); the optimiser
       must leave it alone too.
     initializer: "mae" (Xavier-uniform, over the packed queries, keys and values), "moco_v3" (Xavier-uniform, over each
-      of them; the prefix is nearly zero), "dino" (normal with standard deviation 0.02; patches as PyTorch's default) or
-      "ijepa" (all normal).
+      of them; the prefix is nearly zero), "dino" (normal with standard deviation 0.02; patches as PyTorch's default),
+      "ijepa" (all normal) or "clip" (PyTorch's defaults; prefix and positions normal, the wider the smaller).
     chunks: see `ssljax.models.run`.
 
     Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021; registers: Darcet et al., "Vision Transformers Need
@@ -226,6 +247,9 @@ class ViT(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     modality = "images"
+    # What a kind of ViT has by itself, and a config does not say (`ssljax.models.clip`): a norm of the tokens before
+    # the first block, a bias in the patch projection, and the activation in the blocks.
+    pre_norm, patch_bias, activation = False, True, "gelu"
 
     def __post_init__(self):
         super().__post_init__()
@@ -300,7 +324,10 @@ class ViT(nn.Module):
         dense = nn.Dense
         if self.freeze_patch_embed:
             dense = nn.map_variables(dense, "params", jax.lax.stop_gradient, init=self.is_initializing())
-        x = dense(self.width, kernel_init=init.patch, dtype=self.dtype, name="patch_embed")(x)
+        embed = dense(
+            self.width, use_bias=self.patch_bias, kernel_init=init.patch, dtype=self.dtype, name="patch_embed"
+        )
+        x = embed(x)
         if self.mask_token:
             mask_token = self.param("mask_token", nn.initializers.zeros, (self.width,))
         if masked is not None:
@@ -316,7 +343,7 @@ class ViT(nn.Module):
             # Positions that are stored keep their number, whatever the size of these images.
             stored = self.get_variable("params", "positions") if self.has_variable("params", "positions") else None
             shape = (patches if stored is None else stored.shape[0], self.width)
-            positions = self.param("positions", nn.initializers.normal(0.02), shape)
+            positions = self.param("positions", init.positions, shape)
             positions = resize_positions(positions, grid, self.position_offset, self.position_antialias)
         x = x + positions.astype(x.dtype)
         if keep is not None:
@@ -326,6 +353,9 @@ class ViT(nn.Module):
             x = jnp.concatenate([jnp.broadcast_to(prefix.astype(x.dtype), (batch, *prefix.shape)), x], axis=1)
             if valid is not None:
                 valid = jnp.concatenate([jnp.ones((batch, self.num_prefix), bool), valid], axis=1)
+        layer_norm = partial(nn.LayerNorm, epsilon=self.epsilon, dtype=self.dtype)
+        if self.pre_norm:
+            x = layer_norm(name="pre_norm")(x)
         x = Blocks(
             self.depth,
             self.heads,
@@ -339,11 +369,12 @@ class ViT(nn.Module):
             self.scan,
             self.remat,
             self.dtype,
+            self.activation,
             name="encoder",
         )(x, keys if train and self.drop_path else None, last, valid)
         if not norm:
             return x
-        final = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="norm")
+        final = layer_norm(name="norm")
         return final(x) if last is None else tuple(final(y) for y in x)
 
 

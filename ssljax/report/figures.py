@@ -247,13 +247,13 @@ def draw_panels(pictures: np.ndarray) -> Image.Image:
     return _tiled(np.stack(blocks).reshape(-1, across, *blocks[0].shape), gap=24)
 
 
-def draw_neighbours(pictures: np.ndarray, labels: np.ndarray | None) -> Image.Image:
+def draw_neighbours(pictures: np.ndarray, labels: np.ndarray | None, side: int = 64) -> Image.Image:
     """Queries in the first column, then their nearest images: pictures (queries, 1 + k, h, w, 3) uint8.
 
     With labels (queries, 1 + k), a neighbour of the query's class has a green frame and any other a vermilion one.
     """
     queries, columns = pictures.shape[:2]
-    fitted = _fit(pictures.reshape(-1, *pictures.shape[2:]), 64)
+    fitted = _fit(pictures.reshape(-1, *pictures.shape[2:]), side)
     height, width = fitted.shape[1:3]
     frame = 4
     framed = np.full((queries, columns, height + 2 * frame, width + 2 * frame, 3), _rgb(NEUTRAL), np.uint8)

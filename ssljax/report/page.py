@@ -4,7 +4,7 @@ import base64
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ PROTOCOLS = {
     "linear": "Linear probe",
     "linear_1": "Linear probe, 1 % of the labels",
     "linear_10": "Linear probe, 10 % of the labels",
+    **{f"to_{what}_{k}": f"Retrieval of {what}s, R@{k}" for what in ("text", "image") for k in (1, 5, 10)},
+    "zero_shot": "Zero-shot classification",
 }
 FLOORS = {"random init": "a random-init encoder"}
 """What names are called in headings and in sentences; any other stands as it is."""
@@ -51,6 +53,8 @@ class Report:
     notes: sentences worth telling.
     things: what the examples are.
     shown: what those of maps and queries are, "test images" or what stands in for them.
+    found: by what they are, queries of another kind than what they find: (queries, 1 + k, h, w, 3) uint8, and whose
+      each is, (queries, 1 + k).
     """
 
     title: str
@@ -67,6 +71,7 @@ class Report:
     notes: list[str]
     things: str = "images"
     shown: str = "test images"
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
 
 def write_report(report: Report, workdir: Path) -> Path:
@@ -94,6 +99,7 @@ def _page(report: Report, folder: Path) -> Iterator[str]:
     yield from _section("Is the representation alive?", _curves(figures.COLLAPSE, report, folder))
     yield from _section(f"A map of the {report.shown}", _maps(report, folder))
     yield from _section("Nearest neighbours", _neighbours(report, folder))
+    yield from _section("What finds what", _found(report, folder))
     yield from _section("Config", _config(report.config))
     yield from _section("Notes", _notes(report.notes))
     yield "</main></body></html>"
@@ -109,9 +115,9 @@ def _section(heading: str, content: Iterator[str]) -> Iterator[str]:
 def _facts(report: Report) -> Iterator[str]:
     """Method, encoder, data and length of the run, as far as they are known."""
     config, results = report.config, report.results
-    for part, field in ("method", "name"), ("encoder", "name"), ("data", "source"):
-        if field in config.get(part, {}):
-            yield f"{part} {config[part][field]}"
+    for part, key in ("method", "name"), ("encoder", "name"), ("data", "source"):
+        if key in config.get(part, {}):
+            yield f"{part} {config[part][key]}"
     if "examples" in results:
         yield " and ".join(f"{count:,} {split}" for split, count in results["examples"].items()) + f" {report.things}"
     if "step" in results:
@@ -268,6 +274,18 @@ def _neighbours(report: Report, folder: Path) -> Iterator[str]:
             f"<p class='reading'>On the left of each row one of the {report.shown}, then the training "
             f"{report.things} whose features are most like its own, nearest first.{frames}</p>"
         )
+
+
+def _found(report: Report, folder: Path) -> Iterator[str]:
+    cards = []
+    for name, (pictures, whose) in report.found.items():
+        right = (whose[:, 1:] == whose[:, :1]).any(axis=1)
+        caption = f"{escape(name)}: {right.sum()} of {len(right)} find their own among the first {whose.shape[1] - 1}"
+        path = folder / f"found_{_slug(name.split(',')[0])}.png"
+        cards.append(_figure(figures.draw_neighbours(pictures, whose, side=96), path, alt=caption, caption=caption))
+    if cards:
+        yield _pairs(cards)
+        yield "<p class='reading'>The most similar first. Green frames: what belongs to the query.</p>"
 
 
 def _config(config: dict[str, Any]) -> Iterator[str]:

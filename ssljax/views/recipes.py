@@ -8,6 +8,8 @@ from ssljax.views.images import Augment, check_scale
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
 CIFAR10_STD = (0.2470, 0.2435, 0.2616)
 
@@ -179,6 +181,11 @@ def ijepa_views(size: int = 224, *, scale=(0.3, 1.0), mean=IMAGENET_MEAN, std=IM
     return (Augment(size, scale, "bilinear", flip=0.0, mean=mean, std=std),)
 
 
+def clip_views(size: int = 224, *, scale=(0.9, 1.0), mean=CLIP_MEAN, std=CLIP_STD) -> tuple[Augment]:
+    """CLIP: the crop alone, as OpenCLIP draws it; the paper's is a random square of the resized image."""
+    return (Augment(size, scale, flip=0.0, mean=mean, std=std),)
+
+
 RECIPES: dict[str, Callable[..., tuple[Augment, ...]]] = {
     "npid": npid_views,
     "simclr": simclr_views,
@@ -193,6 +200,7 @@ RECIPES: dict[str, Callable[..., tuple[Augment, ...]]] = {
     "mae": mae_views,
     "data2vec": data2vec_views,
     "ijepa": ijepa_views,
+    "clip": clip_views,
 }
 
 

@@ -1,0 +1,64 @@
+"""Made emoji.jpg and captions.csv.gz of this folder from npm's emoji-datasource-twitter 16.0.0.
+
+python ssljax/data/demo/image_text/make.py emoji-datasource-twitter-16.0.0.tgz
+"""
+
+import csv
+import gzip
+import io
+import json
+import random
+import sys
+import tarfile
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image
+
+HERE, SIDE, COLUMNS, TEST = Path(__file__).parent, 32, 40, 380
+LEFT_OUT = "Component"
+"""A group of five colours of skin."""
+
+
+def captions(emoji: dict) -> list[str]:
+    """Its name, its short name where that is another, and its name with its group."""
+    name, short = (text.lower() for text in (emoji["name"] or emoji["short_name"], emoji["short_name"]))
+    short = short.replace("_", " ").replace("-", " ")
+    return [name, *([short] if short != name else []), f"{name}, {emoji['category'].lower()}"]
+
+
+def main(path: Path) -> None:
+    with tarfile.open(path) as archive:
+
+        def opened(name: str) -> IO[bytes]:
+            file = archive.extractfile(name)
+            assert file, f"{name} is no file"
+            return file
+
+        files = {member.name: member for member in archive.getmembers()}
+        found = []
+        for emoji in json.load(opened("package/emoji.json")):
+            file = files.get(f"package/img/twitter/64/{emoji['image']}")
+            if file and emoji["category"] != LEFT_OUT:
+                art = Image.open(opened(file.name)).convert("RGBA")
+                page = Image.new("RGBA", art.size, "white")
+                page.alpha_composite(art)
+                found.append((emoji, page.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)))
+    random.Random(0).shuffle(found)
+    rows, text = -(-len(found) // COLUMNS), io.StringIO()
+    sheet = np.full((rows * SIDE, COLUMNS * SIDE, 3), 255, np.uint8)
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["file_name", "caption", "label", "split"])
+    for i, (emoji, image) in enumerate(found):
+        row, column = i // COLUMNS * SIDE, i % COLUMNS * SIDE
+        sheet[row : row + SIDE, column : column + SIDE] = np.asarray(image)
+        split = "test" if i < TEST else "train"
+        table.writerows([emoji["image"], caption, emoji["category"].lower(), split] for caption in captions(emoji))
+    Image.fromarray(sheet).save(HERE / "emoji.jpg", quality=90, subsampling=0, optimize=True)
+    # The same bytes whenever it is made: no name and no time.
+    (HERE / "captions.csv.gz").write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,1 @@
+"""Methods that learn from images and texts that say what they show."""
