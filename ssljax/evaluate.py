@@ -30,7 +30,7 @@ from ssljax.engine.processes import on_first
 from ssljax.evals.boosting import boosting
 from ssljax.evals.features import extract
 from ssljax.evals.knn import knn, nearest
-from ssljax.evals.linear import DRAWS, FEW, linear_probe
+from ssljax.evals.linear import DRAWS, FEW, leave_one_out, linear_probe
 from ssljax.evals.maps import tsne
 from ssljax.evals.scores import Score, margin
 from ssljax.report import Report, write_report
@@ -38,7 +38,17 @@ from ssljax.typing import TrainState
 
 LINEAR = {"linear_1": 0.01, "linear_10": 0.1, "linear": 1.0}
 """Linear probes, and the share of the labels that they use."""
-PROTOCOLS = {"knn": "k-NN", "linear_1": "linear, 1 %", "linear_10": "linear, 10 %", "linear": "linear"}
+GROUPED = ("groups", "left_out")
+"""Linear probes where it is known which group an example is of, such as who speaks: of the groups, and of the classes
+in each group by a classifier that has learnt from the others."""
+PROTOCOLS = {
+    "knn": "k-NN",
+    "linear_1": "linear, 1 %",
+    "linear_10": "linear, 10 %",
+    "linear": "linear",
+    "groups": "linear, groups",
+    "left_out": "left-out groups",
+}
 """What encoders are judged by, and what that is called."""
 BOOSTED = "gradient boosting"
 GALLERY_BANK, GALLERY_TEST, FEWEST_MAPPED, QUERIES, NEIGHBOURS, PANELS, THUMBNAIL = 2000, 800, 10, 8, 6, 8, 64
@@ -65,6 +75,10 @@ def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None
     config, run, state = open_run(workdir, step, mesh)
     splits = train, test, _ = _splits(config, must_have_labels=bool(protocols))
     features, modality = over_devices(run.method.features, mesh), modality_of(config)
+    if "group" not in (train.shapes or {}):
+        if wrong := [protocol for protocol in protocols or () if protocol in GROUPED]:
+            raise DataError(f"protocol '{wrong[0]}' needs groups, which {train.name} has not.")
+        protocols = protocols or [protocol for protocol in modality.protocols if protocol not in GROUPED]
 
     def without_encoder(floor):
         return partial(over_devices(lambda _, batch: floor(batch), mesh), ())
@@ -143,12 +157,21 @@ def _scores(
     modality, settings = modality_of(config), config.evaluate
     raw = next(iter(modality.floors()))
     scores: Scores = {}
+    if set(protocols) & set(GROUPED):
+        of_group = partial(over_devices(lambda _, batch: batch["group"][:, None], make_mesh()), ())
+        groups = [extract(of_group, split())[0][:, 0].astype(int) for split in (train, test)]
     for name, encoder in encoders.items():
         features = *extract(encoder, train()), *extract(encoder, test())
         scores[name] = {}
         for protocol in protocols:
             if protocol == "knn":
                 scores[name][protocol] = knn(*features, k=settings.k, temperature=settings.temperature)
+            elif protocol == "groups":
+                of_groups = features[0], groups[0], features[2], groups[1]
+                scores[name][protocol], _ = linear_probe(*of_groups, scaling=modality.scaling)
+            elif protocol == "left_out":
+                x, y = np.concatenate(features[::2]), np.concatenate(features[1::2])
+                scores[name][protocol] = leave_one_out(x, y, np.concatenate(groups), scaling=modality.scaling)
             else:
                 share, scaling = LINEAR[protocol], modality.scaling
                 scores[name][protocol], _ = linear_probe(*features, share=share, scaling=scaling)
@@ -168,8 +191,17 @@ def _described(protocol: str, config: ConfigDict, things: str, train: int, test:
             f"weighted k-NN, k = {min(settings.k, train)}, cosine similarity, T = {settings.temperature}; un-augmented "
             f"features of {train} training {things}; {test} test {things}"
         )
-    scaled, share = {"standard": "standardised", "unit": "unit-length"}[modality_of(config).scaling], LINEAR[protocol]
-    part = "" if share == 1 else f", {share:.0%} of each class, mean of {DRAWS} draws"
+    scaled = {"standard": "standardised", "unit": "unit-length"}[modality_of(config).scaling]
+    if protocol == "left_out":
+        return (
+            f"logistic regression (50 iterations of L-BFGS) on {scaled}, un-augmented, frozen features: {things} of "
+            "each group by a classifier that has learnt from the other groups, of which one is held out to choose the "
+            f"L2 penalty; {train + test} {things} of both splits. Pretraining had the training {things} of all groups, "
+            "without labels"
+        )
+    share = LINEAR.get(protocol, 1.0)
+    part = ", of which the groups are told" if protocol == "groups" else ""
+    part = part if share == 1 else f", {share:.0%} of each class, mean of {DRAWS} draws"
     fifths = "each fifth in turn" if share * train < FEW else "a fifth"
     return (
         f"logistic regression (50 iterations of L-BFGS) on {scaled}, un-augmented, frozen features; L2 penalty chosen "
@@ -287,7 +319,9 @@ def _notes(splits: tuple[Source, Source | None, str]) -> list[str]:
 if __name__ == "__main__":
     WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run.")
     PROTOCOL = flags.DEFINE_list(
-        "protocol", None, "knn, linear, linear_1 or linear_10 (per cent of the labels); by default those of the data."
+        "protocol",
+        None,
+        "knn, linear, linear_1, linear_10 (per cent of the labels), groups or left_out; by default those of the data.",
     )
     STEP = flags.DEFINE_integer("step", None, "Evaluate the checkpoint of this step; by default the newest.")
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM ends it: there is nothing to save

@@ -129,6 +129,7 @@ SMALL_RESNET = {"channels": 4}
 SMOOTH = {"name": "smooth", "channels": 16}
 SMALL_VIT = {"width": 16, "depth": 1, "heads": 2}
 SMALL_MLP = {"width": 16, "depth": 1}
+SMALL_CPC = {"width": 8, "context_width": 8, "segments": 2}
 # Sharp distributions make rounding large.
 SOFT = {"student_temperature": 0.5, "teacher_temperature": 0.5, "warmup_temperature": 0.5}
 SMALLER = {
@@ -181,6 +182,11 @@ SMALLER = {
     },
     "mae": {"method": {"decoder_width": 16, "decoder_heads": 2}, "encoder": SMALL_VIT},
     "dgi": {"encoder": {"width": 16}},
+    "cpc": {"method": {"steps": 3, "negatives": 6}, "encoder": SMALL_CPC},
+    "wav2vec2": {
+        "method": {"dim": 8, "entries": 6, "codebook_dim": 8, "distractors": 4, "span": 3, "temperature": 0.5},
+        "encoder": {"width": 8, "depth": 1, "heads": 2, "hidden": 8, "positional_kernel": 4, "segments": 2},
+    },
     "scarf": {"method": {"projector": (16, 8)}, "encoder": SMALL_MLP},
     "vime": {"encoder": SMALL_MLP},
 }
@@ -239,6 +245,8 @@ def load_small(load_config, small_graph, tmp_path_factory) -> Callable:
                 config.views.local_size = 8
         elif name == "dgi":
             config.data.source = f"npz:{small_graph}"
+        elif METHODS[name].modality == "speech":
+            config.data.update(crop=0.2, longest=0.3)
         modality_of(config).settle()
         config.batch_size = 16
         config.optimizer.update(name="sgd", learning_rate=0.05, warmup_epochs=0.0)
@@ -274,8 +282,8 @@ def batches_of(load_small) -> Callable:
     @functools.cache
     def make(modality):
         index = np.arange(EXAMPLES, dtype=np.int32).reshape(5, 16)
-        if modality in ("nodes", "tables"):
-            source = build_source(load_small({"nodes": "dgi", "tables": "scarf"}[modality]), "train")
+        if modality in ("nodes", "speech", "tables"):
+            source = build_source(load_small({"nodes": "dgi", "speech": "cpc", "tables": "scarf"}[modality]), "train")
             made = [train_dataset(source, batch_size=16, seed=0)[i] for i in range(5)]
         else:
             coarse = np.random.RandomState(0).rand(5, 16, 5, 5, 3)

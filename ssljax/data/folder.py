@@ -58,14 +58,14 @@ class FolderSource(Source):
         root = Path(path).expanduser()
         if not root.is_dir():
             raise DataError(f"There is no folder {str(root)!r}: check the path after 'folder:'.")
-        files = _image_files(root)
+        files = list_files(root, EXTENSIONS)
         if not files:
             raise DataError(f"The folder {str(root)!r} holds no images: it needs files in {', '.join(EXTENSIONS)}.")
 
-        splits, depth = _splits(files)
+        splits, depth = split_files(files)
         name = f"folder:{path}"
         chosen = splits[resolve_split(split, splits, name)]
-        every_path = [_parts(file) for of_split in splits.values() for file in of_split]
+        every_path = [folders_of(file) for of_split in splits.values() for file in of_split]
         classes = sorted({parts[depth] for parts in every_path if len(parts) > depth + 1})
         labels = _labels(chosen, classes, depth, name)
         return cls(f"{name} ({split})", root, chosen, labels, classes)
@@ -80,29 +80,37 @@ class FolderSource(Source):
         return str(self._root / self._files[index])
 
     def _load(self, index: int) -> Example:
-        try:
-            example: Example = {"image": decode(Path(self._where(index)).read_bytes())}
-        except OSError as error:
-            if error.errno in GONE and not os.path.islink(self._where(index)):
-                raise DataError(
-                    f"{self._where(index)} was there when {self.name} was listed, and is gone ({error.strerror}): "
-                    "bring the data back, then run the same command again."
-                ) from error
-            raise
+        example: Example = {"image": decode(read_bytes(self._where(index), self.name))}
         if self._labels is not None:
             example["label"] = self._labels[index]
         return example
 
 
-def _image_files(root: Path) -> list[str]:
-    """The paths of all image files below ``root``, relative to it, with forward slashes, sorted."""
+def read_bytes(path: str, name: str) -> bytes:
+    """The whole file. Raises DataError if it was listed in the source `name` and is gone, OSError for other trouble."""
     try:
-        return sorted(_walk(root, prefix="", ancestors=()), key=_normalised)
+        return Path(path).read_bytes()
+    except OSError as error:
+        if error.errno in GONE and not os.path.islink(path):
+            raise DataError(
+                f"{path} was there when {name} was listed, and is gone ({error.strerror}): bring the data back, then "
+                "run the same command again."
+            ) from error
+        raise
+
+
+def list_files(root: Path, extensions: tuple[str, ...]) -> list[str]:
+    """The paths of all files below ``root`` that end so, relative to it, with forward slashes, sorted.
+
+    Raises DataError if a folder can't be listed.
+    """
+    try:
+        return sorted(_walk(root, extensions, prefix="", ancestors=()), key=_normalised)
     except OSError as error:
         raise DataError(f"The folder {str(root)!r} can't be listed ({error}): check its permissions.") from error
 
 
-def _walk(folder: str | Path, prefix: str, ancestors: tuple[str, ...]) -> Iterator[str]:
+def _walk(folder: str | Path, extensions: tuple[str, ...], prefix: str, ancestors: tuple[str, ...]) -> Iterator[str]:
     # Links are followed, since class folders often are links; a link to a folder above itself would never end.
     real = os.path.realpath(folder)
     if real in ancestors:
@@ -112,8 +120,8 @@ def _walk(folder: str | Path, prefix: str, ancestors: tuple[str, ...]) -> Iterat
             if entry.name.startswith(".") or entry.name == "__MACOSX":
                 continue
             if entry.is_dir():
-                yield from _walk(entry.path, f"{prefix}{entry.name}/", (*ancestors, real))
-            elif entry.name.lower().endswith(EXTENSIONS):
+                yield from _walk(entry.path, extensions, f"{prefix}{entry.name}/", (*ancestors, real))
+            elif entry.name.lower().endswith(extensions):
                 yield prefix + entry.name
 
 
@@ -122,13 +130,14 @@ def _normalised(path: str) -> str:
     return unicodedata.normalize("NFC", path)
 
 
-def _parts(file: str) -> list[str]:
+def folders_of(file: str) -> list[str]:
+    """The names that a path is made of, the file's own last."""
     return _normalised(file).split("/")
 
 
-def _splits(files: Sequence[str]) -> tuple[dict[str, list[str]], int]:
+def split_files(files: Sequence[str]) -> tuple[dict[str, list[str]], int]:
     """The files of each split, and at which place of a path its class stands: 1 below split folders, else 0."""
-    tops = {parts[0] for parts in map(_parts, files) if len(parts) > 1}
+    tops = {parts[0] for parts in map(folders_of, files) if len(parts) > 1}
     named = {top for top in tops if top.lower() in SPLIT_FOLDERS}
     are_splits = len(named) >= 2 or (len(named) == 1 and named == tops)
     if not are_splits:
@@ -137,17 +146,17 @@ def _splits(files: Sequence[str]) -> tuple[dict[str, list[str]], int]:
 
     by_folder: dict[str, list[str]] = {}
     for file in files:
-        if _parts(file)[0] in named:
-            by_folder.setdefault(_parts(file)[0].lower(), []).append(file)
+        if folders_of(file)[0] in named:
+            by_folder.setdefault(folders_of(file)[0].lower(), []).append(file)
     return by_folder, 1
 
 
 def _labels(files: Sequence[str], classes: Sequence[str], depth: int, name: str) -> np.ndarray | None:
     """One int32 label for each file, or None if there are fewer than two classes or a file is in none."""
-    outside = [file for file in files if len(_parts(file)) <= depth + 1]
+    outside = [file for file in files if len(folders_of(file)) <= depth + 1]
     if len(classes) < 2 or outside:
         if classes and outside:
             logger.warning("%s: no labels, since %d images, as %s, are in no class", name, len(outside), outside[0])
         return None
     label_of = {class_name: label for label, class_name in enumerate(classes)}
-    return np.array([label_of[_parts(file)[depth]] for file in files], np.int32)
+    return np.array([label_of[folders_of(file)[depth]] for file in files], np.int32)

@@ -135,7 +135,7 @@ def _train_batch(source: Source, batch_size: int, seed: int, rows: np.ndarray | 
 
     def row(place: int, index: int) -> dict[str, Any]:
         example = source[index]
-        drawn = source.draw(np.random.default_rng((seed, step, place))) if source.drawn else {}
+        drawn = source.draw(np.random.default_rng((seed, step, place)), example) if source.drawn else {}
         return {name: example[name] for name in names} | drawn
 
     places = np.arange(batch_size) if rows is None else rows
@@ -145,12 +145,13 @@ def _train_batch(source: Source, batch_size: int, seed: int, rows: np.ndarray | 
 
 def _eval_batch(source: Source, batch_size: int, rows: np.ndarray, batch: int) -> Batch:
     gap = source.gap()
+    names = (*(source.shapes or ()), *(["label"] if source.has_labels else []))
 
     def row(index: int) -> dict[str, Any]:
         example = source.read(index) if index < len(source) else None
         if example is None:
             return {"label": np.int32(NO_LABEL), **gap, "mask": np.False_}
-        return {"label": np.int32(NO_LABEL), **example, "mask": np.True_}
+        return {"label": np.int32(NO_LABEL), **{name: example[name] for name in names}, "mask": np.True_}
 
     return _stack([row(int(index)) for index in batch * batch_size + rows])
 

@@ -39,7 +39,7 @@ class DataError(ValueError):
 
 Example = dict[str, Any]
 """The arrays of one example: of an image ``image``, uint8 (h, w, 3). And ``label``, an int32 scalar, where the source
-has labels."""
+has labels. What else a source puts here for `draw` is in no batch."""
 
 Shapes = dict[str, tuple[tuple[int, ...], type]]
 """Shape and type of each array of an example but its label."""
@@ -56,7 +56,8 @@ class Source(abc.ABC):
         in_memory: whether reading an example is only a look-up.
         skipped: the files that could not be decoded so far, each with the reason.
         things: what its examples are, in messages.
-        drawn: shapes of what a training example has besides, drawn anew each time (`draw`); nothing for most sources.
+        drawn: shapes of what a training example has besides, or in the place of its own arrays, drawn anew each time
+            (`draw`); nothing for most sources.
     """
 
     in_memory = False
@@ -120,8 +121,8 @@ class Source(abc.ABC):
                 return example
         raise self.nothing_decodable()
 
-    def draw(self, rng: np.random.Generator) -> Example:
-        """What a training example has besides its own arrays."""
+    def draw(self, rng: np.random.Generator, example: Example) -> Example:
+        """What a training example has besides its own arrays, or in their place."""
         return {}
 
     def gap(self) -> Example:

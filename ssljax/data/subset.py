@@ -20,8 +20,8 @@ class Part(Source):
     def labels(self) -> np.ndarray:
         return self._source.labels()[self._places]
 
-    def draw(self, rng: np.random.Generator) -> Example:
-        return self._source.draw(rng)
+    def draw(self, rng: np.random.Generator, example: Example) -> Example:
+        return self._source.draw(rng, example)
 
     def gap(self) -> Example:
         return self._source.gap()

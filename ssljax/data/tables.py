@@ -136,7 +136,7 @@ class TableSource(Source):
     def labels(self) -> np.ndarray:
         return super().labels() if self._labels is None else self._labels
 
-    def draw(self, rng: np.random.Generator) -> Example:
+    def draw(self, rng: np.random.Generator, example: Example) -> Example:
         columns = np.arange(self._values.shape[1])
         return {"donors": self._values[rng.integers(len(self), size=len(columns)), columns]}
 

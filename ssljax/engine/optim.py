@@ -43,24 +43,26 @@ def make_schedule(
     """Learning rate as a function of the step.
 
     scaling: "linear" (base · batch / 256), "sqrt" (base · √batch; SimCLR's 0.075 √batch) or "none".
-    kind: "cosine" (linear warm-up from start · peak, then half a cosine to final · peak at `total`), "constant" after
-      warm-up, or "steps": a tenth of what it was from each of the `milestones` on, which mean nothing to the others.
+    kind: "cosine" (linear warm-up from start · peak, then half a cosine to final · peak at `total`), "linear" (the same
+      with a straight line), "constant" after warm-up, or "steps": a tenth of what it was from each of the `milestones`
+      on, which mean nothing to the others.
     steps_per_epoch: if not 0, the rate changes once an epoch (MoCo v2, SimSiam).
 
     Raises ValueError for an unknown scaling or kind, and for steps without milestones.
     """
-    if kind not in ("cosine", "constant", "steps"):
-        raise ValueError(f"learning-rate schedule '{kind}' is unknown; use 'cosine', 'constant' or 'steps'.")
+    if kind not in ("cosine", "linear", "constant", "steps"):
+        raise ValueError(f"learning-rate schedule '{kind}' is unknown; use 'cosine', 'linear', 'constant' or 'steps'.")
     if kind == "steps" and not milestones:
         raise ValueError("learning-rate schedule 'steps' needs --config.optimizer.milestones, the epochs of its falls.")
     falling = milestones if kind == "steps" else ()
     peak = peak_rate(base, scaling, batch_size)
-    end = peak * final if kind == "cosine" else peak
+    end = peak * final if kind in ("cosine", "linear") else peak
 
     def schedule(step):
         step = step // steps_per_epoch * steps_per_epoch if steps_per_epoch else step
         falls = sum(jnp.asarray(step >= milestone, jnp.float32) for milestone in falling)
-        rate = warmup_cosine(step, peak=peak, total=total, warmup=warmup, final=end, start=peak * start)
+        shape = "linear" if kind == "linear" else "cosine"
+        rate = warmup_cosine(step, peak=peak, total=total, warmup=warmup, final=end, start=peak * start, shape=shape)
         return rate * 0.1**falls
 
     return schedule

@@ -3,6 +3,7 @@
 from ssljax.modalities.images import Images
 from ssljax.modalities.modality import Modality
 from ssljax.modalities.nodes import Nodes
+from ssljax.modalities.speech import Speech
 from ssljax.modalities.tables import Tables
 
-MODALITIES: dict[str, type[Modality]] = {"images": Images, "nodes": Nodes, "tables": Tables}
+MODALITIES: dict[str, type[Modality]] = {"images": Images, "nodes": Nodes, "speech": Speech, "tables": Tables}

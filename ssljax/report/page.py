@@ -19,6 +19,8 @@ PROTOCOLS = {
     "linear": "Linear probe",
     "linear_1": "Linear probe, 1 % of the labels",
     "linear_10": "Linear probe, 10 % of the labels",
+    "groups": "Linear probe of the groups",
+    "left_out": "Linear probe of left-out groups",
 }
 FLOORS = {"random init": "a random-init encoder"}
 """What names are called in headings and in sentences; any other stands as it is."""

@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from ssljax.evals.boosting import boosting
 from ssljax.evals.features import extract, raw_pixels
 from ssljax.evals.knn import knn, nearest
-from ssljax.evals.linear import DRAWS, FOLDS, PENALTIES, class_share, linear_probe, over_draws
+from ssljax.evals.linear import DRAWS, FOLDS, PENALTIES, class_share, leave_one_out, linear_probe, over_draws
 from ssljax.evals.maps import tsne
 from ssljax.evals.scores import Score, margin
 
@@ -139,3 +139,24 @@ def test_the_penalty_of_few_examples_is_chosen_on_each_fifth_in_turn(monkeypatch
     many = np.tile(x, (20, 1))
     linear_probe(many, np.tile(y, 20), x, y)
     assert held == [len(many) // 5] * len(PENALTIES["standard"])
+
+
+def test_each_group_is_judged_by_what_was_learnt_from_the_others(clusters):
+    """As scikit-learn says with the penalty that does best on the next group; a group of other classes is all wrong."""
+    x, labels, _, _ = clusters
+    groups = np.arange(len(x)) % 4
+    mean, std = x[groups != 1].mean(axis=0), x[groups != 1].std(axis=0)
+    z, rest, held = (x - mean) / std, groups != 1, groups == 2
+    kept = rest & ~held
+
+    def fitted(rows, penalty):
+        return LogisticRegression(C=1 / (penalty * rows.sum()), max_iter=50).fit(z[rows], labels[rows])
+
+    best = max(PENALTIES["standard"], key=lambda p: fitted(kept, p).score(z[held], labels[held]))
+    found = leave_one_out(x, labels, groups)
+    np.testing.assert_array_equal(found.correct[~rest], fitted(rest, best).predict(z[~rest]) == labels[~rest])
+    assert 0.5 < found.accuracy < 1
+    alone = np.where(groups == 3, 7, labels)
+    assert not leave_one_out(x, alone, groups).correct[groups == 3].any()
+    with pytest.raises(ValueError, match="there must be at least 3, not 2"):
+        leave_one_out(x, labels, groups % 2)
