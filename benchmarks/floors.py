@@ -1,7 +1,8 @@
-"""What methods make of a table or of the nodes of a graph, beside their floors, with several seeds.
+"""What methods make of a table, of the nodes of a graph or of speech, beside their floors, with several seeds.
 
     python benchmarks/floors.py --kind=tables --source=csv:adult.csv [--write] [--seeds=3] [--runs=runs/floors]
     python benchmarks/floors.py --kind=nodes --source=demo --write --seeds=5
+    python benchmarks/floors.py --kind=speech --source=folder:fsdd --write
 
 Writes a section of docs/results.md for the kind and the source. A run whose folder has results is not repeated.
 """
@@ -19,8 +20,9 @@ from pathlib import Path
 from sections import machine, publish
 
 ROOT = Path(__file__).parents[1]
-VARIANTS = {"tables": "demo", "nodes": "paper"}
-DEMOS = {"tables": "part of Adult", "nodes": "Cora"}
+VARIANTS = {"tables": "demo", "nodes": "paper", "speech": "demo"}
+DEMOS = {"tables": "part of Adult", "nodes": "Cora", "speech": "part of FSDD"}
+THINGS = {"tables": "rows", "nodes": "nodes", "speech": "clips"}
 
 
 def run(config: Path, variant: str, source: str, seed: int, workdir: Path) -> None:
@@ -54,7 +56,7 @@ def main() -> None:
 
     kind, where = arguments.source.partition(":")[::2]
     name = Path(where).name.partition(".")[0] if where else "demo"
-    rows, minutes, variant = [], {}, VARIANTS[arguments.kind]
+    rows, minutes, variant = [], {}, "fsdd" if kind == "folder" else VARIANTS[arguments.kind]
     for config in sorted((ROOT / "configs" / arguments.kind).glob("*.py")):
         runs = []
         for seed in range(arguments.seeds):
@@ -68,7 +70,7 @@ def main() -> None:
     shown = f"{kind}:{Path(where).name}" if where else kind
     head = f"""Made by `python benchmarks/floors.py --write --kind={arguments.kind} --source={shown}
         --seeds={arguments.seeds}`, with the settings of `:{variant}`. Accuracy in percent, ± the standard deviation of
-        {arguments.seeds} seeds, of the test {arguments.kind.replace("tables", "rows")}. CPU minutes of pretraining:
+        {arguments.seeds} seeds, of the test {THINGS[arguments.kind]}. CPU minutes of pretraining:
         {of_methods}.{" Floors differ by how a method scales numbers." if arguments.kind == "tables" else ""}"""
     lines = [
         *textwrap.wrap(" ".join(head.split()), 118),

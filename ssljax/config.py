@@ -91,9 +91,10 @@ def table_config(method: str, epochs: float, batch_size: int = 128) -> ConfigDic
 
 
 def spoken_digits_config(method: str, steps: int) -> ConfigDict:
-    """What the configs for spoken digits share: crops of a second at 8 kHz, AdamW with a cosine."""
+    """What the configs for spoken digits share: crops of a second at 8 kHz of clips that are equally loud, AdamW with
+    a cosine."""
     config = base_config(method)
-    config.data.update(rate=8000, crop=1.0, longest=1.0, group=2)
+    config.data.update(rate=8000, crop=1.0, longest=1.0, group=2, normalise=True)
     config.batch_size, config.steps = 32, steps
     config.optimizer.update(name="adamw", scaling="none", b2=0.98, weight_decay=0.01, final=0.05)
     config.log.every = 25

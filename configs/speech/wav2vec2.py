@@ -44,7 +44,7 @@ def large():
     """The authors' Large on all 960 hours: LayerNorm, no dropout, a space of 768, colder codes, no penalty; the paper's
     rate (that of the authors' file, 5e-3, is not it)."""
     config = paper()
-    config.data.crop = 20.0
+    config.data.update(crop=20.0, longest=20.0, normalise=True)
     config.batch_size, config.steps = 512, 250_000
     config.encoder.name = "wav2vec2_large"
     config.method.update(dim=768, codebook_dim=768, dropout=0.0, gumbel=(2.0, 0.1, 0.999995), penalty=0.0)

@@ -47,8 +47,8 @@ def audio_shapes(samples: int, group: bool) -> Shapes:
 
 
 class SpeechSource(Source):
-    """`audio` (longest,) in [-1, 1], of which `length` samples are the clip, or its middle, and zeros follow; `group`,
-    which speaker it is of, where that is known; and `clip`, all of it, as long as it is.
+    """`audio` (longest,), in [-1, 1] or normalised, of which `length` samples are the clip, or its middle, and zeros
+    follow; `group`, which speaker it is of, where that is known; and `clip`, all of it, as long as it is.
 
     In a training batch `audio` is a crop: of a clip of enough samples at a place that is drawn anew; a shorter one is
     followed by other clips (of the same speaker, where that is known), as in CPC's code, so that a crop is speech from
@@ -66,6 +66,7 @@ class SpeechSource(Source):
         rate: int,
         crop: int,
         longest: int,
+        normalise: bool = False,
         labels: np.ndarray | None,
         classes: tuple[str, ...],
         groups: np.ndarray | None = None,
@@ -77,7 +78,7 @@ class SpeechSource(Source):
         super().__init__(name, has_labels=labels is not None, class_names=class_names, shapes=shapes)
         self.drawn = audio_shapes(crop, group=False)
         self.group_names = group_names
-        self._files, self._read, self._rate = files, read, rate
+        self._files, self._read, self._rate, self._normalise = files, read, rate, normalise
         self._labels, self._groups = labels, groups
 
     def labels(self) -> np.ndarray:
@@ -100,6 +101,7 @@ class SpeechSource(Source):
 
     def _load(self, index: int) -> Example:
         clip = _at_rate(*self._read(self._files[index]), self._rate)
+        clip = standardise(clip) if self._normalise else clip
         (longest,) = (self.shapes or {})["audio"][0]
         start = max(0, (len(clip) - longest) // 2)
         heard = clip[start : start + longest]
@@ -109,11 +111,20 @@ class SpeechSource(Source):
 
 
 def open_speech(
-    spec: str, split: str, *, rate: int, crop: float, longest: float, label: int = 1, group: int = 0
+    spec: str,
+    split: str,
+    *,
+    rate: int,
+    crop: float,
+    longest: float,
+    normalise: bool = False,
+    label: int = 1,
+    group: int = 0,
 ) -> SpeechSource:
     """The split of a source, spelt as the head of this module says.
 
-    crop, longest: seconds of a training example, and of what evaluation hears of a clip. label, group: which of the
+    crop, longest: seconds of a training example, and of what evaluation hears of a clip. normalise: each clip
+    has mean 0 and standard deviation 1. label, group: which of the
     folders that a clip lies in, counted from that below the split's, names its class and its speaker; 0: none does.
 
     Raises:
@@ -151,6 +162,7 @@ def open_speech(
         rate=rate,
         crop=round(rate * crop),
         longest=round(rate * longest),
+        normalise=normalise,
         labels=labels,
         classes=classes,
         groups=groups,
@@ -216,6 +228,11 @@ def as_floats(samples: np.ndarray) -> np.ndarray:
     if np.issubdtype(samples.dtype, np.signedinteger):
         return samples.astype(np.float32) / (1.0 + np.iinfo(samples.dtype).max)
     return samples.astype(np.float32)
+
+
+def standardise(wave: np.ndarray) -> np.ndarray:
+    """A clip less its mean, over its standard deviation; silence stays silent."""
+    return ((wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)).astype(np.float32)
 
 
 class _Files:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssljax.data.sources import DataError, Shapes, split_spec
-from ssljax.data.speech import FORMS, SpeechSource, as_floats, audio_shapes, open_speech
+from ssljax.data.speech import FORMS, SpeechSource, as_floats, audio_shapes, open_speech, standardise
 from ssljax.modalities.modality import Modality
 from ssljax.models.pooling import segment_means
 from ssljax.typing import Array, Batch
@@ -16,8 +16,8 @@ from ssljax.views.speech import log_mel
 
 HEIGHT, WIDTH = 80, 160
 """Of pictures."""
-QUIET, LOUD = -9.0, 3.0
-"""Log energies that are white and black."""
+RANGE = 10.0
+"""Of log energies in a picture: what is so much less than the loudest is white, and that black."""
 HIDDEN = np.array([0.55, 0.68, 0.86])
 SEGMENTS = 4
 """Of the floor: parts of a clip over which its spectrogram is averaged."""
@@ -29,6 +29,7 @@ class Speech(Modality):
         "rate": 16000,  # samples in a second; clips of another rate are resampled
         "crop": 1.0,  # seconds of a training example
         "longest": 4.0,  # seconds that evaluation hears of a clip, of its middle
+        "normalise": False,  # each clip has mean 0 and standard deviation 1
         "label": 1,  # which of a clip's folders names its class, counted from that below the split's; 0: none
         "group": 0,  # and which its speaker
     }
@@ -64,6 +65,7 @@ class Speech(Modality):
             raise ValueError(f"clips must be arrays (samples,), not empty, in a list; the first are {found}.")
         if any(not np.isfinite(clip).all() or np.abs(clip).max() > 1.001 for clip in clips):
             raise ValueError("clips must be finite, and whole numbers or floats in [-1, 1].")
+        clips = [standardise(clip) for clip in clips] if self.data.normalise else clips
         lengths = [len(clip) for clip in clips]
         audio = np.stack([np.pad(clip, (0, max(lengths) - len(clip))) for clip in clips])
         return {"audio": jnp.asarray(audio), "length": jnp.array(lengths, jnp.int32)}
@@ -102,7 +104,8 @@ class Speech(Modality):
         energies, frames = log_mel(audio, lengths, self.data.rate)
         places = (jnp.arange(width) * frames[:, None]) // width
         energies = jnp.take_along_axis(energies, places[:, :, None], axis=1)
-        shade = jnp.clip((energies - QUIET) / (LOUD - QUIET), 0.0, 1.0)
+        loudest = energies.max(axis=(1, 2), keepdims=True)
+        shade = jnp.clip(1.0 + (energies - loudest) / RANGE, 0.0, 1.0)
         return jax.image.resize(jnp.swapaxes(shade, 1, 2)[:, ::-1], (len(shade), height, width), "nearest")
 
 

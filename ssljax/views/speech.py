@@ -121,11 +121,3 @@ def log_mel(audio: Array, lengths: Array, rate: int, mels: int = 40) -> tuple[Ar
     power = jnp.square(jnp.abs(jnp.fft.rfft(cut, size)))
     energies = jnp.matmul(power, mel_filters(rate, size // 2 + 1, mels), precision=jax.lax.Precision.HIGHEST)
     return jnp.log(energies + 1e-6), jnp.clip((lengths - window) // hop + 1, 1, len(starts))
-
-
-def standardise(audio: Array, lengths: Array) -> Array:
-    """Each clip less its mean, over its standard deviation: of its `lengths` (batch,) first samples; then zeros."""
-    inside = jnp.arange(audio.shape[1]) < lengths[:, None]
-    mean = audio.mean(axis=1, keepdims=True, where=inside)
-    variance = jnp.square(audio - mean).mean(axis=1, keepdims=True, where=inside)
-    return jnp.where(inside, (audio - mean) * jax.lax.rsqrt(variance + 1e-7), 0.0)

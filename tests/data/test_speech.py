@@ -99,6 +99,9 @@ def test_evaluation_hears_the_middle_and_padding_is_told(folder):
     assert batch["length"].tolist() == [400, 100, 0, 0] and batch["mask"].tolist() == [True, True, False, False]
     np.testing.assert_array_equal(batch["audio"][0], ramp[100:500])
     np.testing.assert_array_equal(batch["audio"][1], np.pad(ramp[:100], (0, 300)))
+    normalised = open_speech(spec, "train", **OPTIONS, normalise=True)
+    expected = (ramp - ramp.mean()) / ramp.std()
+    np.testing.assert_allclose(normalised[0]["clip"], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_crops_are_drawn_anew_and_short_clips_are_followed_by_others_of_their_speaker(folder):

@@ -1,12 +1,11 @@
 """Spans of hidden frames against Hugging Face's; distractors and CPC's negatives are drawn from where they should."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ssljax.collectives import example_keys
-from ssljax.views.speech import cpc_negatives, distractors, log_mel, masked_frames, mel_filters, span_mask, standardise
+from ssljax.views.speech import cpc_negatives, distractors, log_mel, masked_frames, mel_filters, span_mask
 
 DRAWS, FRAMES = 4000, 99
 
@@ -125,11 +124,3 @@ def test_log_mel_is_a_loops_and_nothing_after_the_end_is_heard():
             power = np.abs(np.fft.rfft(clip[:length][10 * t : 10 * t + 25] * np.hanning(25), 32)) ** 2
             np.testing.assert_allclose(spectrogram[t], np.log(power @ filters + 1e-6), rtol=1e-4, atol=1e-4)
     assert log_mel(audio[:, :9], np.array([9, 5]), rate)[1].tolist() == [1, 1]
-
-
-def test_clips_are_standardised_by_what_is_not_padding():
-    audio = np.random.RandomState(0).randn(2, 50).astype(np.float32) * 3 + 1
-    found = standardise(jnp.asarray(audio), jnp.array([50, 20]))
-    expected = (audio[1, :20] - audio[1, :20].mean()) / audio[1, :20].std()
-    np.testing.assert_allclose(found[1], np.pad(expected, (0, 30)), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose([found[0].mean(), found[0].std()], [0, 1], atol=1e-5)

@@ -15,7 +15,7 @@ from ssljax.models.pooling import segment_means
 from ssljax.models.quantizer import Wav2Vec2Head
 from ssljax.typing import Array, Batch, TrainState, Variables
 from ssljax.views.images import fold
-from ssljax.views.speech import distractors, masked_frames, span_mask, standardise
+from ssljax.views.speech import distractors, masked_frames, span_mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +24,9 @@ class Wav2Vec2:
 
         loss = wav2vec2(c, q, distractors) + diversity_weight · diversity + penalty · mean(conv(audio)²)
 
-    encoder: a Wav2Vec2; one with LayerNorm in its convolutions hears audio of zero mean and unit variance, as
-    published. share, span: see `ssljax.views.speech.span_mask`. dim, groups, entries, codebook_dim, dropout: see
-    `Wav2Vec2Head`.
+    encoder: a Wav2Vec2; as published, one with LayerNorm in its convolutions (Large) hears clips of zero mean and unit
+    variance (--config.data.normalise). share, span: see `ssljax.views.speech.span_mask`. dim, groups, entries,
+    codebook_dim, dropout: see `Wav2Vec2Head`.
     gumbel: the temperature of the codes' draw falls from the first number to the second, at each step by the third.
     eval_depth: after how many blocks features are taken; 0: after all. (Published comparisons take a weighted sum of
     all; what is near the loss says less of speech than the blocks in the middle.)
@@ -84,7 +84,7 @@ class Wav2Vec2:
         _, frames = self._grid(batch["audio"])
         mask, hidden = span_mask(fold(keys, 0), frames, self.share, self.span)
         others = distractors(fold(keys, 1), masked_frames(frames, self.share, self.span), self.distractors)
-        return self._heard(batch), mask, hidden, others, fold(keys, 2)
+        return batch["audio"], mask, hidden, others, fold(keys, 2)
 
     def loss(self, params, state: TrainState, views, key: Array, axis: str | None) -> tuple[Array, dict]:
         audio, mask, hidden, others, keys = views
@@ -118,7 +118,7 @@ class Wav2Vec2:
         if encoder.scan:
             blocks = jax.tree.map(lambda x: x[:depth], params["encoder"])
             params = {**params, "encoder": blocks}
-        context = infer(encoder, params, {}, self._heard(batch), lengths=batch["length"]).context
+        context = infer(encoder, params, {}, batch["audio"], lengths=batch["length"]).context
         return segment_means(context, encoder.frames(batch["length"]), encoder.segments)
 
     def show(self, state: Variables, batch: Batch, keys: Array) -> dict[str, Array]:
@@ -132,6 +132,3 @@ class Wav2Vec2:
     def _grid(self, audio: Array) -> tuple[int, int]:
         """(batch, frames)"""
         return len(audio), self.encoder.frames(audio.shape[1])
-
-    def _heard(self, batch: Batch) -> Array:
-        return standardise(batch["audio"], batch["length"]) if self.encoder.norm == "layer" else batch["audio"]
