@@ -13,7 +13,7 @@ from ssljax import losses
 from ssljax.models import infer, initialise, run
 from ssljax.models.pooling import segment_means
 from ssljax.models.quantizer import Wav2Vec2Head
-from ssljax.typing import Array, Batch, TrainState, Variables
+from ssljax.typing import Array, Batch, PyTree, TrainState, Variables
 from ssljax.views.images import fold
 from ssljax.views.speech import distractors, masked_frames, span_mask
 
@@ -113,13 +113,7 @@ class Wav2Vec2:
 
     def features(self, state: Variables, batch: Batch) -> Array:
         """(batch, segments · width)"""
-        depth = self.eval_depth or self.encoder.depth
-        encoder, params = self.encoder.clone(depth=depth), state.params["encoder"]
-        if encoder.scan:
-            blocks = jax.tree.map(lambda x: x[:depth], params["encoder"])
-            params = {**params, "encoder": blocks}
-        context = infer(encoder, params, {}, batch["audio"], lengths=batch["length"]).context
-        return segment_means(context, encoder.frames(batch["length"]), encoder.segments)
+        return clip_features(self.encoder, state.params["encoder"], batch, self.eval_depth)
 
     def show(self, state: Variables, batch: Batch, keys: Array) -> dict[str, Array]:
         audio, mask, *_ = self.views(keys, batch)
@@ -132,3 +126,12 @@ class Wav2Vec2:
     def _grid(self, audio: Array) -> tuple[int, int]:
         """(batch, frames)"""
         return len(audio), self.encoder.frames(audio.shape[1])
+
+
+def clip_features(encoder: nn.Module, params: PyTree, batch: Batch, depth: int = 0) -> Array:
+    """Means over parts of each clip, (batch, segments · width), of what the first `depth` blocks give (0: all)."""
+    encoder = encoder.clone(depth=depth or encoder.depth)
+    if encoder.scan:
+        params = {**params, "encoder": jax.tree.map(lambda x: x[: encoder.depth], params["encoder"])}
+    context = infer(encoder, params, {}, batch["audio"], lengths=batch["length"]).context
+    return segment_means(context, encoder.frames(batch["length"]), encoder.segments)
