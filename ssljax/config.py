@@ -95,11 +95,11 @@ def spoken_digits_config(method: str, steps: int) -> ConfigDict:
     a cosine."""
     config = base_config(method)
     config.data.update(rate=8000, crop=1.0, longest=1.0, group=2, normalise=True)
-    config.batch_size, config.steps = 32, steps
-    config.optimizer.update(name="adamw", scaling="none", b2=0.98, weight_decay=0.01, final=0.05)
+    config.batch_size, config.steps = 16, steps
+    config.optimizer.update(name="adamw", learning_rate=2e-3, scaling="none", b2=0.98, weight_decay=0.01, final=0.05)
     config.log.every = 25
-    config.evaluate.update(every=200, train_examples=2700, test_examples=300)
-    config.checkpoint.every = 200
+    config.evaluate.update(every=500, train_examples=2700, test_examples=300)
+    config.checkpoint.every = 500
     return config
 
 

@@ -21,7 +21,7 @@ import pytest
 from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
-from ssljax.build import build_method, build_run, build_source, modality_of
+from ssljax.build import build_method, build_run, build_source, modality_of, small_batch
 from ssljax.config import remember
 from ssljax.data.pipeline import train_dataset
 from ssljax.engine.checkpoint import Checkpoints
@@ -190,8 +190,10 @@ SMALLER = {
     "scarf": {"method": {"projector": (16, 8)}, "encoder": SMALL_MLP},
     "vime": {"encoder": SMALL_MLP},
 }
-TEACHERS = {"fine_tune": "simclr_v2", "distill": "fine_tune", "dinov2_distill": "dinov2"}
+SMALLER["ctc"] = {"method": {"span": 2, "words": ("one", "two", "nee") * 4}, "encoder": SMALLER["wav2vec2"]["encoder"]}
+TEACHERS = {"ctc": "wav2vec2", "fine_tune": "simclr_v2", "distill": "fine_tune", "dinov2_distill": "dinov2"}
 WRITTEN_IN = {
+    "ctc": ("wav2vec2", "ctc_demo"),
     "fine_tune": ("simclr_v2", "fine_tune_demo"),
     "distill": ("simclr_v2", "distill_demo"),
     "dinov2_distill": ("dinov2", "distill_demo"),
@@ -226,6 +228,8 @@ def load_small(load_config, small_graph, tmp_path_factory) -> Callable:
         config, workdir = load(name), tmp_path_factory.mktemp("teacher") / name
         example = {"image": jax.ShapeDtypeStruct((2, 20, 20, 3), jnp.uint8)}
         example |= {"label": jax.ShapeDtypeStruct((2,), jnp.int32)} if name == "fine_tune" else {}
+        if METHODS[name].modality != "images":
+            example = small_batch(config, modality_of(config).shapes())
         config.seed, config.data.examples = 1, EXAMPLES
         run = build_run(config, examples=EXAMPLES, example=example, mesh=make_mesh(1, 1, jax.devices()[:1]))
         remember(config, workdir)

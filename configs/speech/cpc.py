@@ -13,10 +13,10 @@ from ssljax.config import librispeech_config, spoken_digits_config, variant_of
 
 
 def demo():
-    config = spoken_digits_config("cpc", steps=1000)
+    config = spoken_digits_config("cpc", steps=2200)
     config.encoder.update(name="cpc", width=48, context_width=64)
     config.method.update(negatives=16, within=True)
-    config.optimizer.update(learning_rate=1e-3, warmup_epochs=5.0)
+    config.optimizer.warmup_epochs = 5.0
     return config
 
 

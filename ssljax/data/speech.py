@@ -50,9 +50,9 @@ class SpeechSource(Source):
     """`audio` (longest,), in [-1, 1] or normalised, of which `length` samples are the clip, or its middle, and zeros
     follow; `group`, which speaker it is of, where that is known; and `clip`, all of it, as long as it is.
 
-    In a training batch `audio` is a crop: of a clip of enough samples at a place that is drawn anew; a shorter one is
-    followed by other clips (of the same speaker, where that is known), as in CPC's code, so that a crop is speech from
-    end to end. No class is looked at for that.
+    In a training batch `audio` is a crop, unless these have 0 samples, which leaves clips whole: of a clip of enough
+    samples at a place that is drawn anew; a shorter one is followed by other clips (of the same speaker, where that is
+    known), as in CPC's code, so that a crop is speech from end to end. No class is looked at for that.
     """
 
     things = "clips"
@@ -76,7 +76,7 @@ class SpeechSource(Source):
         shapes = audio_shapes(longest, groups is not None)
         class_names = None if labels is None else classes
         super().__init__(name, has_labels=labels is not None, class_names=class_names, shapes=shapes)
-        self.drawn = audio_shapes(crop, group=False)
+        self.drawn = audio_shapes(crop, group=False) if crop else {}
         self.group_names = group_names
         self._files, self._read, self._rate, self._normalise = files, read, rate, normalise
         self._labels, self._groups = labels, groups
@@ -123,9 +123,9 @@ def open_speech(
 ) -> SpeechSource:
     """The split of a source, spelt as the head of this module says.
 
-    crop, longest: seconds of a training example, and of what evaluation hears of a clip. normalise: each clip
-    has mean 0 and standard deviation 1. label, group: which of the
-    folders that a clip lies in, counted from that below the split's, names its class and its speaker; 0: none does.
+    crop, longest: seconds of a training example (0: as evaluation hears it), and of what evaluation hears of a clip.
+    normalise: each clip has mean 0 and standard deviation 1. label, group: which of the folders that a clip lies in,
+    counted from that below the split's, names its class and its speaker; 0: none does.
 
     Raises:
         ValueError: a field is out of range.
@@ -175,7 +175,7 @@ def open_speech(
 def _check(rate: int, crop: float, longest: float, label: int, group: int) -> None:
     if rate < 1000:
         raise ValueError(f"--config.data.rate={rate} must be a rate in samples a second, 1000 at least.")
-    for field, seconds in (("crop", crop), ("longest", longest)):
+    for field, seconds in (("crop", crop or longest), ("longest", longest)):
         if not SHORTEST <= seconds <= 600:
             raise ValueError(f"--config.data.{field}={seconds} must be seconds of audio, from {SHORTEST} to 600.")
     for field, level in (("label", label), ("group", group)):

@@ -25,6 +25,7 @@ from ssljax.methods.images.swav import SwAV
 from ssljax.methods.images.vicreg import VICReg
 from ssljax.methods.nodes.dgi import DGI
 from ssljax.methods.speech.cpc import CPC
+from ssljax.methods.speech.ctc import CTC
 from ssljax.methods.speech.wav2vec2 import Wav2Vec2
 from ssljax.methods.tables.scarf import SCARF
 from ssljax.methods.tables.vime import VIME
@@ -54,6 +55,7 @@ METHODS: dict[str, Any] = {
     "dgi": DGI,
     "cpc": CPC,
     "wav2vec2": Wav2Vec2,
+    "ctc": CTC,
     "scarf": SCARF,
     "vime": VIME,
 }

@@ -27,7 +27,7 @@ class Speech(Modality):
     protocols = ("knn", "linear", "groups", "left_out")
     data_fields = {
         "rate": 16000,  # samples in a second; clips of another rate are resampled
-        "crop": 1.0,  # seconds of a training example
+        "crop": 1.0,  # seconds of a training example; 0: clips are whole
         "longest": 4.0,  # seconds that evaluation hears of a clip, of its middle
         "normalise": False,  # each clip has mean 0 and standard deviation 1
         "label": 1,  # which of a clip's folders names its class, counted from that below the split's; 0: none
@@ -48,11 +48,12 @@ class Speech(Modality):
             self.data.source = f"{kind}:{Path(where).expanduser().absolute()}"
 
     def shapes(self) -> Shapes:
-        return audio_shapes(round(self.data.rate * self.data.crop), bool(self.data.group))
+        return audio_shapes(round(self.data.rate * (self.data.crop or self.data.longest)), bool(self.data.group))
 
     def stand_in(self, wrong: DataError) -> tuple[Shapes, str]:
         split_spec(self.data.source, FORMS)
-        return self.shapes(), f"crops have {self.data.crop} seconds at {self.data.rate} Hz, whatever the clips are"
+        seconds = self.data.crop or self.data.longest
+        return self.shapes(), f"examples have {seconds} seconds at {self.data.rate} Hz, whatever the clips are"
 
     def as_batch(self, inputs: Sequence[np.ndarray] | np.ndarray) -> Batch:
         """Of clips (samples,) of any lengths, at the rate that was trained at: whole numbers, or floats in [-1, 1].

@@ -124,6 +124,8 @@ def test_crops_are_drawn_anew_and_short_clips_are_followed_by_others_of_their_sp
                 assert len(np.unique(audio)) <= 3 and audio.max() <= -0.1
                 assert audio[0] == np.float32(-0.1 - 0.01 * (index - 2))
     assert len(starts) > 2
+    whole = train_dataset(open_speech(folder({}), "train", **(OPTIONS | {"crop": 0})), batch_size=3, seed=0)[0]
+    assert whole["audio"].shape == (3, 400) and set(whole["length"]) <= {100, 400}
     part = train_dataset(Subset(source, 3), batch_size=3, seed=0)[0]
     assert part["audio"].shape == (3, 300) and (part["length"] == 300).all()
 
