@@ -30,6 +30,7 @@ from ssljax.methods import METHODS
 from ssljax.models import ENCODERS
 from ssljax.models.norm import BatchNorm, GroupNorm
 from ssljax.models.resnet import ResNet
+from ssljax.models.wav2vec import Wav2Vec2
 
 jax.config.update("jax_num_cpu_devices", 4)
 # Several steps in flight on devices that share a few cores can starve each other in a collective.
@@ -122,6 +123,10 @@ class Smooth(ResNet):
 
 
 ENCODERS["smooth"] = functools.partial(Smooth, stages=(1,), bottleneck=False)
+# Two convolutions, and random in one place only: it compiles in half the time.
+ENCODERS["wav2vec2_tiny"] = functools.partial(
+    Wav2Vec2, ((8, 10, 8), (8, 8, 8)), width=8, depth=1, heads=2, hidden=8, dropout=0.0, layer_drop=0.0, segments=2
+)
 
 EXAMPLES = 80
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -130,6 +135,7 @@ SMOOTH = {"name": "smooth", "channels": 16}
 SMALL_VIT = {"width": 16, "depth": 1, "heads": 2}
 SMALL_MLP = {"width": 16, "depth": 1}
 SMALL_CPC = {"width": 8, "context_width": 8, "segments": 2}
+SMALL_WAV2VEC2 = {"name": "wav2vec2_tiny", "positional_kernel": 4, "positional_groups": 2}
 # Sharp distributions make rounding large.
 SOFT = {"student_temperature": 0.5, "teacher_temperature": 0.5, "warmup_temperature": 0.5}
 SMALLER = {
@@ -184,13 +190,21 @@ SMALLER = {
     "dgi": {"encoder": {"width": 16}},
     "cpc": {"method": {"steps": 3, "negatives": 6}, "encoder": SMALL_CPC},
     "wav2vec2": {
-        "method": {"dim": 8, "entries": 6, "codebook_dim": 8, "distractors": 4, "span": 3, "temperature": 0.5},
-        "encoder": {"width": 8, "depth": 1, "heads": 2, "hidden": 8, "positional_kernel": 4, "segments": 2},
+        "method": {
+            "dim": 8,
+            "entries": 6,
+            "codebook_dim": 8,
+            "distractors": 4,
+            "span": 3,
+            "temperature": 0.5,
+            "dropout": 0.0,
+        },
+        "encoder": SMALL_WAV2VEC2,
     },
+    "ctc": {"method": {"span": 2, "words": ("one", "two", "nee") * 4}, "encoder": SMALL_WAV2VEC2},
     "scarf": {"method": {"projector": (16, 8)}, "encoder": SMALL_MLP},
     "vime": {"encoder": SMALL_MLP},
 }
-SMALLER["ctc"] = {"method": {"span": 2, "words": ("one", "two", "nee") * 4}, "encoder": SMALLER["wav2vec2"]["encoder"]}
 TEACHERS = {"ctc": "wav2vec2", "fine_tune": "simclr_v2", "distill": "fine_tune", "dinov2_distill": "dinov2"}
 WRITTEN_IN = {
     "ctc": ("wav2vec2", "ctc_demo"),
