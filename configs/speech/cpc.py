@@ -2,11 +2,11 @@
 
     python -m ssljax.train --config=configs/speech/cpc.py:demo --workdir=runs/cpc
 
-| variant  | data                           | encoder            | hardware    | expected                 | status  |
-|----------|--------------------------------|--------------------|-------------|--------------------------|---------|
-| `:demo`  | 480 spoken digits, embedded    | conv 48 + GRU 64   | 2 CPU cores | docs/results.md          | run     |
-| `:fsdd`  | folder:PATH, all 2,700 digits  | conv 48 + GRU 64   | 2 CPU cores | docs/results.md          | run     |
-| `:paper` | folder:PATH, LibriSpeech 100 h | conv 512 + GRU 256 | 8 GPUs      | phones 64.6 %, by frames | not run |
+| variant  | data                           | encoder            | hardware    | expected                   | status  |
+|----------|--------------------------------|--------------------|-------------|----------------------------|---------|
+| `:demo`  | 480 spoken digits, embedded    | conv 48 + GRU 64   | 2 CPU cores | above random init          | not run |
+| `:fsdd`  | folder:PATH, all 2,700 digits  | conv 48 + GRU 64   | 2 CPU cores | near log-mel on new voices | run     |
+| `:paper` | folder:PATH, LibriSpeech 100 h | conv 512 + GRU 256 | 8 GPUs      | phones 64.6 %, by frames   | not run |
 """
 
 from ssljax.config import librispeech_config, spoken_digits_config, variant_of
