@@ -22,15 +22,23 @@ from sections import machine, publish
 ROOT = Path(__file__).parents[1]
 VARIANTS = {"nodes": "paper"}
 """The variant that is run, where it is not the demo."""
-OWN = {"text": "sentences"}
+OWN = {"speech": "fsdd", "text": "sentences"}
 """And for a source that is not the demo's, where that is another one."""
-THINGS = {"tables": "rows", "nodes": "nodes", "text": "texts", "video": "clips", "image_text": "images and captions"}
+THINGS = {
+    "image_text": "images and captions",
+    "nodes": "nodes",
+    "speech": "clips",
+    "tables": "rows",
+    "text": "texts",
+    "video": "clips",
+}
 DEMOS = {
     "tables": "part of Adult",
     "nodes": "Cora",
     "text": "Tiny Shakespeare",
     "video": "moving camera",
     "image_text": "emoji",
+    "speech": "part of FSDD",
 }
 TITLES = {"image_text": "images and captions"}
 

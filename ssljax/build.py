@@ -149,6 +149,8 @@ def settle(config: ConfigDict, source: Source) -> None:
             f"--config.data.examples={config.data.examples}, but {source.name} has {len(source)}: leave it at 0."
         )
     config.data.examples = len(source)
+    if "words" in config.method and not config.method.words:
+        config.method.words = source.class_names or ()
     if "classes" in config.method:
         classes = len(source.class_names) if source.class_names else int(source.labels().max()) + 1
         config.method.classes = config.method.classes or classes

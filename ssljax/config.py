@@ -91,6 +91,46 @@ def table_config(method: str, epochs: float, batch_size: int = 128) -> ConfigDic
     return config
 
 
+def spoken_digits_config(method: str, steps: int) -> ConfigDict:
+    """What the configs for spoken digits share: crops of a second at 8 kHz of clips that are equally loud, AdamW with
+    a cosine."""
+    config = base_config(method)
+    config.data.update(rate=8000, crop=1.0, longest=1.0, group=2, normalise=True)
+    config.batch_size, config.steps = 16, steps
+    config.optimizer.update(name="adamw", learning_rate=2e-3, scaling="none", b2=0.98, weight_decay=0.01, final=0.05)
+    config.log.every = 25
+    config.evaluate.update(every=500, train_examples=2700, test_examples=300)
+    config.checkpoint.every = 500
+    return config
+
+
+LIBRISPEECH_CLIPS = 281_241
+"""To train on, in 960 hours."""
+
+
+def librispeech_config(method: str, crop: float, batch_size: int, steps: int) -> ConfigDict:
+    """What the recipes on LibriSpeech share: its folders as they come, at 16 kHz, in bfloat16.
+
+    Speakers of the test folders are others, and what is said is not in the folders' names: nothing is probed.
+    """
+    config = base_config(method)
+    config.data.update(
+        source="folder:PATH",
+        train_split="train-clean-100+train-clean-360+train-other-500",
+        test_split="dev-clean",
+        crop=crop,
+        longest=crop,
+        label=0,
+        group=1,
+    )
+    config.batch_size, config.steps = batch_size, steps
+    config.dtype = "bfloat16"
+    config.optimizer.update(name="adamw", scaling="none")
+    config.log.every = 50
+    config.evaluate.every, config.checkpoint.every = 0, 5000
+    return config
+
+
 def demo_config(method: str, epochs: float, batch_size: int = 256) -> ConfigDict:
     """What the `:demo` variants for images share: ResNet-8 on the embedded images, AdamW, minutes on a CPU.
 

@@ -32,7 +32,7 @@ from ssljax.evals.boosting import boosting
 from ssljax.evals.features import extract
 from ssljax.evals.finetune import BATCH, EPOCHS, PATIENCE, RATE, fine_tune
 from ssljax.evals.knn import knn, nearest
-from ssljax.evals.linear import DRAWS, FEW, linear_probe
+from ssljax.evals.linear import DRAWS, FEW, leave_one_out, linear_probe
 from ssljax.evals.maps import tsne
 from ssljax.evals.scores import Score, margin, mean_of, written
 from ssljax.modalities import MODALITIES
@@ -44,6 +44,9 @@ LINEAR = {"linear_1": 0.01, "linear_10": 0.1, "linear": 1.0}
 """Linear probes, and the share of the labels that they use."""
 FINE_TUNED = {"finetune_1": 0.01, "finetune_10": 0.1, "finetune": 1.0}
 """The same of training encoders on."""
+GROUPED = ("groups", "left_out")
+"""Linear probes where it is known which group an example is of, such as who speaks: of the groups, and of the classes
+in each group by a classifier that has learnt from the others."""
 PROTOCOLS = {
     "knn": "k-NN",
     "linear_1": "linear, 1 %",
@@ -52,6 +55,8 @@ PROTOCOLS = {
     "finetune_1": "tuned, 1 %",
     "finetune_10": "tuned, 10 %",
     "finetune": "tuned",
+    "groups": "linear, groups",
+    "left_out": "left-out groups",
 }
 """What encoders are judged by, and what that is called."""
 PROTOCOLS |= {protocol: title for modality in MODALITIES.values() for protocol, title in modality.own.items()}
@@ -88,6 +93,10 @@ def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None
     own, probes = ([p for p in chosen if (p in modality.own) == is_own] for is_own in (True, False))
     splits = train, test, _ = _splits(config, must_have_labels=bool(protocols and probes))
     features = over_devices(run.method.features, mesh)
+    if "group" not in (train.shapes or {}):
+        if wrong := {protocol for protocol in protocols or () if protocol in GROUPED}:
+            raise DataError(f"protocol '{min(wrong)}' needs groups, which {train.name} has not.")
+        probes = [protocol for protocol in probes if protocol not in GROUPED]
 
     def without_encoder(floor):
         return partial(over_devices(lambda _, batch: floor(batch), mesh), ())
@@ -239,6 +248,9 @@ def _scores(
     modality, settings = modality_of(config), config.evaluate
     raw = next(iter(modality.floors()))
     scores: Scores = {}
+    if set(protocols) & set(GROUPED):
+        of_group = partial(over_devices(lambda _, batch: batch["group"][:, None], make_mesh()), ())
+        groups = [extract(of_group, split())[0][:, 0].astype(int) for split in (train, test)]
     for name, encoder in encoders.items():
         features = *extract(encoder, train()), *extract(encoder, test())
         scores[name] = {}
@@ -248,6 +260,12 @@ def _scores(
             elif protocol in FINE_TUNED:
                 if tuned := tune(name, FINE_TUNED[protocol]):
                     scores[name][protocol] = tuned
+            elif protocol == "groups":
+                of_groups = features[0], groups[0], features[2], groups[1]
+                scores[name][protocol], _ = linear_probe(*of_groups, scaling=modality.scaling)
+            elif protocol == "left_out":
+                x, y = np.concatenate(features[::2]), np.concatenate(features[1::2])
+                scores[name][protocol] = leave_one_out(x, y, np.concatenate(groups), scaling=modality.scaling)
             else:
                 share, scaling = LINEAR[protocol], modality.scaling
                 scores[name][protocol], _ = linear_probe(*features, share=share, scaling=scaling)
@@ -290,8 +308,17 @@ def _described(protocol: str, config: ConfigDict, things: str, train: int, test:
             f"all weights and a linear classifier, Adam at {RATE} in batches of {BATCH}, until {PATIENCE} epochs (of "
             f"{EPOCHS}) brought nothing on a held-out fifth of {train} training {things}{part}; {test} test {things}"
         )
-    scaled, share = {"standard": "standardised", "unit": "unit-length"}[modality_of(config).scaling], LINEAR[protocol]
-    part = "" if share == 1 else f", {share:.0%} of each class, mean of {DRAWS} draws"
+    scaled = {"standard": "standardised", "unit": "unit-length"}[modality_of(config).scaling]
+    if protocol == "left_out":
+        return (
+            f"logistic regression (50 iterations of L-BFGS) on {scaled}, un-augmented, frozen features: {things} of "
+            "each group by a classifier that has learnt from the other groups, of which one is held out to choose the "
+            f"L2 penalty; {train + test} {things} of both splits. Pretraining had the training {things} of all groups, "
+            "without labels"
+        )
+    share = LINEAR.get(protocol, 1.0)
+    part = ", of which the groups are told" if protocol == "groups" else ""
+    part = part if share == 1 else f", {share:.0%} of each class, mean of {DRAWS} draws"
     fifths = "each fifth in turn" if share * train < FEW else "a fifth"
     return (
         f"logistic regression (50 iterations of L-BFGS) on {scaled}, un-augmented, frozen features; L2 penalty chosen "

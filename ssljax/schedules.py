@@ -5,16 +5,19 @@ import jax.numpy as jnp
 from ssljax.typing import Array
 
 
-def warmup_cosine(step, *, peak: float, total: int, warmup: int = 0, final: float = 0.0, start: float = 0.0) -> Array:
-    """Linear from `start` to `peak` over `warmup` steps, then half a cosine down to `final` at `total`.
+def warmup_cosine(
+    step, *, peak: float, total: int, warmup: int = 0, final: float = 0.0, start: float = 0.0, shape: str = "cosine"
+) -> Array:
+    """Linear from `start` to `peak` over `warmup` steps, then half a cosine down to `final` at `total`; with shape
+    "linear" a straight line down (wav2vec 2.0).
 
     The convention of SimCLR, BYOL and MAE: step 0 has the rate `start`, step `warmup` has the peak, which DINO's code
     reaches a step earlier.
     """
     step = jnp.asarray(step, jnp.float32)
     progress = jnp.clip((step - warmup) / max(total - warmup, 1), 0.0, 1.0)
-    cosine = final + (peak - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
-    return jnp.where(step < warmup, start + (peak - start) * step / max(warmup, 1), cosine)
+    left = 1.0 - progress if shape == "linear" else 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+    return jnp.where(step < warmup, start + (peak - start) * step / max(warmup, 1), final + (peak - final) * left)
 
 
 def warmup_linear(step, *, peak: float, total: int, warmup: int = 0, final: float = 0.0, start: float = 0.0) -> Array:

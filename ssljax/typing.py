@@ -8,8 +8,9 @@ from flax import struct
 Array = jax.Array
 PyTree = Any
 Batch = dict[str, Array]
-"""`image` (batch, height, width, 3) uint8; `size` (batch, 2), the original ones, where images were resized; and
-while training `index` (batch,), which examples of the source these are, and `label` (batch,) for methods with
+"""Of images `image` (batch, height, width, 3) uint8; `size` (batch, 2), the original ones, where they were resized. Of
+clips `audio` (batch, samples) float32, of which `length` (batch,) samples are the clip; `group` (batch,), who speaks.
+And while training `index` (batch,), which examples of the source these are, and `label` (batch,) for methods with
 `needs_labels`."""
 
 

@@ -24,6 +24,7 @@ CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*/*.py"))
 OF_IMAGES = [path for path in CONFIGS if path.parent.name == "images"]
 VARIANTS = [(path, name) for path in CONFIGS for name in re.findall(r"^\| `:(\w+)`", path.read_text(), re.MULTILINE)]
 TEACHERS = {
+    ("wav2vec2", "ctc_demo"): "demo",
     ("simclr_v2", "fine_tune_demo"): "demo",
     ("simclr_v2", "distill_demo"): "fine_tune_demo",
     ("simclr_v2", "fine_tune_1percent"): "imagenet",
@@ -52,6 +53,8 @@ def with_teacher(load_config, tmp_path):
             config.method.teacher = str(tmp_path / theirs)
         if config.method.get("classes") == 0:
             config.method.classes = 10
+        if config.method.get("words") == ():
+            config.method.words = ("one", "two")
         return config
 
     return load

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pyarrow as pa
 import pytest
+import scipy.io.wavfile
 from PIL import Image
 
 import ssljax
@@ -15,6 +16,7 @@ from ssljax.build import open_run
 from ssljax.config import base_config
 from ssljax.data.nodes import open_nodes
 from ssljax.data.sources import DataError, open_source
+from ssljax.data.speech import open_speech
 from ssljax.encoder import Encoder
 from ssljax.engine.checkpoint import CheckpointError
 from ssljax.evaluate import PROTOCOLS, evaluate
@@ -374,3 +376,64 @@ def test_protocols_of_another_kind_of_data(short, tmp_path):
     train(short, tmp_path)
     with pytest.raises(ValueError, match="protocol 'zero_shot' is not for what method 'mae' learns from"):
         evaluate(tmp_path, ["zero_shot"])
+
+
+# Speech ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """Of the demo's clips three digits of four speakers as files, one of them broken: path of the parent folder."""
+    root = tmp_path_factory.mktemp("digits")
+    for split, takes in (("train", ("05", "06")), ("test", ("00",))):
+        source = open_speech("demo", split, rate=8000, crop=1.0, longest=1.0)
+        for i in range(len(source)):
+            _, digit, speaker, take = source._where(i).removesuffix(".wav").split("/")
+            if digit in ("one", "six", "two") and speaker in ("george", "jackson", "lucas", "theo") and take in takes:
+                path = root / source._where(i)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                scipy.io.wavfile.write(path, 8000, source[i]["clip"])
+    (root / "train" / "one" / "theo" / "05.wav").write_bytes(b"broken")
+    return root
+
+
+@pytest.mark.parametrize("name", ["cpc"], indirect=True)
+def test_own_recordings(short, digits, tmp_path, capsys):
+    """From WAV files to accuracies of words, of speakers and of speakers that were left out, floors, a report, and an
+    encoder of clips of any length."""
+    short.data.update(source=f"folder:{digits}", longest=0.5)
+    assert train(short, tmp_path) == 0
+    results = evaluate(tmp_path)
+    assert list(results["encoders"]) == ["pretrained", "random init", "log-mel"]
+    assert list(results["protocols"]) == ["knn", "linear", "groups", "left_out"]
+    assert results["encoders"]["log-mel"]["groups"]["accuracy"] > 0.7
+    assert (
+        results["examples"] == {"train": 23, "test": 12}
+        and "35 clips of both splits" in results["protocols"]["left_out"]
+    )
+    out = capsys.readouterr().out
+    assert "1 files could not be decoded" in out and "left-out groups" in out
+    for figure in ("views", "map_pretrained", "map_log_mel", "neighbours_pretrained"):
+        assert (tmp_path / "figures" / f"{figure}.png").stat().st_size > 500
+
+    encoder, clips = ssljax.load(tmp_path), [np.sin(np.arange(n) / 5).astype(np.float32) for n in (3000, 1000)]
+    features = encoder(clips)
+    assert features.shape == (2, encoder.method.encoder.num_features) and np.isfinite(features).all()
+    for clip, row in zip(clips, features, strict=True):  # whatever it is beside, and whatever type it has
+        np.testing.assert_allclose(encoder([clip])[0], row, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(encoder([(clips[0] * 32767).astype(np.int16)])[0], features[0], rtol=0.05, atol=0.02)
+    for wrong, sentence in (
+        (clips[0], r"must be arrays \(samples,\), not empty, in a list; the first are \[\(\)"),
+        ([np.zeros(0)], "not empty"),
+        ([clips[0] * 300], "floats in"),
+        ([clips[0] * np.nan], "must be finite"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            encoder(wrong)
+
+    # Where nobody knows who speaks.
+    saved = json.loads((tmp_path / "config.json").read_text())
+    saved["data"]["group"] = 0
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    with pytest.raises(DataError, match="protocol 'left_out' needs groups, which folder:.* has not"):
+        evaluate(tmp_path, ["left_out"])

@@ -255,6 +255,7 @@ def test_shapes_without_the_data(tiny, source, canvas, shape, keys):
         ("text/gpt.py", {"source": "txt:missing.txt", "length": 8}, {"tokens", "valid", "index"}, True),
         ("nodes/dgi.py", {"source": "npz:missing.npz", "shape": (30, 6, 80)}, {"features", "edges", "index"}, True),
         ("video/videomae.py", {"source": "folder:missing", "frames": 2}, {"video", "size", "index"}, True),
+        ("speech/cpc.py", {"source": "folder:missing", "crop": 0.5}, {"audio", "length", "group", "index"}, True),
     ],
 )
 def test_other_kinds_of_data(file, fields, keys, assumes, load_config, here, monkeypatch, capsys):

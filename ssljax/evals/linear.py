@@ -46,10 +46,31 @@ def linear_probe(
 
     def right(rows: np.ndarray) -> np.ndarray:
         nonlocal best
-        predicted, best = _fitted(train[rows], train_labels[rows], test, scaling, iterations, seed)
+        held = fifths(len(rows), seed)
+        predicted, best = _fitted(train[rows], train_labels[rows], test, scaling, iterations, held=held)
         return predicted == labels
 
     return over_draws(right, train_labels, share), best
+
+
+def leave_one_out(
+    x: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, scaling: str = "standard", iterations: int = 50
+) -> Score:
+    """How often the examples of each group are right by a `linear_probe` that has learnt from all other groups; its
+    penalty is chosen by holding out the next group, too.
+
+    x (examples, dim), labels and groups (examples,). Raises ValueError if there are fewer than three groups.
+    """
+    names = np.unique(groups)
+    if len(names) < 3:
+        raise ValueError(f"to leave one of the groups out, there must be at least 3, not {len(names)}.")
+    right = np.zeros(len(x), bool)
+    for name, following in zip(names, np.roll(names, -1), strict=True):
+        out = groups == name
+        held = [groups[~out] == following]
+        predicted, _ = _fitted(x[~out], labels[~out], x[out], scaling, iterations, held=held)
+        right[out] = predicted == labels[out]
+    return Score(right)
 
 
 def over_draws(right: Callable[[np.ndarray], np.ndarray], labels: np.ndarray, share: float) -> Score:
@@ -67,14 +88,21 @@ def class_share(labels: np.ndarray, share: float, seed: int = 0) -> np.ndarray:
     return np.sort(np.concatenate([places[: max(1, round(share * len(places)))] for places in of_classes]))
 
 
-def _fitted(x, labels, x_test, scaling: str, iterations: int, seed: int) -> tuple[np.ndarray, float]:
-    """(predictions for the test examples, the penalty)"""
+def fifths(count: int, seed: int) -> list[np.ndarray]:
+    """Of so many examples, which are in each part that is held out in turn, bool (count,): all FOLDS parts, or one."""
+    place = np.random.default_rng(seed).permutation(count)
+    bounds = [k * count // FOLDS for k in range(FOLDS + 1)]
+    held = [(start <= place) & (place < end) for start, end in zip(bounds, bounds[1:], strict=False)]
+    return held[: FOLDS if count < FEW else 1]
+
+
+def _fitted(x, labels, x_test, scaling: str, iterations: int, held: list[np.ndarray]) -> tuple[np.ndarray, float]:
+    """(predictions for the test examples, the penalty), which is chosen on the parts that are held out in turn."""
     if scaling == "unit":
         x, x_test = (part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12) for part in (x, x_test))
     else:
         mean, std = x.mean(axis=0), x.std(axis=0)
         x, x_test = ((part - mean) / np.where(std > 0, std, 1.0) for part in (x, x_test))
-    place = np.random.default_rng(seed).permutation(len(x))
 
     def fit(rows: np.ndarray, penalty: float) -> LogisticRegression:
         with warnings.catch_warnings():  # the number of iterations is part of the protocol
@@ -82,11 +110,9 @@ def _fitted(x, labels, x_test, scaling: str, iterations: int, seed: int) -> tupl
             return LogisticRegression(C=1 / (penalty * len(rows)), max_iter=iterations).fit(x[rows], labels[rows])
 
     def held_out_accuracy(penalty: float) -> float:
-        return float(np.mean([fit(kept, penalty).score(x[held], labels[held]) for kept, held in folds]))
+        return float(np.mean([fit(kept, penalty).score(x[part], labels[part]) for kept, part in folds]))
 
-    bounds = [k * len(x) // FOLDS for k in range(FOLDS + 1)]
-    held = [(start <= place) & (place < end) for start, end in zip(bounds, bounds[1:], strict=False)]
-    folds = [(np.flatnonzero(~fold), np.flatnonzero(fold)) for fold in held[: FOLDS if len(x) < FEW else 1]]
+    folds = [(np.flatnonzero(~part), np.flatnonzero(part)) for part in held]
     best = PENALTIES[scaling][2]
     if all(len(fold) and len(set(labels[kept])) > 1 for kept, fold in folds):
         best = max(PENALTIES[scaling], key=held_out_accuracy)

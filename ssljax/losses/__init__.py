@@ -18,7 +18,7 @@ from ssljax.losses.reconstruction import mae_loss, patchify, tubify, unpatchify,
 from ssljax.losses.redundancy import barlow_twins, vicreg
 from ssljax.losses.regression import data2vec_target, instance_norm, layer_norm, smooth_l1
 from ssljax.losses.similarity import cosine_regression, negative_cosine
-from ssljax.losses.speech import cpc, diversity, wav2vec2
+from ssljax.losses.speech import cpc, ctc, diversity, wav2vec2
 from ssljax.losses.tables import vime
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "clip",
     "cosine_regression",
     "cpc",
+    "ctc",
     "data2vec_target",
     "dgi",
     "dino",

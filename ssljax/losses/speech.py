@@ -128,6 +128,54 @@ def cpc(
     return steps * loss if convention == "sum" else loss
 
 
+def ctc(logits: Array, after: Array, labels: Array, padding: Array) -> Array:
+    """How unlikely a text is, whenever its letters are said: -log of the sum, over all paths that are the text
+    of a symbol are one and blanks are left out, of Π_t softmax(logits_t)[path_t].
+
+    Args:
+      logits: (batch, frames, symbols), of which symbol 0 is the blank.
+      after: (batch, frames), bool: frames after the end, which count for nothing.
+      labels: (batch, letters), integers in [1, symbols).
+      padding: (batch, letters), bool: places after the text's last letter.
+
+    Returns: float32 (batch,), as `optax.ctc_loss`, which shard_map does not take; of a text that is too long for its
+    frames a number near 1e30.
+
+    Raises: ValueError for shapes that do not fit.
+
+    Graves et al., "Connectionist Temporal Classification", 2006.
+    """
+    logits, after, labels, padding = (jnp.asarray(x) for x in (logits, after, labels, padding))
+    if logits.ndim != 3 or after.shape != logits.shape[:2] or not logits.size:
+        raise ValueError(
+            f"logits {logits.shape} must be (batch, frames, symbols), and after {after.shape} the first two."
+        )
+    if labels.ndim != 2 or len(labels) != len(logits) or padding.shape != labels.shape or not labels.size:
+        raise ValueError(
+            f"labels {labels.shape} and padding {padding.shape} must be (batch, letters), as many as of {logits.shape}."
+        )
+    never = -1e30
+    # Between the letters, before and after them there may be blanks: symbol 2 i + 1 is letter i.
+    symbols = jnp.zeros((len(labels), 2 * labels.shape[1] + 1), labels.dtype).at[:, 1::2].set(labels)
+    letter = jnp.arange(symbols.shape[1]) % 2 == 1
+    other = symbols != jnp.pad(symbols, ((0, 0), (2, 0)))[:, :-2]
+    said = jax.nn.log_softmax(logits.astype(jnp.float32))
+    said = jnp.take_along_axis(said, jnp.broadcast_to(symbols[:, None], (*logits.shape[:2], symbols.shape[1])), axis=2)
+
+    def step(alpha: Array, frame: tuple[Array, Array]) -> tuple[Array, None]:
+        chance, ended = frame
+        moved = [jnp.pad(alpha, ((0, 0), (n, 0)), constant_values=never)[:, : alpha.shape[1]] for n in (0, 1, 2)]
+        moved[2] = jnp.where(letter & other, moved[2], never)  # a blank between other letters need not be said
+        following = jax.nn.logsumexp(jnp.stack(moved), axis=0) + chance
+        return jnp.where(ended[:, None], alpha, following), None
+
+    start = jnp.where(jnp.arange(symbols.shape[1]) < 2, said[:, 0], never)
+    alpha, _ = jax.lax.scan(step, start, (jnp.swapaxes(said, 0, 1)[1:], after.T[1:]))
+    last = 2 * jnp.sum(~padding, axis=1, keepdims=True)
+    ends = jnp.concatenate([last, last - 1], axis=1)
+    return -jax.nn.logsumexp(jnp.take_along_axis(alpha, ends, axis=1), axis=1)
+
+
 def _first_of(logits: Array) -> Array:
     """Mean cross-entropy of logits (…, candidates) of which the first is the right one."""
     return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - logits[..., 0])

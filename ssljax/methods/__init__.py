@@ -25,6 +25,9 @@ from ssljax.methods.images.simsiam import SimSiam
 from ssljax.methods.images.swav import SwAV
 from ssljax.methods.images.vicreg import VICReg
 from ssljax.methods.nodes.dgi import DGI
+from ssljax.methods.speech.cpc import CPC
+from ssljax.methods.speech.ctc import CTC
+from ssljax.methods.speech.wav2vec2 import Wav2Vec2
 from ssljax.methods.tables.scarf import SCARF
 from ssljax.methods.tables.vime import VIME
 from ssljax.methods.text.bert import BERT
@@ -55,6 +58,9 @@ METHODS: dict[str, Any] = {
     "mae": MAE,
     "clip": CLIP,
     "dgi": DGI,
+    "cpc": CPC,
+    "wav2vec2": Wav2Vec2,
+    "ctc": CTC,
     "scarf": SCARF,
     "vime": VIME,
     "bert": BERT,
@@ -73,10 +79,13 @@ RANGES: list[Range] = [
     ("at least 1", lambda x: x >= 1, "targets layers smallest_block predictor_width predictor_depth predictor_heads"),
     ("at least 1", lambda x: x >= 1, "decoder_width decoder_depth decoder_heads most_masked"),
     ("at least 1", lambda x: x >= 1, "text_width text_depth text_heads dim"),
+    ("at least 1", lambda x: x >= 1, "groups entries codebook_dim distractors span steps negatives"),
     ("0 or more", lambda x: x >= 0, "vocabulary"),
     ("above 0 and at most 1", lambda x: 0 < x <= 1, "eval_crop context_share share mask_share"),
     ("0 or more", lambda x: x >= 0, "patch_weight koleo_weight invariance variance covariance weight alpha"),
     ("0 or more", lambda x: x >= 0, "queue memory noise classes warmup_temperature_epochs min_keep"),
+    ("0 or more", lambda x: x >= 0, "diversity_weight penalty eval_depth"),
+    ("at least 0 and below 1", lambda x: 0 <= x < 1, "dropout"),
     ("a width or more, each at least 1", lambda x: len(x) > 0 and min(x) >= 1, "projector"),
     ("widths, each at least 1", lambda x: all(width >= 1 for width in x), "predictor"),
     (

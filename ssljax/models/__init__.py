@@ -9,7 +9,7 @@ import jax
 
 from ssljax.chunks import merge, split
 from ssljax.fields import Range, check_ranges
-from ssljax.models import clip, gnn, language, mlp, resnet, video, vit
+from ssljax.models import clip, cpc, gnn, language, mlp, resnet, video, vit, wav2vec
 from ssljax.typing import Array, PyTree
 
 ENCODERS: dict[str, partial] = {
@@ -37,18 +37,23 @@ ENCODERS: dict[str, partial] = {
     "video_vit_b": video.video_vit_b,
     "video_vit_l": video.video_vit_l,
     "video_vit_h": video.video_vit_h,
+    "cpc": partial(cpc.CPCEncoder),
+    "wav2vec2_micro": wav2vec.wav2vec2_micro,
+    "wav2vec2_base": wav2vec.wav2vec2_base,
+    "wav2vec2_large": wav2vec.wav2vec2_large,
 }
 
 
 OF_DATA = {"cardinalities", "vocabulary"}
-NOT_IN_CONFIGS = {"parent", "name", "stages", "bottleneck", "chunks", *OF_DATA}
+NOT_IN_CONFIGS = {"parent", "name", "stages", "bottleneck", "layers", "chunks", *OF_DATA}
 """Fields of encoders that their names, the run or the data (`OF_DATA`) say."""
 
 RANGES: list[Range] = [
     ("at least 1", lambda x: x >= 1, "patch tubelet width depth heads channels bn_groups"),
+    ("at least 1", lambda x: x >= 1, "hidden context_width segments positional_kernel positional_groups"),
     ("above 0", lambda x: x > 0, "mlp_ratio width_multiplier epsilon"),
-    ("0 or more", lambda x: x >= 0, "registers layer_scale position_offset types"),
-    ("at least 0 and below 1", lambda x: 0 <= x < 1, "drop_path dropout"),
+    ("0 or more", lambda x: x >= 0, "registers layer_scale position_offset types feature_gradient"),
+    ("at least 0 and below 1", lambda x: 0 <= x < 1, "drop_path dropout input_dropout layer_drop"),
 ]
 """What the fields of these names must be, whatever the encoder."""
 

@@ -42,7 +42,7 @@ class CPCEncoder(nn.Module):
     """Audio (batch, samples) -> `Encoded`: convolutions, ChannelNorm and ReLU, then a GRU, which starts from zeros.
 
     No statistic crosses frames, or the future would be told. The widths are those of the authors' later code; the paper
-    has 512 and 256.
+    has 512 and 256. segments: in how many parts of a clip its features are averaged.
 
     van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018; layers and norm as in
     Rivière et al., "Unsupervised Pretraining Transfers Well Across Languages", 2020.
@@ -50,7 +50,16 @@ class CPCEncoder(nn.Module):
 
     width: int = 256
     context_width: int = 256
+    segments: int = 4
+    chunks: int = 1
     dtype: DTypeLike = jnp.float32
+
+    modality = "speech"
+
+    @property
+    def num_features(self) -> int:
+        """Of a clip; see `ssljax.models.pooling`."""
+        return self.segments * self.context_width
 
     def frames(self, samples: Any) -> Any:
         """How many frames come of so many samples (a number, or an array of them)."""
@@ -59,9 +68,9 @@ class CPCEncoder(nn.Module):
         return samples
 
     @nn.compact
-    def __call__(self, audio: Array, lengths: Array | None = None) -> Encoded:
+    def __call__(self, audio: Array, lengths: Array | None = None, *, train: bool = False) -> Encoded:
         """lengths (batch,): samples of each example; what comes after them is padding, which changes nothing in the
-        `frames(lengths)` first frames (None: there is none).
+        `frames(lengths)` first frames (None: there is none). `train` changes nothing: nothing is random here.
 
         Raises ValueError if there are too few samples for one frame.
         """

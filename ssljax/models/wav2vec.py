@@ -145,7 +145,7 @@ class Wav2Vec2(nn.Module):
     layers, norm, bias: see `FeatureEncoder`. stable: pre-norm blocks with a norm at the end (Large), or post-norm ones
     with a norm at the beginning (Base). hidden: units of a block's MLP. feature_gradient: what the gradient into the
     convolutions is multiplied by. input_dropout: of projected features. layer_drop: see `Stack`; the authors' code
-    leaves a block out for the whole batch.
+    leaves a block out for the whole batch. segments: in how many parts of a clip its features are averaged.
 
     Baevski et al., "wav2vec 2.0: A Framework for Self-Supervised Learning of Speech Representations", 2020.
     """
@@ -165,9 +165,18 @@ class Wav2Vec2(nn.Module):
     dropout: float = 0.1
     layer_drop: float = 0.05
     epsilon: float = 1e-5
+    segments: int = 4
     scan: bool = False
     remat: bool = False
+    chunks: int = 1
     dtype: DTypeLike = jnp.float32
+
+    modality = "speech"
+
+    @property
+    def num_features(self) -> int:
+        """Of a clip; see `ssljax.models.pooling`."""
+        return self.segments * self.width
 
     def __post_init__(self):
         super().__post_init__()
@@ -242,6 +251,12 @@ class Wav2Vec2(nn.Module):
         return nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name=name)(x)
 
 
+MICRO = ((32, 10, 8), (64, 8, 5), (64, 4, 2), (64, 2, 2))
+"""160 samples a frame, which is 20 ms at 8 kHz."""
+
+wav2vec2_micro = partial(
+    Wav2Vec2, MICRO, width=96, depth=3, heads=4, hidden=192, positional_kernel=16, positional_groups=1
+)
 wav2vec2_base = partial(Wav2Vec2)
 wav2vec2_large = partial(
     Wav2Vec2,

@@ -145,6 +145,12 @@ COLLAPSE = (
         alarm_above=0.99,
     ),
     Curve(
+        "codebook_use",
+        "Codebook in use",
+        "1: all codes are as likely, over a batch. In the shaded zone nearly all frames have the same one.",
+        alarm_below=0.05,
+    ),
+    Curve(
         "target_std",
         "Standard deviation of targets",
         "Between patches. In the shaded zone all patches have the same target.",

@@ -22,6 +22,8 @@ PROTOCOLS = {
     "linear_10": "Linear probe, 10 % of the labels",
     **{f"to_{what}_{k}": f"Retrieval of {what}s, R@{k}" for what in ("text", "image") for k in (1, 5, 10)},
     "zero_shot": "Zero-shot classification",
+    "groups": "Linear probe of the groups",
+    "left_out": "Linear probe of left-out groups",
 }
 FLOORS = {"random init": "a random-init encoder"}
 """What names are called in headings and in sentences; any other stands as it is."""

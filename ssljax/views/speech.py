@@ -94,3 +94,30 @@ def cpc_negatives(keys: Array, batch: int, frames: int, windows: int, count: int
         return examples * frames + (time + ahead) % frames
 
     return jax.vmap(draw)(keys)
+
+
+def mel_filters(rate: int, bins: int, mels: int) -> np.ndarray:
+    """(bins, mels): triangles of equal width on the mel scale, 2595 log10(1 + f / 700), from 0 to half the rate."""
+    top = 2595.0 * np.log10(1.0 + rate / 2 / 700.0)
+    edges = 700.0 * (10.0 ** (np.linspace(0.0, top, mels + 2) / 2595.0) - 1.0)
+    frequency = np.linspace(0.0, rate / 2, bins)[:, None]
+    rising = (frequency - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - frequency) / (edges[2:] - edges[1:-1])
+    return np.clip(np.minimum(rising, falling), 0.0, None).astype(np.float32)
+
+
+def log_mel(audio: Array, lengths: Array, rate: int, mels: int = 40) -> tuple[Array, Array]:
+    """Log-mel spectrograms of audio (batch, samples): (batch, frames, mels), and how many frames (batch,) are of the
+    `lengths` (batch,) first samples, one at least: windows of 25 ms every 10 ms, none of which sees what comes after.
+
+    Shorter audio than a window is padded with zeros.
+    """
+    window, hop = rate // 40, rate // 100
+    if audio.shape[1] < window:
+        audio = jnp.pad(audio, ((0, 0), (0, window - audio.shape[1])))
+    starts = jnp.arange(0, audio.shape[1] - window + 1, hop)
+    size = 1 << (window - 1).bit_length()
+    cut = audio[:, starts[:, None] + jnp.arange(window)] * jnp.hanning(window)
+    power = jnp.square(jnp.abs(jnp.fft.rfft(cut, size)))
+    energies = jnp.matmul(power, mel_filters(rate, size // 2 + 1, mels), precision=jax.lax.Precision.HIGHEST)
+    return jnp.log(energies + 1e-6), jnp.clip((lengths - window) // hop + 1, 1, len(starts))

@@ -34,10 +34,18 @@ def test_a_warm_up_may_begin_above_zero():
     np.testing.assert_allclose([schedule(s) for s in (0, 5, 10, 40)], [0.2, 0.6, 1.0, 0.1], rtol=1e-6)
 
 
+def test_a_straight_line_after_the_warm_up():
+    options = {"base": 1.0, "scaling": "none", "batch_size": 1, "total": 40, "warmup": 10, "kind": "linear"}
+    for final in (0.0, 0.1):
+        schedule = make_schedule(**options, final=final)
+        expected = [0, 0.5, 1, 1 - (1 - final) / 3, final, final]
+        np.testing.assert_allclose([schedule(s) for s in (0, 5, 10, 20, 40, 50)], expected, rtol=1e-6)
+
+
 def test_a_tenth_from_each_milestone_on():
     schedule = make_schedule(base=1.0, scaling="none", batch_size=1, total=40, kind="steps", milestones=(10, 30))
     np.testing.assert_allclose([schedule(s) for s in (0, 9, 10, 29, 30, 40)], [1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-5)
-    for kind in ("cosine", "constant"):
+    for kind in ("cosine", "linear", "constant"):
         options = dict(base=1.0, scaling="none", batch_size=1, total=40, kind=kind)
         plain, other = make_schedule(**options), make_schedule(**options, milestones=(10, 30))
         np.testing.assert_array_equal([plain(s) for s in range(41)], [other(s) for s in range(41)])

@@ -10,7 +10,7 @@ from ssljax.evals.boosting import boosting
 from ssljax.evals.features import extract, raw_pixels
 from ssljax.evals.finetune import fine_tune
 from ssljax.evals.knn import knn, nearest
-from ssljax.evals.linear import DRAWS, FOLDS, PENALTIES, class_share, linear_probe, over_draws
+from ssljax.evals.linear import DRAWS, FOLDS, PENALTIES, class_share, leave_one_out, linear_probe, over_draws
 from ssljax.evals.maps import tsne
 from ssljax.evals.scores import Score, margin
 from ssljax.typing import Variables
@@ -165,3 +165,24 @@ def test_fine_tuning_learns_what_frozen_features_do_not_have():
     assert 0.5 < tenth.accuracy < tuned.accuracy
     of_two = fine_tune(features, state, train, of(train), test, of(test), share=0.001)
     assert 0.4 < of_two.accuracy < tenth.accuracy
+
+
+def test_each_group_is_judged_by_what_was_learnt_from_the_others(clusters):
+    """As scikit-learn says with the penalty that does best on the next group; a group of other classes is all wrong."""
+    x, labels, _, _ = clusters
+    groups = np.arange(len(x)) % 4
+    mean, std = x[groups != 1].mean(axis=0), x[groups != 1].std(axis=0)
+    z, rest, held = (x - mean) / std, groups != 1, groups == 2
+    kept = rest & ~held
+
+    def fitted(rows, penalty):
+        return LogisticRegression(C=1 / (penalty * rows.sum()), max_iter=50).fit(z[rows], labels[rows])
+
+    best = max(PENALTIES["standard"], key=lambda p: fitted(kept, p).score(z[held], labels[held]))
+    found = leave_one_out(x, labels, groups)
+    np.testing.assert_array_equal(found.correct[~rest], fitted(rest, best).predict(z[~rest]) == labels[~rest])
+    assert 0.5 < found.accuracy < 1
+    alone = np.where(groups == 3, 7, labels)
+    assert not leave_one_out(x, alone, groups).correct[groups == 3].any()
+    with pytest.raises(ValueError, match="there must be at least 3, not 2"):
+        leave_one_out(x, labels, groups % 2)

@@ -5,10 +5,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from ssljax.losses import cpc, diversity, wav2vec2
+from ssljax.losses import cpc, ctc, diversity, wav2vec2
 
 close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
 
@@ -258,3 +259,72 @@ def test_cpc_names_shapes_that_do_not_fit(predictions, encodings, negatives, nam
 def test_cpc_names_conventions(frames):
     with pytest.raises(ValueError, match="convention 'total' is unknown; use 'sum' or 'mean'"):
         cpc(*frames, convention="total")
+
+
+# CTC ------------------------------------------------------------------------------------------------------------------
+
+LENGTHS = np.array([9, 7, 6, 3])
+SPELT = np.array([[1, 2, 2, 3], [3, 3, 0, 0], [2, 0, 0, 0], [1, 2, 1, 0]], np.int32)
+
+
+@pytest.fixture
+def said():
+    """Logits of clips of 9, 7, 6 and 3 frames, which come after the end, and texts of 4, 2, 1 and 3 letters; the last
+    fits its frames in one way."""
+    logits = np.random.RandomState(0).randn(4, 9, 4).astype(np.float32)
+    return logits, np.arange(9) >= LENGTHS[:, None], SPELT, SPELT == 0
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+def test_ctc_is_optaxs(said, shards, value_and_gradients):
+    """Value and gradient; frames after the end have none."""
+    logits, after, labels, padding = said
+    expected = optax.ctc_loss(*(x.astype(np.float32) if x.dtype == bool else x for x in said))
+    close(ctc(*said), expected)
+    loss = lambda logits, *rest: ctc(logits, *rest).mean()  # noqa: E731
+    on_a_shard = jax.jit(jax.grad(lambda x: optax.ctc_loss(x, after * 1.0, labels, padding * 1.0).mean()))
+    value, (gradient, *_) = spread_over_logits(loss, shards, value_and_gradients, said)
+    close(value, expected.mean())
+    close(gradient, on_a_shard(logits))
+    assert (np.asarray(gradient)[after] == 0).all()
+
+
+def spread_over_logits(loss, shards, value_and_gradients, said):
+    """Only logits have gradients: what else there is goes along as floats."""
+    logits, *rest = said
+    kinds = [x.dtype for x in rest]
+
+    def of_floats(logits, *rest):
+        return loss(logits, *(x.astype(kind) for x, kind in zip(rest, kinds, strict=True)))
+
+    return value_and_gradients(of_floats, shards, logits, *(x.astype(np.float32) for x in rest))
+
+
+def test_a_text_that_is_too_long_is_never_said_and_one_way_is_one_product(said):
+    logits, after, labels, padding = said
+    chance = jax.nn.log_softmax(logits[3, :3])
+    close(ctc(*said)[3], -(chance[0, 1] + chance[1, 2] + chance[2, 1]))
+    after = after.copy()
+    after[0, 4:] = True  # a b b c needs five frames
+    assert ctc(logits, after, labels, padding)[0] > 1e29
+    more = np.concatenate([logits, np.full((4, 2, 4), 50.0)], axis=1)
+    close(ctc(more, np.pad(said[1], ((0, 0), (0, 2)), constant_values=True), labels, padding), ctc(*said))
+
+
+def test_half_precision_is_computed_in_float32(said):
+    logits = jnp.asarray(said[0], jnp.bfloat16)
+    close(ctc(logits, *said[1:]), ctc(logits.astype(jnp.float32), *said[1:]))
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({0: np.zeros((4, 9))}, r"logits \(4, 9\) must be"),
+        ({1: np.zeros((4, 8), bool)}, r"and after \(4, 8\) the first two"),
+        ({2: np.ones((3, 4), int)}, r"labels \(3, 4\) and padding"),
+        ({3: np.ones((4, 5), bool)}, r"padding \(4, 5\) must be"),
+    ],
+)
+def test_ctc_of_shapes_that_do_not_fit(change, sentence, said):
+    with pytest.raises(ValueError, match=sentence):
+        ctc(*(change.get(i, x) for i, x in enumerate(said)))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ssljax.collectives import example_keys
-from ssljax.views.speech import cpc_negatives, distractors, masked_frames, span_mask
+from ssljax.views.speech import cpc_negatives, distractors, log_mel, masked_frames, mel_filters, span_mask
 
 DRAWS, FRAMES = 4000, 99
 
@@ -108,3 +108,19 @@ def test_cpc_negatives_are_uniform_over_all_examples_and_other_times():
     np.testing.assert_array_equal(alone[0], drawn[7])
     with pytest.raises(ValueError, match="there is only 1: feed more samples"):
         cpc_negatives(example_keys(jax.random.key(0), 2), batch, 1, 1)
+
+
+def test_log_mel_is_a_loops_and_nothing_after_the_end_is_heard():
+    """The same triangles of the same windows, by NumPy's FFT; the filters' peaks rise with the mel scale."""
+    rate, audio = 1000, np.random.RandomState(0).randn(2, 260).astype(np.float32)
+    lengths = np.array([260, 131])
+    audio[1, 131:] = 7.0
+    found, frames = log_mel(audio, lengths, rate, mels=5)
+    assert frames.tolist() == [(260 - 25) // 10 + 1, (131 - 25) // 10 + 1]
+    filters = mel_filters(rate, 17, 5)
+    assert (np.diff(filters.argmax(axis=0)) > 0).all() and (filters.max(axis=0) <= 1).all()
+    for clip, spectrogram, length, count in zip(audio, found, lengths, frames, strict=True):
+        for t in range(count):
+            power = np.abs(np.fft.rfft(clip[:length][10 * t : 10 * t + 25] * np.hanning(25), 32)) ** 2
+            np.testing.assert_allclose(spectrogram[t], np.log(power @ filters + 1e-6), rtol=1e-4, atol=1e-4)
+    assert log_mel(audio[:, :9], np.array([9, 5]), rate)[1].tolist() == [1, 1]

@@ -1,0 +1,287 @@
+"""Clips of speech: WAV and FLAC files of any rate, resampled to one; crops of one length to train on.
+
+    folder:PATH   audio files in a folder, whose sub-folders may be splits (as of images: `ssljax.data.folder`), and
+                  below them name classes and speakers; several split folders are joined by +, as in
+                  --config.data.train_split=train-clean-100+train-clean-360
+    demo          600 spoken digits by six speakers, which ship with ssljax, at 8 kHz
+
+WAV files are read by SciPy, all others by soundfile (`pip install soundfile`). Several channels are averaged. A clip
+that cannot be read, is empty, shorter than `SHORTEST` or not finite is skipped, counted, and named in the log and the
+report.
+"""
+
+import importlib.util
+import io
+import logging
+import lzma
+import math
+import struct
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import scipy.io.wavfile
+import scipy.signal
+
+from ssljax.data.folder import folders_of, list_files, read_bytes, split_files
+from ssljax.data.images import UndecodableImage
+from ssljax.data.sources import DataError, Example, Shapes, Source, resolve_split, split_spec
+
+logger = logging.getLogger(__name__)
+
+FORMS = {"demo": "demo", "folder": "folder:PATH"}
+EXTENSIONS = (".wav", ".flac", ".ogg")
+DEMO = Path(__file__).parent / "demo" / "speech" / "digits.npz"
+SHORTEST = 0.05
+"""Seconds: what is shorter holds no frame of some encoder."""
+
+Reader = Callable[[str], tuple[int, np.ndarray]]
+"""The rate and the samples (n,) or (n, channels) of a clip, by its path."""
+
+
+def audio_shapes(samples: int, group: bool) -> Shapes:
+    """`Source.shapes` of clips that all have this many samples, or are padded to it."""
+    grouped: Shapes = {"group": ((), np.int32)} if group else {}
+    return {"audio": ((samples,), np.float32), "length": ((), np.int32), **grouped}
+
+
+class SpeechSource(Source):
+    """`audio` (longest,), in [-1, 1] or normalised, of which `length` samples are the clip, or its middle, and zeros
+    follow; `group`, which speaker it is of, where that is known; and `clip`, all of it, as long as it is.
+
+    In a training batch `audio` is a crop, unless these have 0 samples, which leaves clips whole: of a clip of enough
+    samples at a place that is drawn anew; a shorter one is followed by other clips (of the same speaker, where that is
+    known), as in CPC's code, so that a crop is speech from end to end. No class is looked at for that.
+    """
+
+    things = "clips"
+
+    def __init__(
+        self,
+        name: str,
+        files: Sequence[str],
+        read: Reader,
+        *,
+        rate: int,
+        crop: int,
+        longest: int,
+        normalise: bool = False,
+        labels: np.ndarray | None,
+        classes: tuple[str, ...],
+        groups: np.ndarray | None = None,
+        group_names: tuple[str, ...] = (),
+    ):
+        """crop, longest: in samples. labels, groups: int32, one for each file, or None."""
+        shapes = audio_shapes(longest, groups is not None)
+        class_names = None if labels is None else classes
+        super().__init__(name, has_labels=labels is not None, class_names=class_names, shapes=shapes)
+        self.drawn = audio_shapes(crop, group=False) if crop else {}
+        self.group_names = group_names
+        self._files, self._read, self._rate, self._normalise = files, read, rate, normalise
+        self._labels, self._groups = labels, groups
+
+    def labels(self) -> np.ndarray:
+        return super().labels() if self._labels is None else self._labels
+
+    def draw(self, rng: np.random.Generator, example: Example) -> Example:
+        (crop,) = self.drawn["audio"][0]
+        stream = example["clip"]
+        others = np.arange(len(self)) if self._groups is None else np.flatnonzero(self._groups == example["group"])
+        while len(stream) < crop:
+            stream = np.concatenate([stream, self[int(rng.choice(others))]["clip"]])
+        start = rng.integers(len(stream) - crop + 1)
+        return {"audio": stream[start : start + crop], "length": np.int32(crop)}
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def _where(self, index: int) -> str:
+        return self._files[index]
+
+    def _load(self, index: int) -> Example:
+        clip = _at_rate(*self._read(self._files[index]), self._rate)
+        clip = standardise(clip) if self._normalise else clip
+        (longest,) = (self.shapes or {})["audio"][0]
+        start = max(0, (len(clip) - longest) // 2)
+        heard = clip[start : start + longest]
+        example = {"audio": np.pad(heard, (0, longest - len(heard))), "length": np.int32(len(heard)), "clip": clip}
+        numbers = {"label": self._labels, "group": self._groups}
+        return example | {key: of[index] for key, of in numbers.items() if of is not None}
+
+
+def open_speech(
+    spec: str,
+    split: str,
+    *,
+    rate: int,
+    crop: float,
+    longest: float,
+    normalise: bool = False,
+    label: int = 1,
+    group: int = 0,
+) -> SpeechSource:
+    """The split of a source, spelt as the head of this module says.
+
+    crop, longest: seconds of a training example (0: as evaluation hears it), and of what evaluation hears of a clip.
+    normalise: each clip has mean 0 and standard deviation 1. label, group: which of the folders that a clip lies in,
+    counted from that below the split's, names its class and its speaker; 0: none does.
+
+    Raises:
+        ValueError: a field is out of range.
+        DataError: the kind is unknown, or there is no such folder or split, no audio in it, or no folder that names the
+            speaker; or files are of a kind that needs a package which is not installed.
+    """
+    _check(rate, crop, longest, label, group)
+    kind, where = split_spec(spec, FORMS)
+    root, read = Path(where).expanduser(), None
+    if kind == "demo":
+        archive = _Archive(DEMO)
+        files, read = archive.files, archive
+    elif not root.is_dir():
+        raise DataError(f"There is no folder {str(root)!r}: check the path after 'folder:'.")
+    else:
+        files = list_files(root, EXTENSIONS)
+    if not files:
+        raise DataError(f"The folder {str(root)!r} holds no audio: it needs files in {', '.join(EXTENSIONS)}.")
+    chosen, every, depth = _of_split(files, split, spec)
+    name = f"{spec} ({split})"
+    labels, classes = _numbered(chosen, every, depth + label - 1) if label else (None, ())
+    if label and labels is None:
+        logger.warning("%s: no labels, since clips are not in two folders or more of level %d", name, label)
+    groups, group_names = _numbered(chosen, every, depth + group - 1) if group else (None, ())
+    if group and groups is None:
+        raise DataError(
+            f"{name}: --config.data.group={group} says that a clip's folder of level {group} names its speaker, but "
+            "there are not two such folders, or clips in none: set it to 0 if speakers are not known."
+        )
+    source = SpeechSource(
+        name,
+        chosen,
+        read or _Files(root, name),
+        rate=rate,
+        crop=round(rate * crop),
+        longest=round(rate * longest),
+        normalise=normalise,
+        labels=labels,
+        classes=classes,
+        groups=groups,
+        group_names=group_names,
+    )
+    source.in_memory = kind == "demo"
+    return source
+
+
+def _check(rate: int, crop: float, longest: float, label: int, group: int) -> None:
+    if rate < 1000:
+        raise ValueError(f"--config.data.rate={rate} must be a rate in samples a second, 1000 at least.")
+    for field, seconds in (("crop", crop or longest), ("longest", longest)):
+        if not SHORTEST <= seconds <= 600:
+            raise ValueError(f"--config.data.{field}={seconds} must be seconds of audio, from {SHORTEST} to 600.")
+    for field, level in (("label", label), ("group", group)):
+        if level < 0:
+            raise ValueError(f"--config.data.{field}={level} must be a level of folders from 1 on, or 0 for none.")
+
+
+def _of_split(files: Sequence[str], split: str, spec: str) -> tuple[list[str], list[str], int]:
+    """The files of a split, those of all splits, and at which place of a path the folders below the split begin."""
+    wanted = split.split("+")
+    tops = [folders_of(file)[0] for file in files]
+    if set(wanted) <= set(tops):
+        return [file for file, top in zip(files, tops, strict=True) if top in wanted], list(files), 1
+    splits, depth = split_files(files)
+    every = [file for of_split in splits.values() for file in of_split]
+    return splits[resolve_split(split, splits, spec)], every, depth
+
+
+def _numbered(files: Sequence[str], every: Sequence[str], place: int) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """(a number for each file by the folder at that place of its path, the folders' names in order); no numbers if
+    there are fewer than two such folders, or a file lies in none."""
+    found = [parts[place] if len(parts) > place + 1 else "" for parts in map(folders_of, files)]
+    names = sorted({parts[place] for parts in map(folders_of, every) if len(parts) > place + 1})
+    if len(names) < 2 or "" in found:
+        return None, ()
+    places = {name: number for number, name in enumerate(names)}
+    return np.array([places[name] for name in found], np.int32), tuple(names)
+
+
+def _at_rate(rate: int, samples: np.ndarray, wanted: int) -> np.ndarray:
+    """Mono float32 in [-1, 1] at the rate that is wanted. Raises UndecodableImage for what cannot be used."""
+    if not len(samples):
+        raise UndecodableImage("it is empty")
+    wave = as_floats(samples)
+    if not np.isfinite(wave).all():
+        raise UndecodableImage("it holds numbers that are not finite")
+    wave = wave.mean(axis=1) if wave.ndim == 2 else wave
+    if rate != wanted:
+        shared = math.gcd(rate, wanted)
+        wave = scipy.signal.resample_poly(wave, wanted // shared, rate // shared)
+    if len(wave) < SHORTEST * wanted:
+        raise UndecodableImage(f"{len(wave) / wanted:.3f} seconds are too short, {SHORTEST} is the least")
+    return wave.astype(np.float32)
+
+
+def as_floats(samples: np.ndarray) -> np.ndarray:
+    """Samples in [-1, 1]: whole numbers over the largest of their type (of 8 bits, which are unsigned, around 128)."""
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - 128.0) / 128.0
+    if np.issubdtype(samples.dtype, np.signedinteger):
+        return samples.astype(np.float32) / (1.0 + np.iinfo(samples.dtype).max)
+    return samples.astype(np.float32)
+
+
+def standardise(wave: np.ndarray) -> np.ndarray:
+    """A clip less its mean, over its standard deviation; silence stays silent."""
+    return ((wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)).astype(np.float32)
+
+
+class _Files:
+    """Reads the files of a folder."""
+
+    def __init__(self, root: Path, name: str):
+        self._root, self._name = root, name
+
+    def __call__(self, file: str) -> tuple[int, np.ndarray]:
+        data = io.BytesIO(read_bytes(str(self._root / file), self._name))
+        try:
+            if file.lower().endswith(".wav"):
+                with warnings.catch_warnings():  # chunks that hold no audio
+                    warnings.simplefilter("ignore", scipy.io.wavfile.WavFileWarning)
+                    return scipy.io.wavfile.read(data)
+            if not importlib.util.find_spec("soundfile"):
+                raise DataError(
+                    f"{file} of {self._name} is no WAV file: `pip install soundfile`, or convert it to WAV."
+                )
+            import soundfile
+
+            samples, rate = soundfile.read(data, dtype="float32")
+            return rate, samples
+        except (ValueError, EOFError, RuntimeError, struct.error) as error:
+            if isinstance(error, DataError):
+                raise
+            raise UndecodableImage(f"no audio that can be read: {error}") from error
+
+
+class _Archive:
+    """Reads the demo: clips of 8-bit μ-law, one after the other."""
+
+    def __init__(self, path: Path):
+        with np.load(path) as arrays:
+            codes = np.frombuffer(lzma.decompress(arrays["codes"].tobytes()), np.uint8)
+            self._rate, self.files = int(arrays["rate"]), arrays["files"].tolist()
+            ends = np.cumsum(arrays["length"])
+        self._clips = dict(zip(self.files, np.split(codes, ends[:-1]), strict=True))
+
+    def __call__(self, file: str) -> tuple[int, np.ndarray]:
+        return self._rate, expand(self._clips[file])
+
+
+def compress(wave: np.ndarray) -> np.ndarray:
+    """Samples in [-1, 1] -> codes, uint8, of the continuous μ-law with μ = 255."""
+    return np.round(127.0 * np.sign(wave) * np.log1p(255.0 * np.abs(wave)) / np.log(256.0) + 128.0).astype(np.uint8)
+
+
+def expand(codes: np.ndarray) -> np.ndarray:
+    """The inverse of `compress`, to its rounding."""
+    level = (codes.astype(np.float32) - 128.0) / 127.0
+    return np.sign(level) * (256.0 ** np.abs(level) - 1.0) / 255.0

@@ -1,0 +1,77 @@
+"""Fine-tuning by letters: words against PyTorch-like paths counted one by one, and what it starts from."""
+
+from itertools import product
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssljax.methods.speech.ctc import CTC
+from ssljax.methods.speech.wav2vec2 import Wav2Vec2
+from ssljax.models import make_encoder
+
+ENCODER = make_encoder("wav2vec2_micro", width=8, depth=1, heads=2, hidden=8, positional_kernel=4, segments=2)
+TEACHER = Wav2Vec2(ENCODER)
+
+
+def collapsed(path):
+    """Letters of a path: runs are one letter, and blanks none."""
+    runs = [symbol for symbol, before in zip(path, (None, *path), strict=False) if symbol != before]
+    return tuple(symbol for symbol in runs if symbol)
+
+
+def test_a_word_is_as_likely_as_all_the_ways_to_say_it(monkeypatch):
+    """Every path of symbols over the clip's frames, those after its end left out; a double letter needs a blank."""
+    words = ("ab", "aa", "b")
+    method, rng = CTC(ENCODER, TEACHER, words), np.random.RandomState(0)
+    frames = (5, 4)
+    lengths = jnp.array([160 * n + 400 for n in frames])
+    assert [ENCODER.frames(int(n)) for n in lengths] != [0, 0]
+    logits = rng.randn(2, 8, 3).astype(np.float32)
+    monkeypatch.setattr(CTC, "logits", lambda *_: jnp.asarray(logits))
+    found = method.classify({}, {"length": lengths})
+    spelt = [(1, 2), (1, 1), (2,)]
+    for row, clip, samples in zip(found, logits, lengths, strict=True):
+        n = int(ENCODER.frames(int(samples)))
+        chance = np.exp(clip) / np.exp(clip).sum(axis=-1, keepdims=True)
+        total = dict.fromkeys(spelt, 0.0)
+        for path in product(range(3), repeat=n):
+            if collapsed(path) in total:
+                total[collapsed(path)] += np.prod(chance[np.arange(n), list(path)])
+        np.testing.assert_allclose(row, np.log([total[word] for word in spelt]), rtol=1e-4)
+
+
+def test_letters_are_those_of_the_words():
+    method = CTC(ENCODER, TEACHER, ("two", "one"))
+    assert method.letters == ("e", "n", "o", "t", "w")
+    letters, padding = CTC(ENCODER, TEACHER, ("two", "we")).spelling()
+    assert letters.tolist() == [[3, 4, 2], [4, 1, 0]] and padding.tolist() == [[False] * 3, [False, False, True]]
+
+
+def test_it_starts_from_the_teachers_encoder():
+    batch = {"audio": jnp.zeros((2, 1600)), "length": jnp.array([1600, 1600])}
+
+    def filled(method, number):
+        shapes = jax.eval_shape(method.init, jax.random.key(0), batch)
+        return jax.tree.map(lambda x: np.full(x.shape, number), shapes)
+
+    method = CTC(ENCODER, TEACHER, ("two", "one"))
+    begun = method.begin(filled(method, 0), filled(TEACHER, 1)).params
+    assert all((x == 1).all() for x in jax.tree.leaves(begun["encoder"]))
+    assert all((x == 0).all() for x in jax.tree.leaves(begun["classifier"]))
+    with pytest.raises(ValueError, match="the teacher's encoder is another"):
+        method.begin(filled(method, 0), filled(Wav2Vec2(ENCODER.clone(hidden=16)), 1))
+
+
+@pytest.mark.parametrize(
+    "teacher, words, sentence",
+    [
+        (ENCODER, ("a", "b"), "CTC starts from a run of 'wav2vec2', but .* is one of Wav2Vec2"),
+        (TEACHER, ("a",), "must be at least 2 words, none empty"),
+        (TEACHER, ("a", ""), "must be at least 2 words, none empty"),
+    ],
+)
+def test_what_cannot_be_is_said(teacher, words, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        CTC(ENCODER, teacher, words)
