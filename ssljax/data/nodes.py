@@ -1,6 +1,8 @@
 """One graph, of which some nodes have labels.
 
     npz:PATH         arrays in one file (below)
+    text:FOLDER      NAME.content, a line for each node with its name, its features and its class, and NAME.cites, a
+                     line for each edge with two names
     demo             Cora with its public split, which ships with ssljax
 
 An ``.npz`` file holds ``edge_index`` (2, edges); the features of the nodes, as ``x`` (nodes, dim) or as the entries
@@ -9,6 +11,7 @@ that are not zero, ``feature_row``, ``feature_col``, ``feature_value`` and ``fea
 hash of their places, are for the probes to learn from, and the others to test.
 """
 
+import logging
 import zipfile
 from pathlib import Path
 
@@ -16,7 +19,9 @@ import numpy as np
 
 from ssljax.data.sources import NO_LABEL, DataError, Example, Shapes, Source, hashed_splits, split_spec
 
-FORMS = {"demo": "demo", "npz": "npz:PATH"}
+logger = logging.getLogger(__name__)
+
+FORMS = {"demo": "demo", "npz": "npz:PATH", "text": "text:FOLDER"}
 DEMO = Path(__file__).parent / "demo" / "nodes" / "cora.npz"
 SPLITS = ("train", "test")
 
@@ -66,7 +71,8 @@ def open_nodes(spec: str, split: str) -> NodeSource:
     kind, where = split_spec(spec, FORMS)
     if split not in SPLITS:
         raise DataError(f"{spec} has no split {split!r}: choose one of {', '.join(SPLITS)}.")
-    arrays = _read(DEMO if kind == "demo" else Path(where).expanduser(), spec)
+    path = DEMO if kind == "demo" else Path(where).expanduser()
+    arrays = _text(path) if kind == "text" else _read(path, spec)
     features = _features(arrays, spec)
     edges = _edges(arrays, len(features), spec)
     return NodeSource(f"{spec} ({split})", features, edges, _labels(arrays, len(features), split, spec))
@@ -80,6 +86,36 @@ def _read(path: Path, spec: str) -> dict[str, np.ndarray]:
             return dict(archive)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
         raise DataError(f"{spec} cannot be read ({error}): write plain arrays with numpy.savez.") from error
+
+
+def _text(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of an archive. Edges to nodes that are not listed are left out, and counted in the log: the published
+    files have some."""
+    contents = sorted(folder.glob("*.content"))
+    if len(contents) != 1:
+        raise DataError(f"The folder {str(folder)!r} has {len(contents)} files NAME.content: name one that has one.")
+    (content,), cites = contents, contents[0].with_suffix(".cites")
+    try:
+        nodes = [line.split() for line in content.read_text().splitlines() if line.strip()]
+        edges = [line.split() for line in cites.read_text().splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"The text of {str(folder)!r} cannot be read ({error}).") from error
+    for file, rows, width in ((content, nodes, len(nodes[0]) if nodes else 3), (cites, edges, 2)):
+        wrong = next((i for i, row in enumerate(rows, start=1) if len(row) != width), None)
+        if wrong or not rows or width < 2:
+            raise DataError(f"Line {wrong or 1} of {str(file)!r} must have {max(width, 2)} words, parted by blanks.")
+    places = {name: place for place, (name, *_) in enumerate(nodes)}
+    if len(places) < len(nodes):
+        raise DataError(f"{str(content)!r} has nodes of one name: give each its own.")
+    try:
+        x = np.array([features for _, *features, _ in nodes], np.float32)
+    except ValueError as error:
+        raise DataError(f"{str(content)!r} has features that are no numbers ({error}).") from error
+    known = [[places[a], places[b]] for a, b in edges if a in places and b in places]
+    if len(known) < len(edges):
+        logger.warning("%s: %d edges to nodes that are not listed are left out", cites, len(edges) - len(known))
+    labels = np.unique([label for *_, label in nodes], return_inverse=True)[1]
+    return {"x": x, "label": labels, "edge_index": np.array(known, np.int64).reshape(-1, 2).T}
 
 
 def _features(arrays: dict[str, np.ndarray], spec: str) -> np.ndarray:

@@ -111,3 +111,38 @@ def test_isolated_nodes_and_loops_are_no_trouble(graph):
 def test_sources_that_are_not_there(spec, split, sentence):
     with pytest.raises(DataError, match=sentence):
         open_nodes(spec, split)
+
+
+# Text -----------------------------------------------------------------------------------------------------------------
+
+CONTENT = "".join(f"n{i} {i} 1 {'ab'[i % 2]}\n" for i in range(20))
+
+
+def test_text(tmp_path, caplog):
+    (tmp_path / "x.content").write_text(CONTENT)
+    (tmp_path / "x.cites").write_text("n1\tn0\nn0 n2\nn9 nobody\n")
+    source = open_nodes(f"text:{tmp_path}", "train")
+    np.testing.assert_array_equal(source[0]["edges"], [[0, 0, 1, 2], [1, 2, 0, 0]])
+    np.testing.assert_allclose(source[0]["features"][3], [0.75, 0.25])
+    assert "1 edges to nodes that are not listed are left out" in caplog.text
+    labels = np.maximum(source[0]["label"], open_nodes(f"text:{tmp_path}", "test")[0]["label"])
+    np.testing.assert_array_equal(labels, np.arange(20) % 2)
+
+
+@pytest.mark.parametrize(
+    "content, cites, sentence",
+    [
+        (None, "", "has 0 files NAME.content"),
+        (CONTENT, None, "cannot be read"),
+        (CONTENT + "n20 1 a\n", "n0 n1", "Line 21 of .*x.content' must have 4 words"),
+        (CONTENT, "n0 n1 n2", "Line 1 of .*x.cites' must have 2 words"),
+        (CONTENT + "n0 1 1 a\n", "n0 n1", "has nodes of one name"),
+        (CONTENT + "n20 1 ? a\n", "n0 n1", "features that are no numbers"),
+    ],
+)
+def test_what_is_wrong_with_text_is_said(content, cites, sentence, tmp_path):
+    for name, text in (("x.content", content), ("x.cites", cites)):
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=sentence):
+        open_nodes(f"text:{tmp_path}", "train")
