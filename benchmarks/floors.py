@@ -1,4 +1,4 @@
-"""What methods make of a table or of the nodes of a graph, beside their floors, with several seeds.
+"""What methods make of a table, of series, of graphs or of the nodes of one, beside their floors, with several seeds.
 
     python benchmarks/floors.py --kind=tables --source=csv:adult.csv [--write] [--seeds=3] [--runs=runs/floors]
     python benchmarks/floors.py --kind=nodes --source=demo --write --seeds=5
@@ -19,8 +19,8 @@ from pathlib import Path
 from sections import machine, publish
 
 ROOT = Path(__file__).parents[1]
-VARIANTS = {"tables": "demo", "nodes": "paper"}
-DEMOS = {"tables": "part of Adult", "nodes": "Cora"}
+VARIANTS = {"tables": "demo", "nodes": "paper", "graphs": "paper", "series": "paper"}
+DEMOS = {"tables": "part of Adult", "nodes": "Cora", "graphs": "MUTAG", "series": "Japanese Vowels"}
 
 
 def run(config: Path, variant: str, source: str, seed: int, workdir: Path) -> None:

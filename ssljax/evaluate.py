@@ -1,6 +1,6 @@
 """What a run's encoder is worth, beside a random-init encoder and the raw data, and a report to look at.
 
-    python -m ssljax.evaluate --workdir=runs/simclr [--protocol=knn,linear,linear_1,linear_10]
+    python -m ssljax.evaluate --workdir=runs/simclr [--protocol=knn,linear,linear_1,linear_10,nn1,svm]
 
 Prints the accuracies, and writes `results.json`, `report.html` and `figures/` into the run's folder.
 """
@@ -29,16 +29,25 @@ from ssljax.engine.mesh import eval_batch_size, make_mesh, over_devices, process
 from ssljax.engine.processes import on_first
 from ssljax.evals.boosting import boosting
 from ssljax.evals.features import extract
-from ssljax.evals.knn import knn, nearest
+from ssljax.evals.folds import cross_validated
+from ssljax.evals.knn import knn, nearest, one_nearest
 from ssljax.evals.linear import DRAWS, FEW, linear_probe
 from ssljax.evals.maps import tsne
 from ssljax.evals.scores import Score, margin
+from ssljax.evals.svm import INNER_FOLDS, svm
 from ssljax.report import Report, write_report
 from ssljax.typing import TrainState
 
 LINEAR = {"linear_1": 0.01, "linear_10": 0.1, "linear": 1.0}
 """Linear probes, and the share of the labels that they use."""
-PROTOCOLS = {"knn": "k-NN", "linear_1": "linear, 1 %", "linear_10": "linear, 10 %", "linear": "linear"}
+PROTOCOLS = {
+    "knn": "k-NN",
+    "linear_1": "linear, 1 %",
+    "linear_10": "linear, 10 %",
+    "linear": "linear",
+    "nn1": "1-NN",
+    "svm": "SVM",
+}
 """What encoders are judged by, and what that is called."""
 BOOSTED = "gradient boosting"
 GALLERY_BANK, GALLERY_TEST, FEWEST_MAPPED, QUERIES, NEIGHBOURS, PANELS, THUMBNAIL = 2000, 800, 10, 8, 6, 8, 64
@@ -103,7 +112,7 @@ def _publish(workdir: Path, results: dict[str, Any], report: Report) -> None:
 
 
 def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Source | None, str]:
-    """Training data, and test data, or why these cannot be used."""
+    """Training data, and test data (the same where there are folds), or why these cannot be used."""
     train = build_source(config, "train")
     try:
         test = build_source(config, "test")
@@ -145,13 +154,11 @@ def _scores(
     scores: Scores = {}
     for name, encoder in encoders.items():
         features = *extract(encoder, train()), *extract(encoder, test())
-        scores[name] = {}
         for protocol in protocols:
-            if protocol == "knn":
-                scores[name][protocol] = knn(*features, k=settings.k, temperature=settings.temperature)
-            else:
-                share, scaling = LINEAR[protocol], modality.scaling
-                scores[name][protocol], _ = linear_probe(*features, share=share, scaling=scaling)
+            judge = partial(_judged, protocol, modality.scaling, settings)
+            folds = _folds(config)
+            found = cross_validated(judge, *features[:2], folds) if folds else judge(*features)
+            scores.setdefault(name, {})[protocol] = found
         if modality.boosted and name == raw:
             boosted = {p: boosting(*features, share=LINEAR[p]) for p in protocols if p in LINEAR}
     if modality.boosted:
@@ -160,20 +167,46 @@ def _scores(
     return scores, {protocol: _described(protocol, config, things, **counts) for protocol in protocols}, counts
 
 
+def _judged(protocol: str, scaling: str, settings: ConfigDict, *features: np.ndarray) -> Score:
+    """features: of the training examples, their labels, and of the test examples."""
+    if protocol == "knn":
+        return knn(*features, k=settings.k, temperature=settings.temperature)
+    if protocol == "nn1":
+        return one_nearest(*features)
+    if protocol == "svm":
+        return svm(*features)
+    return linear_probe(*features, share=LINEAR[protocol], scaling=scaling)[0]
+
+
+def _folds(config: ConfigDict) -> int:
+    """0 where one split is for learning and another one for testing."""
+    return modality_of(config).folds if config.data.train_split == config.data.test_split else 0
+
+
 def _described(protocol: str, config: ConfigDict, things: str, train: int, test: int) -> str:
     """A protocol in words."""
+    folds = _folds(config)
+    tested = f"{folds}-fold cross-validation over {test} {things}" if folds else f"{test} test {things}"
+    train = round(train * (1 - 1 / folds)) if folds else train
     if protocol == "knn":
         settings = config.evaluate
         return (
             f"weighted k-NN, k = {min(settings.k, train)}, cosine similarity, T = {settings.temperature}; un-augmented "
-            f"features of {train} training {things}; {test} test {things}"
+            f"features of {train} training {things}; {tested}"
+        )
+    if protocol == "nn1":
+        return f"the nearest of {train} training {things}, Euclid's distance of un-augmented features; {tested}"
+    if protocol == "svm":
+        return (
+            f"support vector machine with an RBF kernel on un-augmented, frozen features; C chosen on {INNER_FOLDS} "
+            f"folds of {train} training {things}; {tested}"
         )
     scaled, share = {"standard": "standardised", "unit": "unit-length"}[modality_of(config).scaling], LINEAR[protocol]
     part = "" if share == 1 else f", {share:.0%} of each class, mean of {DRAWS} draws"
     fifths = "each fifth in turn" if share * train < FEW else "a fifth"
     return (
         f"logistic regression (50 iterations of L-BFGS) on {scaled}, un-augmented, frozen features; L2 penalty chosen "
-        f"on {fifths} of {train} training {things}{part}, held out; {test} test {things}"
+        f"on {fifths} of {train} training {things}{part}, held out; {tested}"
     )
 
 
@@ -225,6 +258,7 @@ def _report(
 ) -> Report:
     """What there is to see. It needs no labels, and without test images a part of the training images stands in."""
     modality, (train, test, _) = modality_of(config), splits
+    test = None if _folds(config) else test  # pictures show what a part of the data is near to in the rest
     held_back = 0 if test else min(GALLERY_TEST, len(train) // 4)
     shown = Subset(test or train, GALLERY_TEST if test else max(held_back, 1))
     bank = Subset(train, GALLERY_BANK, skip=held_back)
@@ -287,7 +321,7 @@ def _notes(splits: tuple[Source, Source | None, str]) -> list[str]:
 if __name__ == "__main__":
     WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run.")
     PROTOCOL = flags.DEFINE_list(
-        "protocol", None, "knn, linear, linear_1 or linear_10 (per cent of the labels); by default those of the data."
+        "protocol", None, "knn, nn1, svm, linear, linear_1, linear_10 (per cent of the labels); else the data's own."
     )
     STEP = flags.DEFINE_integer("step", None, "Evaluate the checkpoint of this step; by default the newest.")
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM ends it: there is nothing to save

@@ -9,7 +9,7 @@ import jax
 
 from ssljax.chunks import merge, split
 from ssljax.fields import Range, check_ranges
-from ssljax.models import gnn, mlp, resnet, vit
+from ssljax.models import gin, gnn, mlp, resnet, ts2vec, vit
 from ssljax.typing import Array, PyTree
 
 ENCODERS: dict[str, partial] = {
@@ -26,6 +26,8 @@ ENCODERS: dict[str, partial] = {
     "vit_g": vit.vit_g,
     "mlp": partial(mlp.TableMLP),
     "gcn": partial(gnn.GCN),
+    "gin": partial(gin.GIN),
+    "dilated": partial(ts2vec.TSEncoder),
 }
 
 
@@ -34,10 +36,10 @@ NOT_IN_CONFIGS = {"parent", "name", "stages", "bottleneck", "chunks", *OF_DATA}
 """Fields of encoders that their names, the run or the data (`OF_DATA`) say."""
 
 RANGES: list[Range] = [
-    ("at least 1", lambda x: x >= 1, "patch width depth heads channels bn_groups"),
+    ("at least 1", lambda x: x >= 1, "patch width hidden depth heads channels bn_groups"),
     ("above 0", lambda x: x > 0, "mlp_ratio width_multiplier epsilon"),
     ("0 or more", lambda x: x >= 0, "registers layer_scale position_offset"),
-    ("at least 0 and below 1", lambda x: 0 <= x < 1, "drop_path"),
+    ("at least 0 and below 1", lambda x: 0 <= x < 1, "drop_path dropout"),
 ]
 """What the fields of these names must be, whatever the encoder."""
 

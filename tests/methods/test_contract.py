@@ -151,12 +151,15 @@ def test_same_start_on_every_mesh(method, batches):
 def test_in_microbatches_as_at_once(config, batches, request):
     """With a quarter of the batch alive at once: the step of the whole batch, where no statistic of the batch is in the
     encoder, and what is random (drop-path) belongs to the example."""
-    if "vit" in config.encoder.name or config.encoder.name in ("mlp", "gcn"):
+    if "vit" in config.encoder.name or config.encoder.name in ("mlp", "gcn", "dilated"):
         states, metrics, _, _ = request.getfixturevalue("whole")
         start, at_once = states[0], (states[-1], metrics[-1])
     else:
-        # With four channels, rounding decides the sign of an activation here and there, and so a gradient.
-        config.encoder.update(norm="group", bn_groups=None, channels=8)
+        # Without statistics of the batch; with four channels, rounding decides the sign of an activation here and
+        # there, and so a gradient.
+        of_gin, of_resnet = {"norm": "none"}, {"norm": "group", "bn_groups": None, "channels": 8}
+        plain = of_gin if config.encoder.name == "gin" else of_resnet
+        config.encoder.update(plain)
         method = build_method(config, 5, examples=EXAMPLES)
         start = jax.device_get(make(method, (1, 1), batches)[1]())
         at_once = trained(method, batches, (1, 1), start=start)
@@ -215,7 +218,7 @@ def test_features_and_pictures(config, method, whole, batches):
     variables = Variables(start.params, start.model_state, start.target, start.extra)
     encode = jax.jit(method.features)
     features = encode(variables, batches[0])
-    blank = jax.tree.map(lambda x: x.at[4:].set(0), batches[0])
+    blank = jax.tree.map(lambda x: x.at[4:].set(jnp.zeros_like(x[4:])), batches[0])
     np.testing.assert_allclose(encode(variables, blank)[:4], features[:4], atol=1e-5)  # BatchNorm is in evaluation mode
     assert (len(features), features.shape[-1]) == (16, method.encoder.num_features) and features.dtype == jnp.float32
     shown = jax.jit(method.show)(variables, batches[0], example_keys(jax.random.key(0), 16))

@@ -1,0 +1,43 @@
+"""TS2Vec, Yue et al., 2022.
+
+    python -m ssljax.train --config=configs/series/ts2vec.py:demo --workdir=runs/ts2vec
+
+| variant  | data                             | encoder               | hardware    | expected                                           | status  |
+|----------|----------------------------------|-----------------------|-------------|----------------------------------------------------|---------|
+| `:demo`  | Japanese Vowels, embedded        | dilated 10 x 64 → 320 | 2 CPU cores | docs/results.md                                    | run     |
+| `:paper` | ts:FOLDER, csv:PATH or npz:PATH  | dilated 10 x 64 → 320 | 1 device    | 82.9 % mean of 128 UCR sets, 70.4 % of 30 UEA sets | not run |
+"""  # noqa: E501
+
+from ssljax.config import base_config, variant_of
+
+
+def paper():
+    """The authors', for classification: 200 steps of 8 series, AdamW at 1e-3 without a schedule; on sets of more than
+    100,000 numbers they make 600 (`--config.steps=600`), and of series longer than 3,000 steps they make pieces
+    (`--config.data.length=3000`)."""
+    config = base_config("ts2vec")
+    config.data.source = "ts:FOLDER"
+    config.encoder.name = "dilated"
+    config.batch_size, config.steps = 8, 200
+    config.optimizer.update(
+        name="adamw",
+        learning_rate=1e-3,
+        scaling="none",
+        b2=0.999,
+        weight_decay=0.01,
+        exclude=(),
+        schedule="constant",
+    )
+    config.log.every = 10
+    config.evaluate.every = config.checkpoint.every = 100
+    return config
+
+
+def demo():
+    config = paper()
+    config.data.source, config.steps = "demo", 400
+    return config
+
+
+def get_config(variant=None):
+    return variant_of({"demo": demo, "paper": paper}, variant)
