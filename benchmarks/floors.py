@@ -20,6 +20,7 @@ from sections import machine, publish
 
 ROOT = Path(__file__).parents[1]
 VARIANTS = {"tables": "demo", "nodes": "paper", "graphs": "paper", "series": "paper"}
+JUDGED = {"tables": "the test rows", "nodes": "the test nodes", "series": "the test series", "graphs": "all graphs"}
 DEMOS = {"tables": "part of Adult", "nodes": "Cora", "graphs": "MUTAG", "series": "Japanese Vowels"}
 
 
@@ -68,7 +69,7 @@ def main() -> None:
     shown = f"{kind}:{Path(where).name}" if where else kind
     head = f"""Made by `python benchmarks/floors.py --write --kind={arguments.kind} --source={shown}
         --seeds={arguments.seeds}`, with the settings of `:{variant}`. Accuracy in percent, ± the standard deviation of
-        {arguments.seeds} seeds, of the test {arguments.kind.replace("tables", "rows")}. CPU minutes of pretraining:
+        {arguments.seeds} seeds, of {JUDGED[arguments.kind]}. CPU minutes of pretraining:
         {of_methods}.{" Floors differ by how a method scales numbers." if arguments.kind == "tables" else ""}"""
     lines = [
         *textwrap.wrap(" ".join(head.split()), 118),

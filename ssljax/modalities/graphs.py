@@ -125,7 +125,7 @@ def _layout(edges: Array, real: Array) -> Array:
     places = jax.lax.fori_loop(0, PULLS, pull, jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=1))
     low = jnp.where(real[:, None], places, jnp.inf).min(axis=0)
     high = jnp.where(real[:, None], places, -jnp.inf).max(axis=0)
-    return jnp.where(real[:, None], (places - low) / jnp.maximum((high - low).max(), 1e-6), 0.0)
+    return jnp.where(real[:, None], 0.5 + (places - (low + high) / 2) / jnp.maximum((high - low).max(), 1e-6), 0.0)
 
 
 def _drawn(places: Array, features: Array, edges: Array, real: Array, side: int) -> Array:
