@@ -20,13 +20,15 @@ from pathlib import Path
 from sections import machine, publish
 
 ROOT = Path(__file__).parents[1]
-VARIANTS = {"nodes": "paper"}
+VARIANTS = {"graphs": "paper", "nodes": "paper", "series": "paper"}
 """The variant that is run, where it is not the demo."""
 OWN = {"speech": "fsdd", "text": "sentences"}
 """And for a source that is not the demo's, where that is another one."""
 THINGS = {
+    "graphs": "graphs",
     "image_text": "images and captions",
     "nodes": "nodes",
+    "series": "series",
     "speech": "clips",
     "tables": "rows",
     "text": "texts",
@@ -39,6 +41,8 @@ DEMOS = {
     "video": "moving camera",
     "image_text": "emoji",
     "speech": "part of FSDD",
+    "graphs": "MUTAG",
+    "series": "Japanese Vowels",
 }
 TITLES = {"image_text": "images and captions"}
 
@@ -109,7 +113,7 @@ def main() -> None:
     shown = f"{kind}:{Path(where).name}" if where else kind
     head = f"""Made by `python benchmarks/floors.py --write --kind={arguments.kind} --source={shown}
         --seeds={arguments.seeds}`, with the settings of `:{variant}`. Accuracy in percent, ± the standard deviation of
-        {arguments.seeds} seeds, of the test {THINGS[arguments.kind]}. CPU minutes of pretraining:
+        {arguments.seeds} seeds, of {"all" if arguments.kind == "graphs" else "the test"} {THINGS[arguments.kind]}. CPU minutes of pretraining:
         {of_methods}.{" Floors differ by how a method scales numbers." if arguments.kind == "tables" else ""}"""
     lines = [
         *textwrap.wrap(" ".join(head.split()), 118),

@@ -12,6 +12,7 @@ from ssljax.engine.optim import make_optimizer
 from ssljax.methods import METHODS
 from ssljax.modalities import MODALITIES
 from ssljax.models import ENCODERS, NOT_IN_CONFIGS, encoders_for
+from ssljax.models.gin import GIN
 from ssljax.models.resnet import ResNet
 
 OF_THE_RUN = ("encoder", "augmentations", "total_steps", "steps_per_epoch", "examples")
@@ -285,7 +286,7 @@ def _placeholders(table: Mapping[str, Callable], without: tuple[str, ...] = ()) 
 def _has_batch_statistics(config: ConfigDict) -> bool:
     """Of the encoder: what it gives for an example then depends on the microbatch that the example is in."""
     encoder = getattr(ENCODERS.get(config.encoder.name), "func", object)
-    return issubclass(encoder, ResNet) and config.encoder.norm != "group"
+    return issubclass(encoder, ResNet | GIN) and config.encoder.norm not in ("group", "none")
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, str]:

@@ -31,10 +31,12 @@ from ssljax.engine.processes import on_first
 from ssljax.evals.boosting import boosting
 from ssljax.evals.features import extract
 from ssljax.evals.finetune import BATCH, EPOCHS, PATIENCE, RATE, fine_tune
-from ssljax.evals.knn import knn, nearest
+from ssljax.evals.folds import cross_validated
+from ssljax.evals.knn import knn, nearest, one_nearest
 from ssljax.evals.linear import DRAWS, FEW, leave_one_out, linear_probe
 from ssljax.evals.maps import tsne
 from ssljax.evals.scores import Score, margin, mean_of, written
+from ssljax.evals.svm import INNER_FOLDS, svm
 from ssljax.modalities import MODALITIES
 from ssljax.modalities.modality import Judged
 from ssljax.report import Report, write_report
@@ -57,6 +59,8 @@ PROTOCOLS = {
     "finetune": "tuned",
     "groups": "linear, groups",
     "left_out": "left-out groups",
+    "nn1": "1-NN",
+    "svm": "SVM",
 }
 """What encoders are judged by, and what that is called."""
 PROTOCOLS |= {protocol: title for modality in MODALITIES.values() for protocol, title in modality.own.items()}
@@ -148,7 +152,7 @@ def _publish(workdir: Path, results: dict[str, Any], report: Report) -> None:
 
 
 def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Source | None, str]:
-    """Training data, and test data, or why these cannot be used."""
+    """Training data, and test data (the same where there are folds), or why these cannot be used."""
     other = modality_of(config).judged_by
     train = other("train") or build_source(config, "train")
     try:
@@ -253,22 +257,21 @@ def _scores(
         groups = [extract(of_group, split())[0][:, 0].astype(int) for split in (train, test)]
     for name, encoder in encoders.items():
         features = *extract(encoder, train()), *extract(encoder, test())
-        scores[name] = {}
         for protocol in protocols:
-            if protocol == "knn":
-                scores[name][protocol] = knn(*features, k=settings.k, temperature=settings.temperature)
-            elif protocol in FINE_TUNED:
-                if tuned := tune(name, FINE_TUNED[protocol]):
-                    scores[name][protocol] = tuned
+            if protocol in FINE_TUNED:
+                found = tune(name, FINE_TUNED[protocol])
             elif protocol == "groups":
                 of_groups = features[0], groups[0], features[2], groups[1]
-                scores[name][protocol], _ = linear_probe(*of_groups, scaling=modality.scaling)
+                found, _ = linear_probe(*of_groups, scaling=modality.scaling)
             elif protocol == "left_out":
                 x, y = np.concatenate(features[::2]), np.concatenate(features[1::2])
-                scores[name][protocol] = leave_one_out(x, y, np.concatenate(groups), scaling=modality.scaling)
+                found = leave_one_out(x, y, np.concatenate(groups), scaling=modality.scaling)
             else:
-                share, scaling = LINEAR[protocol], modality.scaling
-                scores[name][protocol], _ = linear_probe(*features, share=share, scaling=scaling)
+                judge = partial(_judged, protocol, modality.scaling, settings)
+                folds = _folds(config)
+                found = cross_validated(judge, *features[:2], folds) if folds else judge(*features)
+            if found is not None:
+                scores.setdefault(name, {})[protocol] = found
         if modality.boosted and name == raw:
             boosted = {p: boosting(*features, share=LINEAR[p]) for p in protocols if p in LINEAR}
     if modality.boosted:
@@ -293,13 +296,39 @@ def _fine_tuned(features, states, train: Source, test: Source, name: str, share:
     return fine_tune(features, jax.device_get(states[name]), train_arrays, train_labels, *examples(test), share=share)
 
 
+def _judged(protocol: str, scaling: str, settings: ConfigDict, *features: np.ndarray) -> Score:
+    """features: of the training examples, their labels, and of the test examples."""
+    if protocol == "knn":
+        return knn(*features, k=settings.k, temperature=settings.temperature)
+    if protocol == "nn1":
+        return one_nearest(*features)
+    if protocol == "svm":
+        return svm(*features)
+    return linear_probe(*features, share=LINEAR[protocol], scaling=scaling)[0]
+
+
+def _folds(config: ConfigDict) -> int:
+    """0 where one split is for learning and another one for testing."""
+    return modality_of(config).folds if config.data.train_split == config.data.test_split else 0
+
+
 def _described(protocol: str, config: ConfigDict, things: str, train: int, test: int) -> str:
     """A protocol in words."""
+    folds = _folds(config)
+    tested = f"{folds}-fold cross-validation over {test} {things}" if folds else f"{test} test {things}"
+    train = round(train * (1 - 1 / folds)) if folds else train
     if protocol == "knn":
         settings = config.evaluate
         return (
             f"weighted k-NN, k = {min(settings.k, train)}, cosine similarity, T = {settings.temperature}; un-augmented "
-            f"features of {train} training {things}; {test} test {things}"
+            f"features of {train} training {things}; {tested}"
+        )
+    if protocol == "nn1":
+        return f"the nearest of {train} training {things}, Euclid's distance of un-augmented features; {tested}"
+    if protocol == "svm":
+        return (
+            f"support vector machine with an RBF kernel on un-augmented, frozen features; C chosen on {INNER_FOLDS} "
+            f"folds of {train} training {things}; {tested}"
         )
     if protocol in FINE_TUNED:
         share = FINE_TUNED[protocol]
@@ -322,7 +351,7 @@ def _described(protocol: str, config: ConfigDict, things: str, train: int, test:
     fifths = "each fifth in turn" if share * train < FEW else "a fifth"
     return (
         f"logistic regression (50 iterations of L-BFGS) on {scaled}, un-augmented, frozen features; L2 penalty chosen "
-        f"on {fifths} of {train} training {things}{part}, held out; {test} test {things}"
+        f"on {fifths} of {train} training {things}{part}, held out; {tested}"
     )
 
 
@@ -374,6 +403,7 @@ def _report(
 ) -> Report:
     """What there is to see. It needs no labels, and without test images a part of the training images stands in."""
     modality, (train, test, _) = modality_of(config), splits
+    test = None if _folds(config) else test  # pictures show what a part of the data is near to in the rest
     held_back = 0 if test else min(GALLERY_TEST, len(train) // 4)
     shown = Subset(test or train, GALLERY_TEST if test else max(held_back, 1))
     bank = Subset(train, GALLERY_BANK, skip=held_back)

@@ -201,7 +201,7 @@ def post_mortem(config: ConfigDict, source: Source, workdir: Path, step: int, me
 def online_knn(config: ConfigDict, run: Run, source: Source, logs: Logs) -> Callable[[TrainState], dict[str, float]]:
     """k-NN accuracy of the features on a part of the labelled data, or nothing where there are no labels."""
     e = config.evaluate
-    if not e.every:
+    if not e.every or (modality_of(config).folds and config.data.train_split == config.data.test_split):
         return lambda state: {}
     try:
         known, test = (modality_of(config).judged_by(split) for split in ("train", "test"))

@@ -211,6 +211,8 @@ SMALLER = {
     "bert": {"encoder": SMALL_VIT | {"dropout": 0.1}, "data": {"length": 12}, "method": {"mask_share": 0.3}},
     "gpt": {"encoder": SMALL_VIT | {"dropout": 0.1}, "data": {"length": 12}},
     "videomae": {"method": {"decoder_width": 16, "decoder_heads": 2}, "encoder": SMALL_VIT},
+    "graphcl": {"method": {"temperature": 0.5}, "encoder": {"width": 8, "depth": 2}},
+    "ts2vec": {"encoder": {"width": 8, "hidden": 8, "depth": 2}},
 }
 TEACHERS = {"ctc": "wav2vec2", "fine_tune": "simclr_v2", "distill": "fine_tune", "dinov2_distill": "dinov2"}
 WRITTEN_IN = {
@@ -239,7 +241,41 @@ def small_graph(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def load_small(load_config, small_graph, tmp_path_factory) -> Callable:
+def small_series(tmp_path_factory) -> Path:
+    """Forty sines of two channels, slow or fast, of 6 to 11 steps, with a gap here and there; a quarter to test."""
+    rng, path = np.random.RandomState(0), tmp_path_factory.mktemp("series") / "small.npz"
+    label, time = np.arange(40) % 2, np.arange(11)
+    phase = rng.rand(40, 1) + 2.0 * time / np.where(label, 4, 9)[:, None]
+    series = np.stack([np.sin(phase), np.cos(phase)], axis=2) + 0.1 * rng.standard_normal((40, 11, 2))
+    series[time >= rng.randint(6, 12, size=(40, 1))] = np.nan
+    series[::7, 3, 1] = np.nan
+    np.savez(path, train_series=series[:30], train_label=label[:30], test_series=series[30:], test_label=label[30:])
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_graphs(tmp_path_factory) -> Path:
+    """Forty graphs of 4 to 9 nodes of three kinds: rings, and stars, whose nodes are of the same kinds."""
+    rng, folder = np.random.RandomState(0), tmp_path_factory.mktemp("graphs")
+    sizes, edges, kinds, at = rng.randint(4, 10, 40), [], [], 1
+    for i, n in enumerate(sizes):
+        joined = [(at + k, at + (k + 1) % n if i % 2 else at) for k in range(n)]
+        edges += [f"{a}, {b}" for a, b in joined] + [f"{b}, {a}" for a, b in joined]
+        kinds += rng.randint(3, size=n).tolist()
+        at += n
+    texts = {
+        "A": edges,
+        "graph_indicator": np.repeat(np.arange(1, 41), sizes),
+        "graph_labels": np.arange(40) % 2,
+        "node_labels": kinds,
+    }
+    for name, lines in texts.items():
+        (folder / f"SMALL_{name}.txt").write_text("\n".join(map(str, lines)) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def load_small(load_config, small_graph, small_graphs, small_series, tmp_path_factory) -> Callable:
     """`load_small(name)` is a method's demo with few channels, and batches of 16; of images on views of 16 pixels
     without colours (which have tests of their own, and compile for long). A teacher is a run of another method that has
     made no steps."""
@@ -277,6 +313,10 @@ def load_small(load_config, small_graph, tmp_path_factory) -> Callable:
             config.views.size = 16
         elif METHODS[name].modality == "speech":
             config.data.update(crop=0.2, longest=0.3)
+        elif name == "graphcl":
+            config.data.source = f"tu:{small_graphs}"
+        elif name == "ts2vec":
+            config.data.source = f"npz:{small_series}"
         modality_of(config).settle()
         config.batch_size = 16
         config.optimizer.update(name="sgd", learning_rate=0.05, warmup_epochs=0.0)

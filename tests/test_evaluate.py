@@ -20,6 +20,10 @@ from ssljax.data.speech import open_speech
 from ssljax.encoder import Encoder
 from ssljax.engine.checkpoint import CheckpointError
 from ssljax.evaluate import PROTOCOLS, evaluate
+
+
+from ssljax.evaluate import evaluate
+from ssljax.forecast import forecast
 from ssljax.methods import METHODS
 from ssljax.modalities.images import Images
 from ssljax.train import train
@@ -209,6 +213,85 @@ def test_a_table_without_labels_or_with_an_encoder_for_images(short, own_table, 
         train(short, tmp_path / "other")
 
 
+# Time series ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ts2vec"], indirect=True)
+def test_own_series(short, small_series, tmp_path):
+    """From an archive to accuracies, the floor of Euclid's neighbour, a report, and an encoder of series of any
+    length."""
+    assert train(short, tmp_path) == 0
+    results = evaluate(tmp_path)
+    assert list(results["encoders"]) == ["pretrained", "random init", "raw series"]
+    assert list(results["protocols"]) == ["nn1", "linear", "svm"] and results["examples"] == {"train": 30, "test": 10}
+    assert results["encoders"]["raw series"]["svm"]["accuracy"] > 0.8
+    assert "C chosen on 5 folds of 30 training series; 10 test series" in results["protocols"]["svm"]
+    for figure in ("views", "map_pretrained", "neighbours_raw_series"):
+        assert (tmp_path / "figures" / f"{figure}.png").stat().st_size > 300
+    encoder = ssljax.load(tmp_path)
+    series = [np.random.RandomState(0).standard_normal((n, 2)) for n in (5, 9, 30)]
+    series[1][4] = np.nan
+    features = encoder(series)
+    assert features.shape == (3, 8) and np.isfinite(features).all()
+    np.testing.assert_allclose(encoder(series[:1])[0], features[0], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"series \[\(5, 3\)\] must each be \(time, 2\)"):
+        encoder(np.zeros((1, 5, 3)))
+
+
+@pytest.mark.parametrize("name", ["ts2vec"], indirect=True)
+def test_a_long_series_is_foretold(short, small_series, tmp_path, capsys):
+    """From a CSV file whose rows are steps to errors beside their floors; of many series there are none."""
+    rng, time = np.random.RandomState(0), np.arange(300)
+    rows = np.stack([np.sin(time / 3), np.cos(time / 7)], axis=1) + 0.05 * rng.standard_normal((300, 2))
+    rows[290] += 4.0
+    (tmp_path / "long.csv").write_text("\n".join(["a,b", *(f"{a:.4f},{b:.4f}" for a, b in rows)]) + "\n")
+    short.data.update(source=f"csv:{tmp_path / 'long.csv'}", length=20)
+    assert train(short, tmp_path / "run") == 0
+    results = forecast(tmp_path / "run", [2, 5])
+    found = results["errors"]
+    assert 20 in results["anomalies"] and len((tmp_path / "run" / "anomalies.csv").read_text().splitlines()) == 31
+    assert list(found) == ["pretrained", "random init", "raw steps", "last value"]
+    assert found["raw steps"]["5"]["mae"] < 0.5 * found["last value"]["5"]["mae"]
+    assert np.isfinite([e["mae"] for row in found.values() for e in row.values()]).all()
+    assert "judged on the last 30" in capsys.readouterr().out
+    short.data.update(source=f"npz:{small_series}", length=0, shape=())
+    assert train(short, tmp_path / "many") == 0
+    with pytest.raises(ValueError, match="has many series: forecasts need one long one"):
+        forecast(tmp_path / "many", [2])
+
+
+# Graphs ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["graphcl"], indirect=True)
+def test_own_graphs(short, small_graphs, tmp_path):
+    """From text files to accuracies of ten folds, the floor of histograms, a report, and an encoder of graphs."""
+    assert train(short, tmp_path) == 0
+    results = evaluate(tmp_path)
+    assert list(results["encoders"]) == ["pretrained", "random init", "label histogram"]
+    assert results["encoders"]["label histogram"]["svm"]["accuracy"] > 0.9  # degrees tell a ring from a star
+    assert "5 folds of 36 training graphs; 10-fold cross-validation over 40 graphs" in results["protocols"]["svm"]
+    assert "held-back graphs" in (tmp_path / "report.html").read_text()
+    for figure in ("views", "map_pretrained", "neighbours_label_histogram"):
+        assert (tmp_path / "figures" / f"{figure}.png").stat().st_size > 300
+    encoder = ssljax.load(tmp_path)
+    triangle = {"features": np.eye(3), "edges": np.array([[0, 1, 2], [1, 2, 0]])}
+    lonely = {"features": np.eye(3)[:1], "edges": np.empty((2, 0), int)}
+    features = encoder([triangle, lonely])
+    assert features.shape == (2, 16) and np.isfinite(features).all()
+    np.testing.assert_allclose(encoder([lonely])[0], features[1], rtol=1e-4, atol=1e-5)
+    for wrong, sentence in (
+        ([{"features": np.eye(2), "edges": triangle["edges"]}], r"must have features \(nodes, 3\)"),
+        (
+            [{"features": np.eye(3), "edges": triangle["edges"] + 1}],
+            "a graph of 3 nodes has edges between nodes 1 to 3",
+        ),
+        ([], "there is no graph"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            encoder(wrong)
+
+
 # Nodes ----------------------------------------------------------------------------------------------------------------
 
 
@@ -281,6 +364,8 @@ def test_text_without_labels_has_an_objective_all_the_same(short, tmp_path, caps
     np.testing.assert_allclose(bits, nats / np.log(2))
     with pytest.raises(DataError, match="has no labels"):
         evaluate(tmp_path / "run", ["knn", "objective"])
+
+
 # Video ----------------------------------------------------------------------------------------------------------------
 
 
@@ -320,6 +405,8 @@ def test_own_clips(short, tmp_path):
     ):
         with pytest.raises(ValueError, match=sentence):
             encoder(wrong)
+
+
 # Images with captions -------------------------------------------------------------------------------------------------
 
 

@@ -256,6 +256,13 @@ def test_shapes_without_the_data(tiny, source, canvas, shape, keys):
         ("nodes/dgi.py", {"source": "npz:missing.npz", "shape": (30, 6, 80)}, {"features", "edges", "index"}, True),
         ("video/videomae.py", {"source": "folder:missing", "frames": 2}, {"video", "size", "index"}, True),
         ("speech/cpc.py", {"source": "folder:missing", "crop": 0.5}, {"audio", "length", "group", "index"}, True),
+        (
+            "graphs/graphcl.py",
+            {"source": "tu:missing", "shape": (9, 3, 18)},
+            {"features", "edges", "real", "index"},
+            True,
+        ),
+        ("series/ts2vec.py", {"source": "ts:missing", "shape": (12, 2)}, {"series", "valid", "index"}, True),
     ],
 )
 def test_other_kinds_of_data(file, fields, keys, assumes, load_config, here, monkeypatch, capsys):
@@ -278,11 +285,18 @@ def test_other_kinds_of_data(file, fields, keys, assumes, load_config, here, mon
             "nodes/dgi.py",
             r"There is no file .*missing.npz.* Or say how large it is by --config.data.shape",
         ),
+        ("graphs/graphcl.py", r"There is no folder 'missing'.* Or say how large the largest graph is"),
+        ("series/ts2vec.py", r"There is no file 'missing'.* Or say how large the series are by --config.data.shape"),
     ],
 )
 def test_other_kinds_of_data_that_are_not_there(file, sentence, load_config):
     config = load_config(ROOT / "configs" / file, "demo")
-    config.data.source = {"tables/vime.py": "csv:missing.csv", "nodes/dgi.py": "npz:missing.npz"}[file]
+    config.data.source = {
+        "tables/vime.py": "csv:missing.csv",
+        "nodes/dgi.py": "npz:missing.npz",
+        "series/ts2vec.py": "ts:missing",
+        "graphs/graphcl.py": "tu:missing",
+    }[file]
     with pytest.raises(ValueError, match=sentence):
         preflight.example_of(config)
 

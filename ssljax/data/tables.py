@@ -181,7 +181,7 @@ def _splits(kind: str, path: Path, changed: tuple[int, ...]) -> dict[str, pa.Tab
     """The tables by split, read again if their files have changed."""
     if path.is_dir():
         found = {
-            split: _read(kind, file)
+            split: read_file(kind, file)
             for split in ("train", *EVALUATION_SPLITS)
             for suffix in SUFFIXES[kind]
             if (file := path / f"{split}{suffix}").is_file()
@@ -191,12 +191,12 @@ def _splits(kind: str, path: Path, changed: tuple[int, ...]) -> dict[str, pa.Tab
         return found
     if not path.is_file():
         raise DataError(f"There is no file {str(path)!r}: check the path after '{kind}:'.")
-    table = _read(kind, path)
+    table = read_file(kind, path)
     places = hashed_splits([str(index) for index in range(len(table))])
     return {split: table.take(rows) for split, rows in places.items()}
 
 
-def _read(kind: str, path: Path) -> pa.Table:
+def read_file(kind: str, path: Path) -> pa.Table:
     """The rows of a file; those of a CSV file with another number of fields are skipped, and counted in the log."""
     skipped: list[int | None] = []
 

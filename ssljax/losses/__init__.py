@@ -11,12 +11,13 @@ from ssljax.losses.distillation import (
     patch_weights,
     soft_cross_entropy,
 )
-from ssljax.losses.graphs import dgi
+from ssljax.losses.graphs import dgi, graphcl
 from ssljax.losses.image_text import clip, siglip
 from ssljax.losses.language import masked_token_loss, next_token_loss
 from ssljax.losses.reconstruction import mae_loss, patchify, tubify, unpatchify, untubify, videomae_loss
 from ssljax.losses.redundancy import barlow_twins, vicreg
 from ssljax.losses.regression import data2vec_target, instance_norm, layer_norm, smooth_l1
+from ssljax.losses.series import ts2vec
 from ssljax.losses.similarity import cosine_regression, negative_cosine
 from ssljax.losses.speech import cpc, ctc, diversity, wav2vec2
 from ssljax.losses.tables import vime
@@ -33,6 +34,7 @@ __all__ = [
     "dino",
     "diversity",
     "ema_center",
+    "graphcl",
     "ibot_patches",
     "info_nce",
     "instance_norm",
@@ -52,6 +54,7 @@ __all__ = [
     "smooth_l1",
     "soft_cross_entropy",
     "swav",
+    "ts2vec",
     "tubify",
     "unpatchify",
     "untubify",

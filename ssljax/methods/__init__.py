@@ -3,6 +3,7 @@
 from typing import Any
 
 from ssljax.fields import Range, check_ranges
+from ssljax.methods.graphs.graphcl import GraphCL
 from ssljax.methods.image_text.clip import CLIP
 from ssljax.methods.images.barlow_twins import BarlowTwins
 from ssljax.methods.images.byol import BYOL
@@ -25,6 +26,7 @@ from ssljax.methods.images.simsiam import SimSiam
 from ssljax.methods.images.swav import SwAV
 from ssljax.methods.images.vicreg import VICReg
 from ssljax.methods.nodes.dgi import DGI
+from ssljax.methods.series.ts2vec import TS2Vec
 from ssljax.methods.speech.cpc import CPC
 from ssljax.methods.speech.ctc import CTC
 from ssljax.methods.speech.wav2vec2 import Wav2Vec2
@@ -66,13 +68,15 @@ METHODS: dict[str, Any] = {
     "bert": BERT,
     "gpt": GPT,
     "videomae": VideoMAE,
+    "graphcl": GraphCL,
+    "ts2vec": TS2Vec,
 }
 
 
 RANGES: list[Range] = [
     ("above 0", lambda x: x > 0, "temperature student_temperature teacher_temperature warmup_temperature"),
     ("above 0", lambda x: x > 0, "patch_temperature epsilon beta scale max_scale"),
-    ("from 0 to 1", lambda x: 0 <= x <= 1, "momentum bank_momentum center_momentum mask_probability probability"),
+    ("from 0 to 1", lambda x: 0 <= x <= 1, "momentum bank_momentum center_momentum mask_probability probability kept"),
     ("at least 2, for one tells nothing apart", lambda x: x >= 2, "count prototypes"),
     ("0, or at least 2", lambda x: x == 0 or x >= 2, "patch_count"),
     ("at least 1", lambda x: x >= 1, "hidden bottleneck patch_bottleneck head_layers iterations"),
@@ -83,7 +87,7 @@ RANGES: list[Range] = [
     ("0 or more", lambda x: x >= 0, "vocabulary"),
     ("above 0 and at most 1", lambda x: 0 < x <= 1, "eval_crop context_share share mask_share"),
     ("0 or more", lambda x: x >= 0, "patch_weight koleo_weight invariance variance covariance weight alpha"),
-    ("0 or more", lambda x: x >= 0, "queue memory noise classes warmup_temperature_epochs min_keep"),
+    ("0 or more", lambda x: x >= 0, "queue memory noise classes warmup_temperature_epochs min_keep temporal_unit"),
     ("0 or more", lambda x: x >= 0, "diversity_weight penalty eval_depth"),
     ("at least 0 and below 1", lambda x: 0 <= x < 1, "dropout"),
     ("a width or more, each at least 1", lambda x: len(x) > 0 and min(x) >= 1, "projector"),

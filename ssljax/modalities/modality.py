@@ -43,6 +43,8 @@ class Modality(abc.ABC):
     """Of features for linear probes (`ssljax.evals.linear`)."""
     boosted: ClassVar[bool] = False
     """Whether gradient boosting on the first of the `floors` is one, too."""
+    folds: ClassVar[int] = 0
+    """If not 0 and both splits are the same, it is judged by so many folds of cross-validation."""
     data_fields: ClassVar[Mapping[str, Any]]
     """Fields of `config.data` that only it has, with their defaults."""
     view_fields: ClassVar[Mapping[str, Callable]]

@@ -9,7 +9,7 @@ import jax
 
 from ssljax.chunks import merge, split
 from ssljax.fields import Range, check_ranges
-from ssljax.models import clip, cpc, gnn, language, mlp, resnet, video, vit, wav2vec
+from ssljax.models import clip, cpc, gin, gnn, language, mlp, resnet, ts2vec, video, vit, wav2vec
 from ssljax.typing import Array, PyTree
 
 ENCODERS: dict[str, partial] = {
@@ -41,6 +41,8 @@ ENCODERS: dict[str, partial] = {
     "wav2vec2_micro": wav2vec.wav2vec2_micro,
     "wav2vec2_base": wav2vec.wav2vec2_base,
     "wav2vec2_large": wav2vec.wav2vec2_large,
+    "gin": partial(gin.GIN),
+    "dilated": partial(ts2vec.TSEncoder),
 }
 
 

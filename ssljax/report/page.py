@@ -16,6 +16,8 @@ from ssljax.evals.scores import written
 from ssljax.report import figures
 
 PROTOCOLS = {
+    "nn1": "1-NN",
+    "svm": "SVM",
     "knn": "k-NN",
     "linear": "Linear probe",
     "linear_1": "Linear probe, 1 % of the labels",

@@ -1,11 +1,14 @@
-"""DGI's loss against PyTorch Geometric's, in its convention and in the paper's."""
+"""DGI's loss against PyTorch Geometric's, in its convention and in the paper's; GraphCL's against a loop."""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from seeded import normal
 
-from ssljax.losses import dgi
+from ssljax.losses import dgi, graphcl
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +59,59 @@ def test_half_precision_is_compared_in_float32(numbers):
 def test_what_does_not_fit_is_said(arrays, options, sentence):
     with pytest.raises(ValueError, match=sentence):
         dgi(*map(jnp.zeros, arrays), **options)
+
+
+# GraphCL --------------------------------------------------------------------------------------------------------------
+
+VIEWS = normal("graphcl z1", (8, 5)), normal("graphcl z1", (8, 5)) + normal("graphcl z2", (8, 5))
+
+
+def graphcl_loop(z1, z2, temperature=0.2):
+    """One direction; the positive is in the numerator alone."""
+    total = 0.0
+    for i, anchor in enumerate(z1):
+        similarities = [np.exp(anchor @ z / np.linalg.norm(anchor) / np.linalg.norm(z) / temperature) for z in z2]
+        total -= np.log(similarities[i] / (sum(similarities) - similarities[i]))
+    return total / len(z1)
+
+
+def slopes(f, x, step=1e-5):
+    """The gradient of a function of one array, by differences."""
+    gradient = np.zeros(x.shape)
+    for place in np.ndindex(x.shape):
+        low, high = (x.astype(np.float64) for _ in range(2))
+        low[place] -= step
+        high[place] += step
+        gradient[place] = (f(high) - f(low)) / (2 * step)
+    return gradient
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+def test_graphcl_and_its_gradients_equal_the_loop(value_and_gradients, shards):
+    value, (dz1, dz2) = value_and_gradients(partial(graphcl, axis="data"), shards, *VIEWS)
+    z1, z2 = (z.astype(np.float64) for z in VIEWS)
+    np.testing.assert_allclose(value, graphcl_loop(z1, z2), rtol=1e-5)
+    np.testing.assert_allclose(dz1, slopes(lambda z: graphcl_loop(z, z2), z1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(dz2, slopes(lambda z: graphcl_loop(z1, z), z2), rtol=1e-5, atol=1e-6)
+
+
+def test_graphcl_is_the_same_in_tiles_and_follows_its_temperature():
+    np.testing.assert_allclose(jax.jit(partial(graphcl, block=3))(*VIEWS), graphcl(*VIEWS), rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(graphcl)(*VIEWS, 0.7), graphcl_loop(*VIEWS, 0.7), rtol=1e-5)
+
+
+def test_graphcl_falls_below_zero_as_views_of_a_graph_meet():
+    z1, z2 = VIEWS
+    values = [float(graphcl(z1, z1 + far * (z2 - z1))) for far in (2.0, 1.0, 0.0)]
+    assert values == sorted(values, reverse=True) and values[0] > 0 > values[-1]
+
+
+def test_graphcl_of_half_precision_and_of_what_does_not_fit():
+    half = [jnp.asarray(x, jnp.bfloat16) for x in VIEWS]
+    assert graphcl(*half) == graphcl(*(x.astype(jnp.float32) for x in half))
+    with pytest.raises(ValueError, match=r"z1 \(8, 5\) and z2 \(8, 4\)"):
+        graphcl(VIEWS[0], VIEWS[1][:, :4])
+    with pytest.raises(ValueError, match="temperature must be positive, but is 0"):
+        graphcl(*VIEWS, 0.0)
+    with pytest.raises(ValueError, match="at least 2 graphs are needed"):
+        graphcl(VIEWS[0][:1], VIEWS[1][:1])

@@ -152,12 +152,15 @@ def test_same_start_on_every_mesh(method, batches):
 def test_in_microbatches_as_at_once(config, batches, request):
     """With a quarter of the batch alive at once: the step of the whole batch, where no statistic of the batch is in the
     encoder, and what is random (drop-path) belongs to the example."""
-    if "vit" in config.encoder.name or METHODS[config.method.name].modality != "images":
+    images, gin = METHODS[config.method.name].modality == "images", config.encoder.name == "gin"
+    if "vit" in config.encoder.name or not (images or gin):
         states, metrics, _, _ = request.getfixturevalue("whole")
         start, at_once = states[0], (states[-1], metrics[-1])
     else:
-        # With four channels, rounding decides the sign of an activation here and there, and so a gradient.
-        config.encoder.update(norm="group", bn_groups=None, channels=8)
+        # Without statistics of the batch; with four channels, rounding decides the sign of an activation here and
+        # there, and so a gradient.
+        of_gin, of_resnet = {"norm": "none"}, {"norm": "group", "bn_groups": None, "channels": 8}
+        config.encoder.update(of_gin if gin else of_resnet)
         method = build_method(config, 5, examples=EXAMPLES)
         start = jax.device_get(make(method, (1, 1), batches)[1]())
         at_once = trained(method, batches, (1, 1), start=start)

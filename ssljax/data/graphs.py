@@ -1,0 +1,233 @@
+"""Many graphs, each with a class.
+
+    tu:PATH      a folder NAME in TU Dortmund's text format: NAME_A.txt (a line "i, j" for each edge), NAME_graph_
+                 indicator.txt (whose graph each node is), NAME_graph_labels.txt, and maybe NAME_node_labels.txt and
+                 NAME_node_attributes.txt
+    npz:PATH     arrays in one file: edge_index (2, edges) with nodes numbered from 0 in each graph, node_offset and
+                 edge_offset (graphs + 1,), and maybe node_tag (nodes,), x (nodes, dim), label (graphs,)
+    demo         MUTAG, which ships with ssljax
+
+Features of a node are its label (as one-hot), its attributes, both, or where there is neither a 1. Each edge is taken
+once in both directions; loops are left out, for an encoder sees each node's own features anyway. A node without edges
+stays; a graph without nodes is left out, and counted in the log.
+"""
+
+import functools
+import logging
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ssljax.data.sources import DataError, Example, Shapes, Source, hashed_splits, resolve_split, split_spec
+
+logger = logging.getLogger(__name__)
+
+FORMS = {"demo": "demo", "tu": "tu:FOLDER", "npz": "npz:PATH"}
+DEMO = Path(__file__).parent / "demo" / "graphs" / "mutag.npz"
+WHOLE = "all"
+
+
+@dataclass(frozen=True)
+class Found:
+    """Of each graph: features (nodes, dim) float32 and edges (2, edges) int32 in both directions; and their labels."""
+
+    features: list[np.ndarray]
+    edges: list[np.ndarray]
+    labels: np.ndarray | None
+
+
+class GraphSource(Source):
+    """`features` (nodes, dim), `edges` (2, edges) with -1 behind the last one, and `real` (nodes,), padded to the
+    largest graphs of the whole set."""
+
+    in_memory, things = True, "graphs"
+
+    def __init__(self, name: str, found: Found, rows: np.ndarray):
+        names, self._labels = None, None
+        if found.labels is not None:
+            classes, places = np.unique(found.labels, return_inverse=True)
+            names, self._labels = tuple(map(str, classes.tolist())), places[rows].astype(np.int32)
+        nodes, edges = max(map(len, found.features)), max(1, max(e.shape[1] for e in found.edges))
+        shapes: Shapes = {
+            "features": ((nodes, found.features[0].shape[1]), np.float32),
+            "edges": ((2, edges), np.int32),
+            "real": ((nodes,), np.bool_),
+        }
+        super().__init__(name, has_labels=names is not None, class_names=names, shapes=shapes)
+        self._found, self._rows = found, rows
+
+    def labels(self) -> np.ndarray:
+        return super().labels() if self._labels is None else self._labels
+
+    def gap(self) -> Example:
+        empty = super().gap()
+        return empty | {"edges": np.full_like(empty["edges"], -1)}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def _where(self, index: int) -> str:
+        return f"{self.name}[{index}]"
+
+    def _load(self, index: int) -> Example:
+        row = self._rows[index]
+        example = pad(self._found.features[row], self._found.edges[row], *self._sizes())
+        return example if self._labels is None else example | {"label": self._labels[index]}
+
+    def _sizes(self) -> tuple[int, int]:
+        shapes = self.shapes or {}
+        return shapes["features"][0][0], shapes["edges"][0][1]
+
+
+def pad(features: np.ndarray, edges: np.ndarray, most_nodes: int, most_edges: int) -> Example:
+    more = most_nodes - len(features)
+    return {
+        "features": np.pad(features, [(0, more), (0, 0)]).astype(np.float32),
+        "edges": np.pad(edges, [(0, 0), (0, most_edges - edges.shape[1])], constant_values=-1).astype(np.int32),
+        "real": np.arange(most_nodes) < len(features),
+    }
+
+
+def both_ways(edges: np.ndarray) -> np.ndarray:
+    """(2, edges), each once in both directions, without loops."""
+    both = np.concatenate([edges, edges[::-1]], axis=1)
+    return np.unique(both[:, both[0] != both[1]], axis=1).astype(np.int32)
+
+
+def open_graphs(spec: str, split: str) -> GraphSource:
+    """The graphs of a split: "all", or by a hash of their places "test" (one in ten) or "train" (the others).
+
+    Raises DataError, which says what to change, for a kind, file or split that is not there, and for what does not fit.
+    """
+    kind, where = split_spec(spec, FORMS)
+    path = DEMO if kind == "demo" else Path(where).expanduser()
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
+    found = _read(kind, path, tuple(file.stat().st_mtime_ns for file in files))
+    parts = hashed_splits([str(index) for index in range(len(found.features))])
+    splits = {name: np.array(rows) for name, rows in parts.items()} | {WHOLE: np.arange(len(found.features))}
+    return GraphSource(f"{spec} ({split})", found, splits[resolve_split(split, splits, spec)])
+
+
+@functools.lru_cache(maxsize=4)
+def _read(kind: str, path: Path, changed: tuple[int, ...]) -> Found:
+    """Read again if the files have changed."""
+    arrays = _tu(path) if kind == "tu" else _npz(path)
+    name, offsets = str(path), arrays["node_offset"].astype(np.int64)
+    counts = np.diff(offsets)
+    features = _features(arrays, int(offsets[-1]), name)
+    edges, of_graph = arrays["edge_index"], np.repeat(np.arange(len(counts)), np.diff(arrays["edge_offset"]))
+    if (outside := (edges < 0) | (edges >= counts[of_graph])).any():
+        graph = int(of_graph[outside.any(axis=0).argmax()]) + 1
+        raise DataError(f"Graph {graph} of {name} has edges to nodes that it does not have: correct the file.")
+    labels = arrays.get("label")
+    if labels is not None and labels.shape != counts.shape:
+        raise DataError(f"{name} has {len(counts)} graphs, but labels {labels.shape}: give one for each.")
+    kept = np.flatnonzero(counts)
+    if not len(kept):
+        raise DataError(f"{name} has no graph with a node: check that it is whole.")
+    if len(kept) < len(counts):
+        logger.warning("%s: %d graphs without nodes are left out", name, len(counts) - len(kept))
+    bounds = arrays["edge_offset"]
+    return Found(
+        [features[offsets[i] : offsets[i + 1]] for i in kept],
+        [both_ways(edges[:, bounds[i] : bounds[i + 1]]) for i in kept],
+        None if labels is None else labels[kept],
+    )
+
+
+def _features(arrays: dict[str, np.ndarray], nodes: int, name: str) -> np.ndarray:
+    """(nodes, dim) float32."""
+    parts = []
+    if "node_tag" in arrays:
+        tags = arrays["node_tag"]
+        if tags.shape != (nodes,):
+            raise DataError(f"{name} has {nodes} nodes, but node labels {tags.shape}: give one for each.")
+        parts.append((tags[:, None] == np.unique(tags)).astype(np.float32))
+    if "x" in arrays:
+        x = np.asarray(arrays["x"], np.float32)
+        if x.ndim != 2 or len(x) != nodes or not np.isfinite(x).all():
+            raise DataError(
+                f"{name} has {nodes} nodes, but attributes {x.shape}: give (nodes, dim), all of them finite numbers."
+            )
+        parts.append(x)
+    return np.concatenate(parts, axis=1) if parts else np.ones((nodes, 1), np.float32)
+
+
+def _npz(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise DataError(f"There is no file {str(path)!r}: check the path after 'npz:'.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = dict(archive)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
+        raise DataError(f"{str(path)!r} cannot be read ({error}): write plain arrays with numpy.savez.") from error
+    if missing := sorted({"node_offset", "edge_offset", "edge_index"} - set(arrays)):
+        raise DataError(f"{str(path)!r} has no {missing[0]}: it has {', '.join(arrays)} (see ssljax/data/graphs.py).")
+    edges, bounds, offsets = (arrays[name] for name in ("edge_index", "edge_offset", "node_offset"))
+    ordered = all(x.ndim == 1 and len(x) > 1 and x[0] == 0 and (np.diff(x) >= 0).all() for x in (bounds, offsets))
+    if edges.ndim != 2 or len(edges) != 2 or not ordered or len(bounds) != len(offsets) or bounds[-1] != edges.shape[1]:
+        raise DataError(
+            f"The edges {edges.shape} of {str(path)!r} do not fit edge_offset {bounds.shape} and node_offset "
+            f"{offsets.shape}: give (2, edges), and where each graph begins, with the end last, for both."
+        )
+    return arrays
+
+
+def _tu(folder: Path) -> dict[str, np.ndarray]:
+    """The text files as the arrays of an archive."""
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {str(folder)!r}: check the path after 'tu:'.")
+    heads = [file.name[: -len("_A.txt")] for file in sorted(folder.glob("*_A.txt"))]
+    if len(heads) != 1:
+        raise DataError(f"The folder {str(folder)!r} has {len(heads)} files NAME_A.txt: name a folder that has one.")
+
+    def numbers(name: str, columns: int | None, kind: type, needed: bool = True) -> np.ndarray | None:
+        file = folder / f"{heads[0]}_{name}.txt"
+        if not file.is_file():
+            if needed:
+                raise DataError(f"There is no file {str(file)!r}, which the format needs.")
+            return None
+        try:
+            rows: np.ndarray = np.loadtxt(file, delimiter=",", dtype=kind, ndmin=2)
+        except (ValueError, UnicodeDecodeError) as error:
+            raise DataError(
+                f"{str(file)!r} holds what is no number, or lines of different lengths ({error})."
+            ) from error
+        if columns is not None and rows.shape[1] not in (columns, 0):
+            raise DataError(f"{str(file)!r} has {rows.shape[1]} numbers a line, where {columns} are expected.")
+        return rows
+
+    def needed(name: str, columns: int) -> np.ndarray:
+        rows = numbers(name, columns, np.int64)
+        assert rows is not None
+        return rows.reshape(-1, columns)
+
+    edges, whose = needed("A", 2).T - 1, needed("graph_indicator", 1)[:, 0] - 1
+    if not len(whose) or (np.diff(whose) < 0).any() or whose[0] < 0:
+        raise DataError(f"{heads[0]}_graph_indicator.txt must name the graphs 1, 2, …, in this order: sort the nodes.")
+    if edges.size and not (0 <= edges.min() and edges.max() < len(whose)):
+        raise DataError(
+            f"{heads[0]}_A.txt has edges between nodes {edges.min() + 1} to {edges.max() + 1} of {len(whose)}."
+        )
+    labels = numbers("graph_labels", 1, np.int64, needed=False)
+    graphs = int(whose[-1]) + 1 if labels is None else max(len(labels), int(whose[-1]) + 1)
+    offsets = np.searchsorted(whose, np.arange(graphs + 1))
+    if (across := whose[edges[0]] != whose[edges[1]]).any():
+        line = int(across.argmax()) + 1
+        raise DataError(f"Line {line} of {heads[0]}_A.txt joins nodes of two graphs: correct the file.")
+    order = np.argsort(whose[edges[0]], kind="stable")
+    edges = edges[:, order]
+    arrays = {
+        "node_offset": offsets,
+        "edge_offset": np.searchsorted(whose[edges[0]], np.arange(graphs + 1)),
+        "edge_index": edges - offsets[whose[edges[0]]],
+    }
+    tags, x = numbers("node_labels", None, np.int64, needed=False), numbers("node_attributes", None, np.float64, False)
+    found = {
+        "label": labels if labels is None else labels[:, 0],
+        "node_tag": tags if tags is None else tags[:, 0],
+        "x": x,
+    }
+    return arrays | {name: array for name, array in found.items() if array is not None}

@@ -1,0 +1,109 @@
+"""Many graphs from text files and archives, and a sentence for what cannot be used."""
+
+import numpy as np
+import pytest
+
+from ssljax.data.graphs import DEMO, open_graphs
+from ssljax.data.sources import DataError
+
+# Of three graphs the second has no nodes, and the third a loop, a double edge and a node without edges.
+FILES = {
+    "A": "4, 5\n5, 4\n3, 3\n4, 5\n1, 2\n2, 1\n",
+    "graph_indicator": "1\n1\n3\n3\n3\n3\n",
+    "graph_labels": "1\n1\n-1\n",
+    "node_labels": "2\n5\n5\n2\n2\n2\n",
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, text in FILES.items():
+        (tmp_path / f"X_{name}.txt").write_text(text)
+    return tmp_path
+
+
+def test_demo():
+    source = open_graphs("demo", "all")
+    assert len(source) == 188 and source.class_names == ("0", "1") and source.labels().sum() == 125
+    assert source.shapes["features"][0] == (28, 7) and source.shapes["edges"][0] == (2, 66)
+    examples = [source[i] for i in range(188)]
+    assert sum(x["real"].sum() for x in examples) == 3371
+    assert sum((x["edges"][0] >= 0).sum() for x in examples) == 7442
+    for x in examples:
+        np.testing.assert_array_equal(x["features"].sum(axis=1), x["real"])
+        pairs = {tuple(pair) for pair in x["edges"].T}
+        assert {(b, a) for a, b in pairs} == pairs
+    sizes = [len(open_graphs("demo", split)) for split in ("train", "val")]
+    assert sum(sizes) == 188 and 5 < sizes[1] < 40
+
+
+def test_text_files(folder, caplog):
+    source = open_graphs(f"tu:{folder}", "all")
+    assert len(source) == 2 and source.class_names == ("-1", "1") and list(source.labels()) == [1, 0]
+    assert "1 graphs without nodes are left out" in caplog.text
+    first, second = source[0], source[1]
+    np.testing.assert_array_equal(first["edges"], [[0, 1], [1, 0]])
+    np.testing.assert_array_equal(second["edges"], [[1, 2], [2, 1]])
+    np.testing.assert_array_equal(first["real"], [True, True, False, False])
+    np.testing.assert_array_equal(first["features"], [[1, 0], [0, 1], [0, 0], [0, 0]])
+    np.testing.assert_array_equal(source.gap()["edges"], -1)
+    (folder / "X_node_attributes.txt").write_text("1.5, 2\n" * 6)
+    assert open_graphs(f"tu:{folder}", "all")[0]["features"].shape == (4, 4)
+    for name in ("node_labels", "node_attributes", "graph_labels"):
+        (folder / f"X_{name}.txt").unlink()
+    bare = open_graphs(f"tu:{folder}", "all")
+    np.testing.assert_array_equal(bare[0]["features"], [[1], [1], [0], [0]])
+    assert not bare.has_labels
+
+
+@pytest.mark.parametrize(
+    "name, text, sentence",
+    [
+        ("A", "1, 2\n1; 2\n", "X_A.txt' holds what is no number"),
+        ("A", "1, 2, 3\n", "has 3 numbers a line, where 2 are expected"),
+        ("A", "1, 7\n", "edges between nodes 1 to 7 of 6"),
+        ("A", "1, 2\n2, 4\n", "Line 2 of X_A.txt joins nodes of two graphs"),
+        ("graph_indicator", "1\n2\n1\n", "must name the graphs 1, 2, …, in this order"),
+        ("graph_labels", "1\n1\n", "has 3 graphs, but labels"),
+        ("node_labels", "1\n1\n", r"has 6 nodes, but node labels \(2,\)"),
+        ("node_attributes", "1\n1\n1\n1\n1\nnan\n", "all of them finite numbers"),
+        ("graph_indicator", None, "X_graph_indicator.txt', which the format needs"),
+        ("A", None, "has 0 files NAME_A.txt"),
+    ],
+)
+def test_what_is_wrong_with_text_files_is_said(name, text, sentence, folder):
+    file = folder / f"X_{name}.txt"
+    file.unlink(missing_ok=True)
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(DataError, match=sentence):
+        open_graphs(f"tu:{folder}", "all")
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"edge_offset": None}, "has no edge_offset"),
+        ({"edge_offset": np.arange(3)}, "do not fit edge_offset"),
+        ({"edge_index": np.zeros((2, 7442), int) + 40}, "Graph 1 of .* has edges to nodes that it does not have"),
+        ({"label": np.zeros(3)}, r"has 188 graphs, but labels \(3,\)"),
+        ({"label": np.array([{}])}, "cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_an_archive_is_said(change, sentence, tmp_path):
+    arrays = {name: x for name, x in (dict(np.load(DEMO)) | change).items() if x is not None}
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=sentence):
+        open_graphs(f"npz:{tmp_path / 'a.npz'}", "all")
+
+
+def test_nothing_there():
+    for spec, sentence in (
+        ("csv:x", "There is no data source 'csv:x': write one of demo, tu:FOLDER, npz:PATH"),
+        ("tu:missing", "There is no folder 'missing'"),
+        ("npz:missing", "There is no file 'missing'"),
+    ):
+        with pytest.raises(DataError, match=sentence):
+            open_graphs(spec, "all")
+    with pytest.raises(DataError, match="no split 'extra': choose one of all, test, train"):
+        open_graphs("demo", "extra")

@@ -1,0 +1,151 @@
+"""Time series from all kinds of files, and a sentence for each that cannot be used."""
+
+import gzip
+import pickle
+
+import numpy as np
+import pytest
+
+from ssljax.data.series import open_series
+from ssljax.data.sources import DataError
+
+HEAD = "#text\n@problemName small\n@timeStamps false\n@classLabel true a b\n@data\n"
+TRAIN = HEAD + "1,2,3:4,?,6:a\n\n5,6:NaN,8:b\n7,8,?:1,2,NaN:a\n"
+TEST = HEAD + "1,2,3,4:4,5,6,7:b\n"
+
+
+@pytest.fixture
+def archive(tmp_path):
+    (tmp_path / "Small_TRAIN.ts").write_text(TRAIN)
+    (tmp_path / "Small_TEST.ts.gz").write_bytes(gzip.compress(TEST.encode()))
+    return tmp_path
+
+
+def test_demo():
+    train, test = open_series("demo", "train"), open_series("demo", "test")
+    assert (len(train), len(test)) == (270, 370) and train.class_names == tuple("123456789")
+    assert train.shapes == test.shapes == {"series": ((29, 12), np.float32), "valid": ((29,), np.bool_)}
+    np.testing.assert_array_equal(np.bincount(train.labels()), 30)
+    rows = [train[i] for i in range(270)]
+    steps = np.concatenate([x["series"][x["valid"]] for x in rows])
+    assert len(steps) == sum(x["valid"].sum() for x in rows) and min(x["valid"].sum() for x in rows) == 7
+    np.testing.assert_allclose(steps.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(steps.std(axis=0), 1, atol=1e-5)
+
+
+def test_ts(archive):
+    """Gaps in the middle are missing, those at the end are the end; the longest of both splits says the length."""
+    train, test = (open_series(f"ts:{archive}", split, scale="none") for split in ("train", "val"))
+    first, second, third = (train[i] for i in range(3))
+    np.testing.assert_array_equal(first["series"], [[1, 4], [2, np.nan], [3, 6], [0, 0]])
+    np.testing.assert_array_equal(second["series"], [[5, np.nan], [6, 8], [0, 0], [0, 0]])
+    np.testing.assert_array_equal([x["valid"].sum() for x in (first, second, third)], [3, 2, 2])
+    assert train.class_names == ("a", "b") and list(train.labels()) == [0, 1, 0] and list(test.labels()) == [1]
+    assert pickle.loads(pickle.dumps(train))[0]["valid"].sum() == 3
+    np.testing.assert_array_equal(
+        open_series(f"ts:{archive}", "train", scale="none", length=2)[1]["series"], [[3, 6], [0, 0]]
+    )
+    with pytest.raises(ValueError, match="scale=x is unknown"):
+        open_series(f"ts:{archive}", "train", scale="x")
+    with pytest.raises(ValueError, match="length=-1 must be"):
+        open_series(f"ts:{archive}", "train", length=-1)
+
+
+def test_one_file_and_targets_that_are_numbers(tmp_path):
+    lines = "".join(f"{i},{i + 1}:0.5\n" for i in range(30))
+    (tmp_path / "all.ts").write_text("@targetLabel true\n@data\n" + lines)
+    train, test = (open_series(f"ts:{tmp_path / 'all.ts'}", split) for split in ("train", "test"))
+    assert len(train) + len(test) == 30 and len(test) > 0 and not train.has_labels
+    assert train.shapes["series"][0] == (2, 1)
+
+
+def test_csv(tmp_path, caplog):
+    rows = ["date,series,label,x,y", "mon,p,yes,1,2", "mon,q,no,5,6", "tue,p,yes,3,", "wed,r,no,,"]
+    (tmp_path / "train.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "test.csv").write_text("\n".join(rows[:3]) + "\n")
+    train = open_series(f"csv:{tmp_path}", "train", scale="none")
+    np.testing.assert_array_equal(train[0]["series"], [[1, 2], [3, np.nan]])
+    np.testing.assert_array_equal(train[1]["series"], [[5, 6], [0, 0]])
+    assert train.class_names == ("no", "yes") and len(train) == 2
+    assert "1 series without any number are left out" in caplog.text
+    assert "columns without numbers are left out: date" in caplog.text
+
+
+def test_one_long_series_is_cut_in_time(tmp_path):
+    (tmp_path / "long.csv").write_text("x\n" + "\n".join(map(str, range(40))) + "\n")
+    train, test = (open_series(f"csv:{tmp_path / 'long.csv'}", s, scale="none", length=10) for s in ("train", "test"))
+    assert (len(train), len(test)) == (4, 1) and test[0]["series"][0, 0] == 36 and train[3]["valid"].sum() == 6
+
+
+def test_npz(small_series, tmp_path):
+    source = open_series(f"npz:{small_series}", "train")
+    assert len(source) == 30 and source.shapes["series"][0] == (11, 2) and list(source.labels()[:2]) == [0, 1]
+    assert np.isnan(source[0]["series"][3]).sum() == 1
+    np.savez(tmp_path / "flat.npz", series=np.random.RandomState(0).rand(40, 5))
+    sizes = [len(open_series(f"npz:{tmp_path / 'flat.npz'}", split)) for split in ("train", "test")]
+    assert sum(sizes) == 40 and 1 <= sizes[1] <= 9
+
+
+@pytest.mark.parametrize(
+    "files, sentence",
+    [
+        ({"a_TRAIN.ts": "1,2:a\n"}, "no line '@data'"),
+        ({"a_TRAIN.ts": "@timeStamps true\n@data\n"}, "has time stamps, which are not read"),
+        ({"a_TRAIN.ts": HEAD + "1,2:a\n1,x:b\n"}, "Line 7 of .* holds what is no number .*'x'"),
+        ({"a_TRAIN.ts": HEAD + "1,2:a\n1:2:b\n"}, "Line 7 of .* has 2 channels, where 1 are expected"),
+        ({"a_TRAIN.ts": HEAD + "1,2:?\n"}, "Line 6 of .* has no class"),
+        ({"a_TRAIN.ts": HEAD + "?,NaN:a\n"}, "has no series with a number"),
+        ({"a_TRAIN.ts": HEAD + "1,inf:a\n"}, "infinite numbers"),
+        ({"a_TRAIN.ts": HEAD + "1,2:?,?:a\n"}, "Channel 2 of .* has no number in the training split"),
+        ({"a_TRAIN.ts": TRAIN, "a_TEST.ts": HEAD + "1,2:a\n"}, "have 2 in train and 1 in test channels"),
+        ({"a_TRAIN.ts": TRAIN, "a_TEST.ts": HEAD + "1:2:c\n"}, "'c', which no training series has"),
+        ({"a_TRAIN.ts": TRAIN, "b_TRAIN.ts": TRAIN}, "a_TRAIN.ts and b_TRAIN.ts, which are both train"),
+        ({"a_TEST.ts": TEST}, "has no NAME_TRAIN.ts"),
+        ({"a_TRAIN.ts.gz": "no gzip"}, "cannot be read as text"),
+    ],
+)
+def test_what_is_wrong_with_ts_is_said(files, sentence, tmp_path):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=sentence):
+        open_series(f"ts:{tmp_path}", "test" if "a_TEST.ts" in files else "train")
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("series,day\n1,mon\n", "has no column of numbers"),
+        ("series,label,x\n1,a,2\n1,b,3\n", "Series 1 of .* has several labels or gaps"),
+        ("", "cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_csv_is_said(text, sentence, tmp_path):
+    (tmp_path / "train.csv").write_text(text)
+    with pytest.raises(DataError, match=sentence):
+        open_series(f"csv:{tmp_path}", "train")
+
+
+@pytest.mark.parametrize(
+    "arrays, sentence",
+    [
+        ({"x": np.zeros(3)}, "has x: give train_series"),
+        ({"series": np.zeros(3)}, r"series of .* is \(3,\) of float64"),
+        ({"series": np.zeros((3, 4)), "label": np.zeros(2)}, r"label of .* is \(2,\), but there are 3 series"),
+        ({"series": np.array([["a"]])}, "give numbers"),
+        ({"series": np.array([[{}]])}, "cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_npz_is_said(arrays, sentence, tmp_path):
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=sentence):
+        open_series(f"npz:{tmp_path / 'a.npz'}", "train")
+
+
+def test_nothing_there():
+    with pytest.raises(DataError, match="There is no data source 'folder:x': write one of demo, ts:PATH"):
+        open_series("folder:x", "train")
+    for kind in ("ts", "csv", "npz"):
+        with pytest.raises(DataError, match="There is no file 'missing'"):
+            open_series(f"{kind}:missing", "train")
+    with pytest.raises(DataError, match="no split 'extra'"):
+        open_series("demo", "extra")
