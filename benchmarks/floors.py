@@ -24,15 +24,15 @@ VARIANTS = {"graphs": "paper", "nodes": "paper", "series": "paper"}
 """The variant that is run, where it is not the demo."""
 OWN = {"speech": "fsdd", "text": "sentences"}
 """And for a source that is not the demo's, where that is another one."""
-THINGS = {
-    "graphs": "graphs",
-    "image_text": "images and captions",
-    "nodes": "nodes",
-    "series": "series",
-    "speech": "clips",
-    "tables": "rows",
-    "text": "texts",
-    "video": "clips",
+JUDGED = {
+    "graphs": "all graphs",
+    "image_text": "the test images and captions",
+    "nodes": "the test nodes",
+    "series": "the test series",
+    "speech": "the test clips",
+    "tables": "the test rows",
+    "text": "the test texts",
+    "video": "the test clips",
 }
 DEMOS = {
     "tables": "part of Adult",
@@ -113,7 +113,7 @@ def main() -> None:
     shown = f"{kind}:{Path(where).name}" if where else kind
     head = f"""Made by `python benchmarks/floors.py --write --kind={arguments.kind} --source={shown}
         --seeds={arguments.seeds}`, with the settings of `:{variant}`. Accuracy in percent, ± the standard deviation of
-        {arguments.seeds} seeds, of {"all" if arguments.kind == "graphs" else "the test"} {THINGS[arguments.kind]}. CPU minutes of pretraining:
+        {arguments.seeds} seeds, of {JUDGED[arguments.kind]}. CPU minutes of pretraining:
         {of_methods}.{" Floors differ by how a method scales numbers." if arguments.kind == "tables" else ""}"""
     lines = [
         *textwrap.wrap(" ".join(head.split()), 118),

@@ -20,9 +20,6 @@ from ssljax.data.speech import open_speech
 from ssljax.encoder import Encoder
 from ssljax.engine.checkpoint import CheckpointError
 from ssljax.evaluate import PROTOCOLS, evaluate
-
-
-from ssljax.evaluate import evaluate
 from ssljax.forecast import forecast
 from ssljax.methods import METHODS
 from ssljax.modalities.images import Images
