@@ -61,6 +61,10 @@ class PanSource(Source):
     def labels(self) -> np.ndarray:
         return self._labels
 
+    def gap(self) -> Example:
+        """A clip of one pixel, for one of none can't be cropped."""
+        return super().gap() | {"size": np.ones(2, np.int32)}
+
     def __len__(self) -> int:
         return len(self._labels)
 
