@@ -47,7 +47,8 @@ class Method(Protocol):
     (data2vec). `needs_labels = True` to be given labels. A field `teacher`, which a config sets to the folder of a
     trained run, and which is built as that run's method; `init` then draws all that the teacher will bring, and
     `begin(state, teacher_state)` puts it there before the first step. `classify(state, batch)`, logits (batch,
-    classes), whose accuracy is then evaluated.
+    classes), whose accuracy is then evaluated. `embed(state, batch)` and `embed_texts(state, ids)`, which put what a
+    batch holds, and texts, into one space (CLIP; `Modality.judge`).
     """
 
     @property
