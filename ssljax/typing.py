@@ -50,7 +50,8 @@ class Method(Protocol):
     `begin(state, teacher_state)` puts it there before the first step. `classify(state, batch)`, logits (batch,
     classes), whose accuracy is then evaluated. `measure(state, batch, keys)`, how well it does on examples what it was
     trained to do: by the name of a number (with its unit) two arrays (batch,), of which it is the sum of the first over
-    that of the second.
+    that of the second. `embed(state, batch)` and `embed_texts(state, ids)`, which put what a batch holds, and texts,
+    into one space (CLIP; `Modality.judge`).
     """
 
     @property

@@ -127,6 +127,8 @@ def test_errors(short, tmp_path):
     train(short, tmp_path)
     with pytest.raises(ValueError, match="method 'mae' has no objective that is measured"):
         evaluate(tmp_path, ["objective"])
+    with pytest.raises(ValueError, match="protocol 'zero_shot' is not for what method 'mae' learns from"):
+        evaluate(tmp_path, ["zero_shot"])
     for checkpoint in (tmp_path / "checkpoints").iterdir():
         checkpoint.rename(tmp_path / f"away-{checkpoint.name}")
     with pytest.raises(CheckpointError, match="has no checkpoint yet"):
@@ -453,13 +455,6 @@ def test_own_captions(short, captioned, tmp_path, capsys):
     assert list(evaluate(tmp_path / "run", ["to_text_5"])["protocols"]) == ["to_text_5"]
     with pytest.raises(DataError, match="has no labels"):
         evaluate(tmp_path / "run", ["zero_shot"])
-
-
-@only_mae
-def test_protocols_of_another_kind_of_data(short, tmp_path):
-    train(short, tmp_path)
-    with pytest.raises(ValueError, match="protocol 'zero_shot' is not for what method 'mae' learns from"):
-        evaluate(tmp_path, ["zero_shot"])
 
 
 # Speech ---------------------------------------------------------------------------------------------------------------

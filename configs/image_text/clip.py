@@ -4,10 +4,13 @@
 
 | variant         | data           | encoder     | hardware         | expected                           | status  |
 |-----------------|----------------|-------------|------------------|------------------------------------|---------|
-| `:demo`         | embedded emoji | ViT 3 x 128 | 2 CPU cores      | docs/results.md                    | run     |
+| `:demo`         | embedded emoji | ViT 3 x 128 | 2 CPU cores      | far above random init (below)      | run     |
 | `:demo_sigmoid` | embedded emoji | ViT 3 x 128 | 2 CPU cores      | nothing                            | not run |
 | `:folder`       | folder:PATH    | ViT 3 x 128 | 2 CPU cores      | nothing published                  | not run |
 | `:paper`        | folder:PATH    | ViT-B/32    | 256 accelerators | 63.2 % zero-shot ImageNet, authors | not run |
+
+1,526 pictures with their names teach a model that reads bytes far more than chance in retrieval and zero-shot
+classification, but not all that follows from colours alone: the floor `colours to words`, which is told the words.
 """
 
 from ssljax.config import base_config, variant_of

@@ -13,14 +13,14 @@ def ranks(queries: np.ndarray, owners: np.ndarray, items: np.ndarray, item_owner
     """For each query, how many items of others are at least as similar as the most similar one of its own, (queries,).
 
     queries (queries, dim) and items (items, dim), of length 1; owners (queries,) and item_owners (items,): whose they
-    are. Ties count against a query.
+    are. Ties count against a query, and so does what is not a number.
     """
     found = []
     for start in range(0, len(queries), CHUNK):
         similarity = queries[start : start + CHUNK] @ items.T
         own = owners[start : start + CHUNK, None] == item_owners
         best = np.where(own, similarity, -np.inf).max(axis=1, keepdims=True)
-        found.append(((similarity >= best) & ~own).sum(axis=1))
+        found.append((~(similarity < best) & ~own).sum(axis=1))
     return np.concatenate(found)
 
 

@@ -22,7 +22,8 @@ def test_ranks_equal_a_loop_and_ties_count_against():
     np.testing.assert_array_equal(ranks(texts, owners, images, np.arange(5)), to_image)
     assert recall(found, 2).accuracy == np.mean(np.array(to_text) < 2)
     same = np.ones((5, 4), np.float32) / 2
-    assert recall(ranks(same, np.arange(5), same, np.arange(5)), 4).accuracy == 0
+    for wrong in (same, same * np.nan):
+        assert recall(ranks(wrong, np.arange(5), same, np.arange(5)), 4).accuracy == 0
 
 
 def test_chance_is_what_random_orders_give():
