@@ -89,7 +89,7 @@ def test_every_variant_is_built_and_its_step_traced(path, variant, with_teacher)
 
 def test_unknown_variants_list_what_there_is(load_config):
     with pytest.raises(ValueError, match=":demo, :cifar10, :imagenet"):
-        load_config(CONFIGS[0], "nosuch")
+        load_config(OF_IMAGES[0], "nosuch")
 
 
 @pytest.mark.parametrize("name", METHODS)

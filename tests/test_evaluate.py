@@ -19,10 +19,11 @@ from ssljax.data.sources import DataError, open_source
 from ssljax.data.speech import open_speech
 from ssljax.encoder import Encoder
 from ssljax.engine.checkpoint import CheckpointError
-from ssljax.evaluate import PROTOCOLS, evaluate
+from ssljax.evaluate import evaluate
 from ssljax.forecast import forecast
 from ssljax.methods import METHODS
 from ssljax.modalities.images import Images
+from ssljax.modalities.tables import Tables
 from ssljax.train import train
 
 
@@ -175,7 +176,7 @@ def test_own_table(short, protocols, own_table, tmp_path, capsys):
     assert train(short, run) == 0
     results = evaluate(run, protocols)
     assert set(results["encoders"]) == {"pretrained", "random init", "raw columns", "gradient boosting"}
-    assert list(results["protocols"]) == (protocols or list(PROTOCOLS))
+    assert list(results["protocols"]) == (protocols or list(Tables.protocols))
     assert "knn" not in results["encoders"]["gradient boosting"]
     if protocols is None:
         assert set(results["encoders"]["raw columns"]) == {"knn", "linear_1", "linear_10", "linear"}

@@ -145,13 +145,13 @@ def _train_batch(source: Source, batch_size: int, seed: int, rows: np.ndarray | 
 
 def _eval_batch(source: Source, batch_size: int, rows: np.ndarray, batch: int) -> Batch:
     gap = source.gap()
-    names = (*(source.shapes or ()), *(["label"] if source.has_labels else []))
+    nothing = {"label": np.int32(NO_LABEL)} | gap
 
     def row(index: int) -> dict[str, Any]:
         example = source.read(index) if index < len(source) else None
         if example is None:
-            return {"label": np.int32(NO_LABEL), **gap, "mask": np.False_}
-        return {"label": np.int32(NO_LABEL), **{name: example[name] for name in names}, "mask": np.True_}
+            return nothing | {"mask": np.False_}
+        return nothing | {name: x for name, x in example.items() if name in nothing} | {"mask": np.True_}
 
     return _stack([row(int(index)) for index in batch * batch_size + rows])
 
