@@ -85,6 +85,7 @@ class PanSource(Source):
         frames = []
         for y, x in middle + self._steps[:, None] * way - WINDOW / 2:
             box = (x, y, x + WINDOW, y + WINDOW)
-            frames.append(np.asarray(photograph.resize((self._canvas,) * 2, Image.Resampling.BICUBIC, box=box)))
+            frame = photograph.resize((self._canvas, self._canvas), Image.Resampling.BICUBIC, box=box)
+            frames.append(np.asarray(frame))
         size = np.full(2, self._canvas, np.int32)
         return {"video": np.stack(frames), "size": size, "label": self._labels[index]}
