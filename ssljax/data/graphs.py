@@ -14,13 +14,12 @@ stays; a graph without nodes is left out, and counted in the log.
 
 import functools
 import logging
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ssljax.data.sources import DataError, Example, Shapes, Source, hashed_splits, resolve_split, split_spec
+from ssljax.data.sources import DataError, Example, Shapes, Source, hashed_splits, read_npz, resolve_split, split_spec
 
 logger = logging.getLogger(__name__)
 
@@ -156,13 +155,7 @@ def _features(arrays: dict[str, np.ndarray], nodes: int, name: str) -> np.ndarra
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise DataError(f"There is no file {str(path)!r}: check the path after 'npz:'.")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = dict(archive)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
-        raise DataError(f"{str(path)!r} cannot be read ({error}): write plain arrays with numpy.savez.") from error
+    arrays = read_npz(path)
     if missing := sorted({"node_offset", "edge_offset", "edge_index"} - set(arrays)):
         raise DataError(f"{str(path)!r} has no {missing[0]}: it has {', '.join(arrays)} (see ssljax/data/graphs.py).")
     edges, bounds, offsets = (arrays[name] for name in ("edge_index", "edge_offset", "node_offset"))

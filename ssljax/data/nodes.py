@@ -10,13 +10,12 @@ that are not zero, ``feature_row``, ``feature_col``, ``feature_value`` and ``fea
 of the labelled nodes, by a hash of their places, are for the probes to learn from, and the others to test.
 """
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from ssljax.data.citations import read_citations
-from ssljax.data.sources import NO_LABEL, DataError, Example, Shapes, Source, hashed_splits, split_spec
+from ssljax.data.sources import NO_LABEL, DataError, Example, Shapes, Source, hashed_splits, read_npz, split_spec
 
 FORMS = {"demo": "demo", "npz": "npz:PATH", "planetoid": "planetoid:PATH"}
 DEMO = Path(__file__).parent / "demo" / "nodes" / "cora.npz"
@@ -75,21 +74,11 @@ def open_nodes(spec: str, split: str) -> NodeSource:
     if split not in SPLITS:
         raise DataError(f"{spec} has no split {split!r}: choose one of {', '.join(SPLITS)}.")
     path = DEMO if kind == "demo" else Path(where).expanduser()
-    arrays = read_citations(path) if kind == "planetoid" else _read(path, spec)
+    arrays = read_citations(path) if kind == "planetoid" else read_npz(path)
     features = _features(arrays, spec)
     edges = _edges(arrays, len(features), spec)
     labels = _labels(arrays, len(features), split, spec)
     return NodeSource(f"{spec} ({split})", features, edges, labels, _class_names(arrays, labels, spec))
-
-
-def _read(path: Path, spec: str) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise DataError(f"There is no file {str(path)!r}: check the path after 'npz:'.")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
-        raise DataError(f"{spec} cannot be read ({error}): write plain arrays with numpy.savez.") from error
 
 
 def _features(arrays: dict[str, np.ndarray], spec: str) -> np.ndarray:

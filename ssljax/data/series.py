@@ -14,7 +14,6 @@ empty, or ``?``); steps without any number at the end of a series are taken for 
 import functools
 import gzip
 import logging
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from ssljax.data.sources import (
     Shapes,
     Source,
     hashed_splits,
+    read_npz,
     resolve_split,
     split_spec,
 )
@@ -281,13 +281,7 @@ def _csv(path: Path) -> Found:
 
 
 def _npz(path: Path) -> dict[str, Found]:
-    if not path.is_file():
-        raise DataError(f"There is no file {str(path)!r}: check the path after 'npz:'.")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = dict(archive)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
-        raise DataError(f"{str(path)!r} cannot be read ({error}): write plain arrays with numpy.savez.") from error
+    arrays = read_npz(path)
     splits = {s: f"{s}_" for s in ("train", *EVALUATION_SPLITS) if f"{s}_series" in arrays}
     if "train" not in splits and "series" not in arrays:
         told = ", ".join(arrays) or "nothing"

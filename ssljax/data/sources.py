@@ -15,7 +15,9 @@ import abc
 import hashlib
 import logging
 import threading
+import zipfile
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -203,6 +205,23 @@ def split_spec(spec: str, forms: Mapping[str, str] = FORMS) -> tuple[str, str]:
     if kind not in forms or bool(where) != (kind != "demo"):
         raise DataError(f"There is no data source {spec!r}: write one of {', '.join(forms.values())}.")
     return kind, where
+
+
+def absolute(spec: str) -> str:
+    """A source by a path that holds in any folder; what has no path as it is."""
+    kind, _, where = spec.partition(":")
+    return f"{kind}:{Path(where).expanduser().absolute()}" if where and kind != "tfds" else spec
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an archive. Raises DataError if there is none, or it holds anything but plain arrays."""
+    if not path.is_file():
+        raise DataError(f"There is no file {str(path)!r}: check the path after 'npz:'.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return dict(archive)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
+        raise DataError(f"{str(path)!r} cannot be read ({error}): write plain arrays with numpy.savez.") from error
 
 
 def resolve_split(split: str, available: Collection[str], name: str) -> str:

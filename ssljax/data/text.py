@@ -10,6 +10,7 @@ PATH may also be a folder with ``train.txt`` and ``test.txt`` (or ``.csv``, ``.t
 folder of text files one in ten is the test split, by a hash of its name, and so is one row in ten of a single table.
 """
 
+import abc
 import csv
 import dataclasses
 import functools
@@ -105,9 +106,9 @@ class TextSource(Source):
         self.reading, self.tokenizer = reading, tokenizer
         self._lengths = tokenizer.lengths
 
+    @abc.abstractmethod
     def stream(self) -> np.ndarray:
         """All tokens of its text, (tokens,)."""
-        raise NotImplementedError
 
     def gap(self) -> Example:
         return super().gap() | self._for_evaluation(np.empty(0, np.int32))

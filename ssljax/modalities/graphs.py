@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -32,9 +31,7 @@ class Graphs(Modality):
         return open_graphs(self.data.source, self.data[f"{split}_split"])
 
     def settle(self) -> None:
-        kind, _, where = self.data.source.partition(":")
-        if where:
-            self.data.source = f"{kind}:{Path(where).expanduser().absolute()}"
+        super().settle()
         shapes = self.open("train").shapes or {}
         self.data.shape = (*shapes["features"][0], shapes["edges"][0][1])
 

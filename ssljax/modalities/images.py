@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -33,11 +32,6 @@ class Images(Modality):
         source = open_source(self.data.source, self.data[f"{split}_split"])
         side = self._canvas(source.shapes)
         return source if side is None else OnCanvas(source, side)
-
-    def settle(self) -> None:
-        kind, _, where = self.data.source.partition(":")
-        if kind in ("folder", "npz"):
-            self.data.source = f"{kind}:{Path(where).expanduser().absolute()}"
 
     def shapes(self) -> Shapes:
         side = self.views()[0].size

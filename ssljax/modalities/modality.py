@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from ssljax.data.sources import DataError, Shapes, Source
+from ssljax.data.sources import DataError, Shapes, Source, absolute
 from ssljax.evals.scores import Score
 from ssljax.typing import Array, Batch
 
@@ -84,9 +84,9 @@ class Modality(abc.ABC):
         """What needs no network reaches on the test split, by its name: some of the numbers of `Method.measure`."""
         return {}
 
-    @abc.abstractmethod
     def settle(self) -> None:
-        """Write into `config.data` what it leaves to the source and to the place it is used in."""
+        """Write into `config.data` what it leaves to the source and to the place it is used in: where the source is."""
+        self.data.source = absolute(self.data.source)
 
     @abc.abstractmethod
     def shapes(self) -> Shapes:

@@ -1,7 +1,6 @@
 """The nodes of one graph."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +27,7 @@ class Nodes(Modality):
         return open_nodes(self.data.source, self.data[f"{split}_split"])
 
     def settle(self) -> None:
-        kind, _, where = self.data.source.partition(":")
-        if where:
-            self.data.source = f"{kind}:{Path(where).expanduser().absolute()}"
+        super().settle()
         shapes = self.open("train").shapes or {}
         self.data.shape = (*shapes["features"][0], shapes["edges"][0][1])
 

@@ -1,7 +1,6 @@
 """Time series."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -37,9 +36,7 @@ class Series(Modality):
         )
 
     def settle(self) -> None:
-        kind, _, where = self.data.source.partition(":")
-        if where:
-            self.data.source = f"{kind}:{Path(where).expanduser().absolute()}"
+        super().settle()
         source = self.open("train")
         self.data.shape = (source.shapes or {})["series"][0]
         self.data.mean, self.data.std = source.scale.mean, source.scale.std

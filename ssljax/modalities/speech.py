@@ -1,7 +1,6 @@
 """Clips of speech."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -41,11 +40,6 @@ class Speech(Modality):
             self.data[f"{split}_split"],
             **{name: self.data[name] for name in self.data_fields},
         )
-
-    def settle(self) -> None:
-        kind, _, where = self.data.source.partition(":")
-        if where:
-            self.data.source = f"{kind}:{Path(where).expanduser().absolute()}"
 
     def shapes(self) -> Shapes:
         return audio_shapes(round(self.data.rate * (self.data.crop or self.data.longest)), bool(self.data.group))

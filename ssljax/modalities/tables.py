@@ -1,7 +1,6 @@
 """Tables, whose rows are numbers and categories."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -36,9 +35,7 @@ class Tables(Modality):
         return open_table(self.data.source, self.data[f"{split}_split"], ignore=tuple(self.data.ignore), **options)
 
     def settle(self) -> None:
-        kind, _, where = self.data.source.partition(":")
-        if where:
-            self.data.source = f"{kind}:{Path(where).expanduser().absolute()}"
+        super().settle()
         self.data.schema = self.open("train").schema.to_json()
 
     @property

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ssljax.data.sources import DataError, Shapes, Source
+from ssljax.data.sources import DataError, Shapes, Source, absolute
 from ssljax.data.text import FORMS, WORDS, Reading, TextSource, open_text, vocabulary
 from ssljax.data.tokens import SPECIAL, Bytes, Tokenizer
 from ssljax.evals.ngrams import ngram
@@ -77,10 +76,8 @@ class Text(Modality):
         return floors
 
     def settle(self) -> None:
-        for field in ("source", "probe"):
-            kind, _, where = self.data[field].partition(":")
-            if where:
-                self.data[field] = f"{kind}:{Path(where).expanduser().absolute()}"
+        super().settle()
+        self.data.probe = absolute(self.data.probe)
         self.data.learnt = self.tokenizer.to_json()
 
     def shapes(self) -> Shapes:

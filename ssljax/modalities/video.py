@@ -1,7 +1,6 @@
 """Clips of video."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -40,11 +39,6 @@ class Video(Modality):
     def open(self, split: str) -> Source:
         fields = {name: self.data[name] for name in ("frames", "stride", "clips")}
         return open_video(self.data.source, self.data[f"{split}_split"], canvas=self._canvas(), **fields)
-
-    def settle(self) -> None:
-        kind, _, where = self.data.source.partition(":")
-        if where:
-            self.data.source = f"{kind}:{Path(where).expanduser().absolute()}"
 
     def shapes(self) -> Shapes:
         return video_shapes(self.data.frames, self._canvas())

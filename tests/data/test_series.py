@@ -41,6 +41,7 @@ def test_ts(archive):
     np.testing.assert_array_equal(second["series"], [[5, np.nan], [6, 8], [0, 0], [0, 0]])
     np.testing.assert_array_equal([x["valid"].sum() for x in (first, second, third)], [3, 2, 2])
     assert train.class_names == ("a", "b") and list(train.labels()) == [0, 1, 0] and list(test.labels()) == [1]
+    # Grain's worker processes are given a source so. The bytes are made here; ssljax itself loads no pickle.
     assert pickle.loads(pickle.dumps(train))[0]["valid"].sum() == 3
     np.testing.assert_array_equal(
         open_series(f"ts:{archive}", "train", scale="none", length=2)[1]["series"], [[3, 6], [0, 0]]
