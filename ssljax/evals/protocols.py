@@ -1,0 +1,102 @@
+"""The protocols that judge features of any kind of data: what each is called, does, and is in words."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ssljax.evals.finetune import BATCH, EPOCHS, PATIENCE, RATE
+from ssljax.evals.folds import cross_validated
+from ssljax.evals.knn import knn, one_nearest
+from ssljax.evals.linear import DRAWS, FEW, linear_probe
+from ssljax.evals.scores import Score
+from ssljax.evals.svm import INNER_FOLDS, svm
+
+LINEAR = {"linear_1": 0.01, "linear_10": 0.1, "linear": 1.0}
+"""Linear probes, and the share of the labels that they use."""
+FINE_TUNED = {"finetune_1": 0.01, "finetune_10": 0.1, "finetune": 1.0}
+"""The same of training encoders on."""
+GROUPED = ("groups", "left_out")
+"""Linear probes where it is known which group an example is of, such as who speaks: of the groups, and of the classes
+in each group by a classifier that has learnt from the others."""
+TITLES = {
+    "knn": "k-NN",
+    "linear_1": "linear, 1 %",
+    "linear_10": "linear, 10 %",
+    "linear": "linear",
+    "finetune_1": "tuned, 1 %",
+    "finetune_10": "tuned, 10 %",
+    "finetune": "tuned",
+    "groups": "linear, groups",
+    "left_out": "left-out groups",
+    "nn1": "1-NN",
+    "svm": "SVM",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """k, temperature: of k-NN. scaling: of features for linear probes (`ssljax.evals.linear`). folds: of
+    cross-validation; 0 where one split is for learning and another one for testing. things: what the examples are."""
+
+    k: int
+    temperature: float
+    scaling: str
+    folds: int
+    things: str
+
+
+def judge(
+    protocol: str, settings: Settings, train: np.ndarray, labels: np.ndarray, test: np.ndarray, truth: np.ndarray
+) -> Score:
+    """Frozen features (examples, dim) by a protocol that needs nothing else than them and their labels (examples,).
+
+    With folds, `train` is all there is, and `test` is not looked at.
+    """
+
+    def once(*features: np.ndarray) -> Score:
+        if protocol == "knn":
+            return knn(*features, k=settings.k, temperature=settings.temperature)
+        if protocol == "nn1":
+            return one_nearest(*features)
+        if protocol == "svm":
+            return svm(*features)
+        return linear_probe(*features, share=LINEAR[protocol], scaling=settings.scaling)[0]
+
+    return cross_validated(once, train, labels, settings.folds) if settings.folds else once(train, labels, test, truth)
+
+
+def described(protocol: str, settings: Settings, train: int, test: int) -> str:
+    """A protocol in words, for so many things in each split."""
+    folds, things = settings.folds, settings.things
+    tested = f"{folds}-fold cross-validation over {test} {things}" if folds else f"{test} test {things}"
+    train = round(train * (1 - 1 / folds)) if folds else train
+    share = (LINEAR | FINE_TUNED).get(protocol, 1.0)
+    part = "" if share == 1 else f", {share:.0%} of each class, mean of {DRAWS} draws"
+    if protocol == "knn":
+        return (
+            f"weighted k-NN, k = {min(settings.k, train)}, cosine similarity, T = {settings.temperature}; un-augmented "
+            f"features of {train} training {things}; {tested}"
+        )
+    if protocol == "nn1":
+        return f"the nearest of {train} training {things}, Euclid's distance of un-augmented features; {tested}"
+    if protocol == "svm":
+        return (
+            f"support vector machine with an RBF kernel on un-augmented, frozen features; C chosen on {INNER_FOLDS} "
+            f"folds of {train} training {things}; {tested}"
+        )
+    if protocol in FINE_TUNED:
+        return (
+            f"all weights and a linear classifier, Adam at {RATE} in batches of {BATCH}, until {PATIENCE} epochs (of "
+            f"{EPOCHS}) brought nothing on a held-out fifth of {train} training {things}{part}; {test} test {things}"
+        )
+    scaled = {"standard": "standardised", "unit": "unit-length"}[settings.scaling]
+    regression = f"logistic regression (50 iterations of L-BFGS) on {scaled}, un-augmented, frozen features"
+    if protocol == "left_out":
+        return (
+            f"{regression}: {things} of each group by a classifier that has learnt from the other groups, of which one "
+            f"is held out to choose the L2 penalty; {train + test} {things} of both splits. Pretraining had the "
+            f"training {things} of all groups, without labels"
+        )
+    told = ", of which the groups are told" if protocol == "groups" else part
+    fifths = "each fifth in turn" if share * train < FEW else "a fifth"
+    return f"{regression}; L2 penalty chosen on {fifths} of {train} training {things}{told}, held out; {tested}"

@@ -1,0 +1,64 @@
+"""What `results.json` holds of accuracies and objectives, and the lines that say it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ssljax.evals.scores import Score, margin, written
+
+Scores = dict[str, dict[str, Score]]
+"""{encoder or floor: {protocol: score}}; the pretrained encoder is the first."""
+
+
+def summary(scores: Scores, described: dict[str, str]) -> dict[str, Any]:
+    """Accuracies, and the margins of the pretrained encoder over the others.
+
+    described: the protocols in words.
+    """
+    pretrained, *floors = scores
+    margins: dict[str, dict] = {protocol: {} for protocol in described}
+    for protocol in described:
+        for floor in floors:
+            if protocol not in scores[floor]:
+                continue
+            difference, error = margin(scores[pretrained][protocol], scores[floor][protocol])
+            margins[protocol][floor] = {"difference": difference, "standard_error": error}
+    accuracies = {
+        name: {p: {"accuracy": s.accuracy, "standard_error": s.standard_error} for p, s in by_protocol.items()}
+        for name, by_protocol in scores.items()
+    }
+    return {"protocols": described, "encoders": accuracies, "margins": margins}
+
+
+def percent(score: Mapping[str, float]) -> str:
+    return f"{100 * score['accuracy']:.1f} ± {100 * score['standard_error']:.1f}"
+
+
+def accuracy_lines(results: dict[str, Any], titles: Mapping[str, str]) -> list[str]:
+    """Accuracies, the margins in standard errors, and the protocols."""
+    protocols = list(results["protocols"])
+    lines = ["", f"{'accuracy, %':<18}" + "".join(f"{titles[p]:>16}" for p in protocols)]
+    for name, row in results["encoders"].items():
+        cells = (percent(row[p]) if p in row else "" for p in protocols)
+        lines.append(f"{name:<18}" + "".join(f"{cell:>16}" for cell in cells))
+    lines.append("")
+    if own := results.get("classifier"):
+        lines.append(f"the run's own classifier: {percent(own)} % of the test examples")
+    for protocol, floors in results["margins"].items():
+        parts = []
+        for floor, m in floors.items():
+            size = (
+                f"{m['difference'] / m['standard_error']:.1f} standard errors" if m["standard_error"] else "no spread"
+            )
+            parts.append(f"{100 * m['difference']:+.1f} points over {floor} ({size})")
+        lines.append(f"{titles[protocol]}: pretrained is {', '.join(parts)}")
+    return [*lines, *(f"{titles[p]} protocol: {text}" for p, text in results["protocols"].items()), ""]
+
+
+def objective_lines(objective: dict[str, Any]) -> list[str]:
+    """What a method says of itself, of each state and floor."""
+    names = list(objective["of"]["pretrained"])
+    lines = ["", f"{'objective':<18}" + "".join(f"{name:>27}" for name in names)]
+    for encoder, of in objective["of"].items():
+        cells = (written(of[name]) if name in of else "" for name in names)
+        lines.append(f"{encoder:<18}" + "".join(f"{cell:>27}" for cell in cells))
+    return [*lines, f"objective protocol: {objective['measured on']}"]

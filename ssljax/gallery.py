@@ -1,0 +1,88 @@
+"""The pictures of a run's report: what the method sees, a map of the features, and what is near to what."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from ssljax.collectives import example_keys
+from ssljax.data.pipeline import eval_batches
+from ssljax.data.sources import Source
+from ssljax.data.subset import Subset
+from ssljax.engine.mesh import over_devices
+from ssljax.evals.knn import nearest
+from ssljax.evals.maps import tsne
+from ssljax.modalities.modality import Modality
+from ssljax.typing import Method, TrainState
+
+BANK, TEST, FEWEST_MAPPED, QUERIES, NEIGHBOURS, PANELS, THUMBNAIL = 2000, 800, 10, 8, 6, 8, 64
+
+Rows = Callable[[Any, Source], tuple[np.ndarray, np.ndarray]]
+"""`rows(encoder, source)`: what an encoder makes of all examples of a source, and their labels."""
+
+
+class Gallery(NamedTuple):
+    """What `ssljax.report.Report` has under the same names."""
+
+    panels: tuple[str, np.ndarray]
+    maps: dict[str, np.ndarray]
+    map_images: np.ndarray
+    map_labels: np.ndarray | None
+    neighbours: dict[str, np.ndarray]
+    neighbour_labels: dict[str, np.ndarray] | None
+    shown: str
+
+
+def gallery(
+    method: Method,
+    modality: Modality,
+    state: TrainState,
+    mesh: Mesh,
+    encoders: dict[str, Any],
+    rows: Rows,
+    train: Source,
+    test: Source | None,
+) -> Gallery:
+    """It needs no labels, and without test examples (None) a part of the training examples stands in."""
+    held_back = 0 if test else min(TEST, len(train) // 4)
+    shown = Subset(test or train, TEST if test else max(held_back, 1))
+    bank = Subset(train, BANK, skip=held_back)
+
+    def thumbnail(_, batch):
+        pixels = modality.thumbnails(batch, THUMBNAIL)
+        return pixels.reshape(*pixels.shape[:-3], -1)
+
+    def pictures(source):
+        pixels, labels = rows(partial(over_devices(thumbnail, mesh), ()), source)
+        return (pixels.reshape(-1, THUMBNAIL, THUMBNAIL, 3) * 255).round().astype(np.uint8), labels
+
+    (bank_images, bank_labels), (images, labels) = pictures(bank), pictures(shown)
+    queries = np.linspace(0, len(images) - 1, min(QUERIES, len(images))).astype(int)
+    maps, neighbours, neighbour_labels = {}, {}, {}
+    for name, encoder in encoders.items():
+        bank_features, features = rows(encoder, bank)[0], rows(encoder, shown)[0]
+        if len(features) >= FEWEST_MAPPED:
+            maps[name] = tsne(features)
+        _, found = nearest(bank_features, features[queries], NEIGHBOURS)
+        neighbours[name] = np.concatenate([images[queries, None], bank_images[found]], axis=1)
+        neighbour_labels[name] = np.concatenate([labels[queries, None], bank_labels[found]], axis=1)
+    return Gallery(
+        panels=(method.caption, modality.pictures(_panels(method, state, train))),
+        maps=maps,
+        map_images=images,
+        map_labels=labels if train.has_labels else None,
+        neighbours=neighbours,
+        neighbour_labels=neighbour_labels if train.has_labels else None,
+        shown=f"test {train.things}" if test else f"held-back {train.things} (which pretraining has seen)",
+    )
+
+
+def _panels(method: Method, state: TrainState, train: Source) -> Any:
+    examples = next(eval_batches(Subset(train, PANELS), min(PANELS, len(train))))
+    batch = {name: jnp.asarray(examples[name]) for name in examples if name not in ("mask", "label")}
+    keys = example_keys(jax.random.key(0), len(examples["mask"]))
+    return jax.jit(method.show)(jax.device_get(state), batch, keys)
