@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 TESTS = "tests/engine/test_faults.py"
 ABOUT = """# When something goes wrong
 
-Made by `python benchmarks/reliability.py --write`, which runs `pytest tests/engine/test_faults.py`, with more kills
+Made by `python benchmarks/reliability.py --write`, which runs `pytest tests/engine/test_faults.py`, with more trials
 than the suite, and writes down what the tests have done and counted. A trial is one fault, or one end of a run that
 faults have befallen. It counts as lost where the run does not end with the state of an undisturbed run, bit by bit,
 with its losses logged once each; where a checkpoint that had been written is gone; and where an error is not one
@@ -32,7 +32,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results.xml"
         command = [sys.executable, "-m", "pytest", "-q", TESTS, "-o", "junit_family=xunit1", f"--junitxml={results}"]
-        code = subprocess.run(command, cwd=ROOT, env=os.environ | {"SSLJAX_KILLS": "36"}).returncode
+        code = subprocess.run(command, cwd=ROOT, env=os.environ | {"SSLJAX_FAULTS": "all"}).returncode
         cases = list(ElementTree.parse(results).iter("testcase"))
     lines = [
         ABOUT,

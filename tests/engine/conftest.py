@@ -147,7 +147,7 @@ def start(forks, tmp_path_factory) -> Iterator[Callable[..., Started]]:
             one.send(signal.SIGKILL)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def start_processes(compilations) -> Iterator[Callable[..., Started]]:
     """`start_processes(n, workdir, *fields, restarts=0)` runs ssljax.train in n processes by launch/processes."""
     with contextlib.ExitStack() as stack:

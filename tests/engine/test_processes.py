@@ -114,10 +114,10 @@ def test_two_processes_are_one(one, run, few_images, tmp_path, final_state):
         assert len(list(checkpoint.glob("default/ocdbt.process_*"))) == 2
 
 
-def test_four_processes_evaluate_as_one(one, run, tmp_path):
+def test_two_processes_evaluate_as_one(one, run, tmp_path):
     workdir, evaluated = one
     again = shutil.copytree(workdir, tmp_path / "again")
-    printed = run(4, 1, again, module="ssljax.evaluate")
+    printed = run(2, 2, again, module="ssljax.evaluate")
     assert printed.count("report: ") == 1
     results = [json.loads((folder / "results.json").read_text()) for folder in (evaluated, again)]
     assert results[0] == results[1]
