@@ -89,9 +89,12 @@ def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None
     rows = partial(_rows, mesh)
     scores: Scores = {}
     in_words: dict[str, str] = {}
+    left_out: dict[str, str] = {}
     if test is not None and probes:
         tune = partial(_fine_tuned, run.method.features, states, train, test)
-        scores, in_words, counts = _scores(encoders, rows, train, test, probes, tune, config)
+        scores, in_words, counts, left_out = _scores(
+            encoders, rows, train, test, probes, tune, config, must=protocols is not None
+        )
         results |= {"examples": counts}
         if hasattr(run.method, "classify"):
             logits, labels = rows(partial(over_devices(run.method.classify, mesh), state), test)
@@ -120,7 +123,7 @@ def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None
         things=train.things,
         found=judged.pictures,
         **gallery(run.method, modality, state, mesh, shown, rows, train, other)._asdict(),
-        notes=_notes(splits, results),
+        notes=_notes(splits, results, left_out),
     )
     on_first(partial(_publish, workdir, results, report))
     return results
@@ -147,6 +150,8 @@ def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Sour
         test = other("test") or build_source(config, "test")
         train.require_labels()
         test.require_labels()
+        if train.class_names is not None and len(train.class_names) < 2:
+            raise DataError(f"all {train.things} of {train.name} are of one class, which leaves nothing to tell apart.")
         if train.class_names != test.class_names:
             raise DataError(
                 f"{train.name} and {test.name} do not have the same classes; give both splits the same class names."
@@ -182,8 +187,11 @@ def _scores(
     protocols: list[str],
     tune: Callable[[str, float], Score | None],
     config: ConfigDict,
-) -> tuple[Scores, dict[str, str], dict[str, int]]:
-    """Each encoder by each protocol, the protocols in words, and how many things they learn from and are tested on."""
+    *,
+    must: bool,
+) -> tuple[Scores, dict[str, str], dict[str, int], dict[str, str]]:
+    """Each encoder by each protocol, the protocols in words, how many things they learn from and are tested on, and
+    what is left out and why: protocols that these data do not allow, which is an error if all `must` be."""
     modality = modality_of(config)
     settings = Settings(
         config.evaluate.k, config.evaluate.temperature, modality.scaling, _folds(config), things=train.things
@@ -193,27 +201,37 @@ def _scores(
     if set(protocols) & set(GROUPED):
         of_group = partial(over_devices(lambda _, batch: batch["group"][:, None], make_mesh()), ())
         groups = [rows(of_group, split)[0][:, 0].astype(int) for split in (train, test)]
+
+    def score(protocol: str, name: str, *features: np.ndarray) -> Score | None:
+        if protocol in FINE_TUNED:
+            return tune(name, FINE_TUNED[protocol])
+        if protocol == "groups":
+            return linear_probe(features[0], groups[0], features[2], groups[1], scaling=modality.scaling)[0]
+        if protocol == "left_out":
+            x, y = np.concatenate(features[::2]), np.concatenate(features[1::2])
+            return leave_one_out(x, y, np.concatenate(groups), scaling=modality.scaling)
+        return of_features.judge(protocol, settings, *features)
+
+    left_out: dict[str, str] = {}
     for name, encoder in encoders.items():
         features = *rows(encoder, train), *rows(encoder, test)
         for protocol in protocols:
-            if protocol in FINE_TUNED:
-                found = tune(name, FINE_TUNED[protocol])
-            elif protocol == "groups":
-                of_groups = features[0], groups[0], features[2], groups[1]
-                found, _ = linear_probe(*of_groups, scaling=modality.scaling)
-            elif protocol == "left_out":
-                x, y = np.concatenate(features[::2]), np.concatenate(features[1::2])
-                found = leave_one_out(x, y, np.concatenate(groups), scaling=modality.scaling)
+            try:
+                found = score(protocol, name, *features) if protocol not in left_out else None
+            except ValueError as error:
+                if must:
+                    raise
+                left_out[protocol] = str(error)
             else:
-                found = of_features.judge(protocol, settings, *features)
-            if found is not None:
-                scores.setdefault(name, {})[protocol] = found
+                if found is not None:
+                    scores.setdefault(name, {})[protocol] = found
         if modality.boosted and name == raw:
             boosted = {p: boosting(*features, share=LINEAR[p]) for p in protocols if p in LINEAR}
     if modality.boosted:
         scores[BOOSTED] = boosted
     counts = {"train": len(features[0]), "test": len(features[2])}
-    return scores, {protocol: described(protocol, settings, **counts) for protocol in protocols}, counts
+    in_words = {p: described(p, settings, **counts) for p in protocols if p not in left_out}
+    return scores, in_words, counts, left_out
 
 
 def _folds(config: ConfigDict) -> int:
@@ -237,10 +255,11 @@ def _fine_tuned(features, states, train: Source, test: Source, name: str, share:
     return fine_tune(features, jax.device_get(states[name]), train_arrays, train_labels, *examples(test), share=share)
 
 
-def _notes(splits: tuple[Source, Source | None, str], results: dict[str, Any]) -> list[str]:
+def _notes(splits: tuple[Source, Source | None, str], results: dict[str, Any], left_out: dict[str, str]) -> list[str]:
     """What a reader should know of the data: why there are no accuracies, and what could not be read."""
     *sources, unjudged = splits
     notes = [f"no {'probes' if 'encoders' in results else 'accuracies'}: {unjudged}"] if unjudged else []
+    notes += [f"no {PROTOCOLS[protocol]}: {why}" for protocol, why in left_out.items()]
     for source in sources:
         if source and source.skipped:
             names = ", ".join(list(source.skipped)[:3]) + (", …" if len(source.skipped) > 3 else "")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from types import SimpleNamespace
 
 import jax
@@ -19,7 +20,7 @@ from ssljax.data.sources import DataError, open_source
 from ssljax.data.speech import open_speech
 from ssljax.encoder import Encoder
 from ssljax.engine.checkpoint import CheckpointError
-from ssljax.evaluate import evaluate
+from ssljax.evaluate import _scores, evaluate
 from ssljax.forecast import forecast
 from ssljax.methods import METHODS
 from ssljax.modalities.images import Images
@@ -516,3 +517,18 @@ def test_own_recordings(short, digits, tmp_path, capsys):
     (tmp_path / "config.json").write_text(json.dumps(saved))
     with pytest.raises(DataError, match="protocol 'left_out' needs groups, which folder:.* has not"):
         evaluate(tmp_path, ["left_out"])
+
+
+def test_a_protocol_that_the_data_do_not_allow_is_left_out():
+    """Here a linear probe where all are of one class; whoever asks for it is told why it cannot be."""
+    of_one_class = np.random.RandomState(0).rand(12, 4).astype(np.float32), np.zeros(12, np.int32)
+    source = SimpleNamespace(things="images")
+    of_encoders = {"pretrained": None, "random init": None}
+    config = base_config("simclr")
+    call = partial(
+        _scores, of_encoders, lambda *_: of_one_class, source, source, ["knn", "linear"], lambda *_: None, config
+    )
+    scores, in_words, _, left_out = call(must=False)
+    assert set(in_words) == {"knn"} == set(scores["pretrained"]) and "class" in left_out["linear"]
+    with pytest.raises(ValueError, match="class"):
+        call(must=True)
