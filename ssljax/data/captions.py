@@ -190,19 +190,13 @@ def _table(name: str, data: bytes) -> dict[str, Captioned]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{name} is not UTF-8 ({error}): save it so.") from error
-    rows = _csv_rows(text) if name.endswith((".csv", ".csv.gz")) else _json_rows(name, text)
+    rows = _csv_rows(name, text) if name.endswith((".csv", ".csv.gz")) else _json_rows(name, text)
     table: dict[str, Captioned] = {}
-    columns: dict[str, str | None] = {}
+    columns: dict[str, None] = {}  # of all rows, in order
     empty = []
     for number, row in rows:
-        if not columns:
-            columns = {what: next((key for key in keys if key in row), None) for what, keys in COLUMNS.items()}
-            if missing := [what for what in ("image", "caption") if columns[what] is None]:
-                raise DataError(
-                    f"{name} has columns {', '.join(map(str, row))}, and none of {', '.join(COLUMNS[missing[0]])}: "
-                    f"name the one that says the {missing[0]}."
-                )
-        said = {what: row.get(key) if key else None for what, key in columns.items()}
+        columns |= dict.fromkeys(filter(None, row))
+        said = {what: next((row[key] for key in keys if key in row), None) for what, keys in COLUMNS.items()}
         texts = said["caption"] if isinstance(said["caption"], list) else [said["caption"]]
         texts = [text.strip() for text in texts if isinstance(text, str) and text.strip()]
         if not texts or not isinstance(said["image"], str) or not said["image"].strip():
@@ -213,22 +207,36 @@ def _table(name: str, data: bytes) -> dict[str, Captioned]:
         of.captions = [*of.captions, *texts][:MOST]
         for what in ("label", "split"):
             value = "" if said[what] is None else str(said[what]).strip()
-            if getattr(of, what) not in ("", value):
+            if value and getattr(of, what) not in ("", value):
                 raise DataError(f"{name}, row {number}: {file!r} has two {what}s, {getattr(of, what)!r} and {value!r}.")
-            setattr(of, what, value)
+            setattr(of, what, value or getattr(of, what))
+    for what in ("image", "caption"):
+        if columns and not columns.keys() & set(COLUMNS[what]):
+            raise DataError(
+                f"{name} has columns {', '.join(columns)}, and none of {', '.join(COLUMNS[what])}: "
+                f"name the one that says the {what}."
+            )
     _tell(name, "rows have no image or no text", empty)
     if not table:
         raise DataError(f"{name} has no captions: give it a row for each, with columns file_name and caption.")
     return table
 
 
-def _csv_rows(text: str) -> Iterator[tuple[int, dict]]:
+def _csv_rows(name: str, text: str) -> Iterator[tuple[int, dict]]:
     # Numbered as the lines of a table whose fields have no line breaks: the header is the first.
-    yield from enumerate(csv.DictReader(io.StringIO(text, newline="")), start=2)
+    number = 1
+    try:
+        for number, row in enumerate(csv.DictReader(io.StringIO(text, newline="")), start=2):
+            yield number, row
+    except csv.Error as error:
+        raise DataError(
+            f"{name}, row {number + 1}, cannot be read ({error}): look for a quote that is not closed."
+        ) from error
 
 
 def _json_rows(name: str, text: str) -> Iterator[tuple[int, dict]]:
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Not splitlines(), which would also part a caption at marks as U+2028.
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
         if not line.strip():
             continue
         try:

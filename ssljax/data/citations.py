@@ -71,7 +71,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read as text ({error}).") from error
-    return ((number, line.split()) for number, line in enumerate(text.splitlines(), 1) if line.strip())
+    return ((number, line.split()) for number, line in enumerate(text.split("\n"), 1) if line.strip())
 
 
 def _citations(path: Path, names: dict[str, int]) -> Iterator[tuple[int, int]]:

@@ -77,21 +77,26 @@ class Schema:
         return (*(column.name for column in self.columns), *(f"{name} is missing" for name in self.gaps))
 
     def values(self, table: pa.Table, where: str) -> np.ndarray:
-        """The rows of a table (n, columns), float32. Raises DataError for a column that is not there or of another
-        kind."""
+        """The rows of a table (n, columns), float32; categories that are not those of the training rows are counted in
+        the log. Raises DataError for a column that is not there or of another kind, and for infinite numbers."""
         found = []
         for column in self.columns:
-            if column.name not in table.column_names:
-                raise DataError(f"{where} has no column {column.name!r}: it has {', '.join(table.column_names)}.")
-            values = table[column.name]
+            values = _column(table, column.name, where)
             if column.categories is None:
                 if _is_text(values.type):
                     raise DataError(f"Column {column.name!r} of {where} holds text, but numbers in the training rows.")
-                numbers = _numbers(values)
-                found.append(np.nan_to_num((numbers - column.zero) / column.unit))
+                with np.errstate(over="ignore"):
+                    numbers = ((_numbers(values) - column.zero) / column.unit).astype(np.float32)
+                if np.isinf(numbers).any():
+                    raise _infinite(column.name, where)
+                found.append(np.where(np.isnan(numbers), 0, numbers))
             else:
                 places = {name: place for place, name in enumerate(column.categories, start=1)}
-                found.append(np.array([places.get(text, 0) for text in _texts(values)]))
+                texts = _texts(values)
+                found.append(np.array([places.get(text, 0) for text in texts]))
+                if new := [text for text in texts if text and text not in places]:
+                    told = "%s: column %r has %d values, the first %r, that no training row has: they count as missing"
+                    logger.warning(told, where, column.name, len(new), new[0])
         found += [1.0 + np.isnan(_numbers(table[name])) for name in self.gaps]
         return np.stack(found, axis=1).astype(np.float32)
 
@@ -100,7 +105,7 @@ class Schema:
         if self.classes is None:
             return None
         places = {name: place for place, name in enumerate(self.classes)}
-        texts = _texts(table[self.label])
+        texts = _texts(_column(table, self.label, where))
         if unknown := sorted({str(text) for text in texts if text not in places}):
             raise DataError(f"The labels of {where} hold {unknown[0]!r}, which no training row has: correct the file.")
         return np.array([places[text] for text in texts], np.int32)
@@ -180,12 +185,11 @@ def open_table(
 def _splits(kind: str, path: Path, changed: tuple[int, ...]) -> dict[str, pa.Table]:
     """The tables by split, read again if their files have changed."""
     if path.is_dir():
-        found = {
-            split: read_file(kind, file)
-            for split in ("train", *EVALUATION_SPLITS)
-            for suffix in SUFFIXES[kind]
-            if (file := path / f"{split}{suffix}").is_file()
-        }
+        found: dict[str, pa.Table] = {}
+        for split in ("train", *EVALUATION_SPLITS):
+            for suffix in SUFFIXES[kind]:
+                if (file := path / f"{split}{suffix}").is_file():
+                    found[split] = read_file(kind, file, like=found.get("train"))
         if "train" not in found:
             raise DataError(f"The folder {str(path)!r} has no train{SUFFIXES[kind][0]}: write one, and test likewise.")
         return found
@@ -196,8 +200,12 @@ def _splits(kind: str, path: Path, changed: tuple[int, ...]) -> dict[str, pa.Tab
     return {split: table.take(rows) for split, rows in places.items()}
 
 
-def read_file(kind: str, path: Path) -> pa.Table:
-    """The rows of a file; those of a CSV file with another number of fields are skipped, and counted in the log."""
+def read_file(kind: str, path: Path, like: pa.Table | None = None) -> pa.Table:
+    """The rows of a file; those of a CSV file with another number of fields are skipped, and counted in the log.
+
+    like: rows whose columns of text are text in a CSV file here, too, even if all of it could be numbers (01, 02).
+    """
+    texts = {} if like is None else {field.name: field.type for field in like.schema if _is_text(field.type)}
     skipped: list[int | None] = []
 
     def skip(row: Any) -> str:
@@ -210,11 +218,19 @@ def read_file(kind: str, path: Path) -> pa.Table:
         else:
             table = pa.csv.read_csv(
                 path,
-                parse_options=pa.csv.ParseOptions(invalid_row_handler=skip),
-                convert_options=pa.csv.ConvertOptions(null_values=MISSING, strings_can_be_null=True),
+                parse_options=pa.csv.ParseOptions(invalid_row_handler=skip, newlines_in_values=True),
+                convert_options=pa.csv.ConvertOptions(
+                    null_values=MISSING, strings_can_be_null=True, column_types=texts
+                ),
             )
+        names = table.column_names  # which fails for UTF-16
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{str(path)!r} cannot be read as {kind} in UTF-8 ({str(error).splitlines()[0]}).") from error
+        wanted = "whole and in UTF-8" if kind == "csv" else "whole"
+        raise DataError(
+            f"{str(path)!r} cannot be read as {kind} ({str(error).splitlines()[0]}): check that it is {wanted}."
+        ) from error
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise DataError(f"{str(path)!r} has {names.count(twice[0])} columns {twice[0]!r}: give each a name of its own.")
     if undecoded := [field.name for field in table.schema if pa.types.is_binary(field.type)]:
         raise DataError(f"Column {undecoded[0]!r} of {str(path)!r} is not text in UTF-8: convert the file.")
     if not len(table):
@@ -228,8 +244,7 @@ def _learn(table: pa.Table, name: str, label: str, ignore: tuple[str, ...], scal
     """What the training rows say of the columns. Raises DataError."""
     names = table.column_names
     for column in (*ignore, *([label] if label not in ("", "none") else [])):
-        if column not in names:
-            raise DataError(f"{name} has no column {column!r}: it has {', '.join(names)}.")
+        _column(table, column, name)
     target = names[-1] if label == "" else label
     classes = None if target == "none" else _classes(table, name, target)
     columns, gaps = [], []
@@ -237,17 +252,15 @@ def _learn(table: pa.Table, name: str, label: str, ignore: tuple[str, ...], scal
         if column in ignore or column == target:
             continue
         values = table[column]
-        if values.null_count == len(values):
+        text = _is_text(values.type)
+        if values.null_count == len(values) or (not text and np.isnan(_numbers(values)).all()):
             logger.warning("%s: column %r has no values in the training rows, and is left out", name, column)
-        elif _is_text(values.type):
+        elif text:
             columns.append(Column(column, categories=_categories(values, name, column)))
         else:
             numbers = _numbers(values)
             if np.isinf(numbers).any():
-                raise DataError(
-                    f"Column {column!r} of {name} holds infinite numbers: correct them, or leave it out with "
-                    f"--config.data.ignore={column}."
-                )
+                raise _infinite(column, name)
             present = numbers[~np.isnan(numbers)]
             zero, unit = (present.min(), np.ptp(present)) if scale == "minmax" else (present.mean(), present.std())
             columns.append(Column(column, float(zero), float(unit) or 1.0))
@@ -256,6 +269,19 @@ def _learn(table: pa.Table, name: str, label: str, ignore: tuple[str, ...], scal
     if not columns:
         raise DataError(f"{name} has no columns besides the label {target!r}: --config.data.label names another one.")
     return Schema(tuple(columns), tuple(gaps), target, classes)
+
+
+def _column(table: pa.Table, column: str, where: str) -> pa.ChunkedArray:
+    if column not in table.column_names:
+        raise DataError(f"{where} has no column {column!r}: it has {', '.join(table.column_names)}.")
+    return table[column]
+
+
+def _infinite(column: str, where: str) -> DataError:
+    return DataError(
+        f"Column {column!r} of {where} holds infinite numbers, or some that are too large: correct them, or leave it "
+        f"out with --config.data.ignore={column}."
+    )
 
 
 def _classes(table: pa.Table, name: str, target: str) -> tuple[str, ...]:
@@ -288,7 +314,9 @@ def _distinct(values: pa.ChunkedArray) -> tuple[str, ...]:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+    """A column of nothing has the type null, and is none of text."""
+    numbers = pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null
+    return not any(is_kind(kind) for is_kind in numbers)
 
 
 def _numbers(values: pa.ChunkedArray) -> np.ndarray:

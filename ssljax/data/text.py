@@ -15,6 +15,7 @@ import csv
 import dataclasses
 import functools
 import gzip
+import io
 import logging
 import re
 import zlib
@@ -276,10 +277,11 @@ def _read(spec: str, text: str, label: str, files: tuple[tuple[Path, int], ...])
             contents[file] = _decoded(file)
         except DataError as error:
             if len(files) == 1:
-                raise
+                raise DataError(f"{str(file)!r} {error}") from error
             skipped[str(file)] = str(error)
     if not contents:
-        raise DataError(f"None of the {len(files)} files of {spec} is text in UTF-8 ({next(iter(skipped.values()))})")
+        first, reason = next(iter(skipped.items()))
+        raise DataError(f"None of the {len(files)} files of {spec} can be used: the first, {first!r}, {reason}")
     named = {file.name.partition(".")[0]: file for file in contents if file.parent == path}
     if path.is_dir() and "train" in named:
         groups = {split: [named[split]] for split in ("train", *EVALUATION_SPLITS) if split in named}
@@ -312,23 +314,23 @@ def _read(spec: str, text: str, label: str, files: tuple[tuple[Path, int], ...])
 
 
 def _decoded(path: Path) -> str:
-    """The text of a file. Raises DataError unless it is in UTF-8 and not empty."""
+    """The text of a file. Raises DataError, without the file's name, unless it is in UTF-8 and not empty."""
     try:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
         text = raw.decode("utf-8-sig")
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{str(path)!r} cannot be read ({error}): check that the file is whole.") from error
+        raise DataError(f"cannot be read ({error}): check that the file is whole.") from error
     except UnicodeDecodeError as error:
         kind = "UTF-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "another encoding, or no text"
         raise DataError(
-            f"{str(path)!r} is not in UTF-8 (byte 0x{raw[error.start]:02x} at place {error.start}; it may be {kind}): "
+            f"is not in UTF-8 (byte 0x{raw[error.start]:02x} at place {error.start}; it may be {kind}): "
             "convert it, for instance with iconv."
         ) from None
     if "\0" in text:
-        raise DataError(f"{str(path)!r} holds zero bytes, which no text does: check what the file is.")
+        raise DataError("holds zero bytes, which no text does: check what the file is.")
     if not text.strip():
-        raise DataError(f"{str(path)!r} is empty: give a file with text.")
+        raise DataError("is empty: give a file with text.")
     return text.replace("\r\n", "\n")
 
 
@@ -336,7 +338,7 @@ def _rows(kind: str, path: Path, contents: str, text: str, label: str) -> list[t
     """(text, label) of each row; those without text or label, or with another number of fields, are counted."""
     options: dict = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == "tsv" else {}
     try:
-        lines = [row for row in csv.reader(contents.splitlines(keepends=True), **options) if row]
+        lines = [row for row in csv.reader(io.StringIO(contents, newline=""), **options) if row]
     except csv.Error as error:
         raise DataError(f"{str(path)!r} cannot be read as {kind} ({error}).") from error
     by_place = any(name.isdigit() for name in (text, label))

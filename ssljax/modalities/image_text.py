@@ -203,10 +203,18 @@ class ImageText(Images):
         }
 
     def _check_templates(self) -> None:
-        if not self.data.templates or not all("{}" in template for template in self.data.templates):
+        if not self.data.templates or not all(map(_takes_a_name, self.data.templates)):
             raise ValueError(
-                f"--config.data.templates={tuple(self.data.templates)} must be texts with {{}} for the class's name."
+                f"--config.data.templates={tuple(self.data.templates)} must be texts with {{}} once, for the class's "
+                "name, and no other braces."
             )
+
+
+def _takes_a_name(template: str) -> bool:
+    try:
+        return template.format("a") != template.format("b")
+    except (LookupError, ValueError, AttributeError, TypeError):
+        return False
 
 
 @functools.lru_cache(maxsize=4)

@@ -67,13 +67,18 @@ def test_a_csv_with_several_captions_and_classes(folder):
 
 def test_json_lines_with_lists_and_splits(folder):
     lines = [
-        {"image": f"./{'ab'[i % 2]}/{i}.png", "text": [f"one {i}", f"two {i}"], "split": "test" if i < 4 else "train"}
+        {
+            "image": f"./{'ab'[i % 2]}/{i}.png",
+            "text": [f"1\u2028{i}", f"two {i}"],
+            "split": "test" if i < 4 else "train",
+        }
         for i in range(30)
     ]
-    spec = folder("metadata.jsonl", "\n\n".join(map(json.dumps, lines)))
+    bare = {"image": "a/0.png"}  # the first row does not say which columns there are
+    spec = folder("metadata.jsonl", "\n\n".join(json.dumps(line, ensure_ascii=False) for line in (bare, *lines)))
     train, test = opened(spec), opened(spec, "val")
     assert (len(train), len(test)) == (26, 4) and not train.has_labels
-    assert read(test[0]["captions"]) == ["one 0", "two 0"]
+    assert read(test[0]["captions"]) == ["1\u20280", "two 0"]
 
 
 def test_a_caption_is_drawn_anew_by_the_seed_and_the_step_alone(folder):
@@ -126,7 +131,14 @@ def test_what_is_left_out_is_counted_and_named(folder, caplog):
         ("captions.csv", "image,text,label\na/0.png,x,u\na/0.png,y,v", "row 3: 'a/0.png' has two labels, 'u' and 'v'"),
         ("captions.csv", "image,text,split\na/0.png,x,train\nb/1.png,y,", "1 images of .* 'b/1.png', have no split"),
         ("captions.csv", "image,text,split\na/0.png,x,test", "has no split 'train': choose one of test"),
+        ("captions.csv", 'image,text\na/0.png,"' + "x" * 140_000, "row 2, cannot be read .* a quote that is not"),
         ("captions.jsonl", '{"image": "a/0.png"', "line 1, is no JSON"),
+        ("captions.jsonl", '{"image": "a/0.png"}\n{"image": "b/1.png"}', "has columns image, and none of caption"),
+        (
+            "captions.jsonl",
+            '{"image": "a/0.png", "text": "x"}\n{"image": "b/1.png", "text": "y", "split": "test"}',
+            "1 images of .* 'a/0.png', have no split",
+        ),
         ("captions.jsonl", "[1]", "line 1, is no object"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from ssljax.data import DataError
 from ssljax.data.nodes import open_nodes
 
-PAPERS = "ten\t1\t0\t2\tTheory\nnine 0 1 1 Theory\n\neight\t0\t0\t0\tAgents\n"
+PAPERS = "ten\t1\t0\t2\tTheory\nnine 0\u20281 1 Theory\n\neight\t0\t0\t0\tAgents\n"
 
 
 @pytest.fixture

@@ -49,11 +49,15 @@ def test_numbers_are_standardised_and_categories_numbered_and_gaps_marked(table)
     assert source.shapes == {"values": ((5,), np.float32)} and len(source) == 4
 
 
-def test_other_rows_are_measured_by_the_training_rows(table):
+def test_other_rows_are_measured_by_the_training_rows(table, caplog):
     spec = table(CSV, "age,work, colour,weight,paid\n45,nobody,blue,9.5,no\n")
     (row,) = values(open_table(spec, "test"))
     assert row[:3].tolist() == [0.0, 0.0, 1.0] and row[4] == 1
     np.testing.assert_allclose(row[3], 7 / np.std([1.5, 2.5, 3.5]), rtol=1e-6)
+    assert "column 'work' has 1 values, the first 'nobody', that no training row has" in caplog.text
+    # Codes that could be numbers here, but not in the training rows, and a column of numbers without any.
+    spec = table("code,size,y\n01,1,a\n02,3,b\nx,5,a\n", "code,size,y\n01,,a\n02,,b\n")
+    assert values(open_table(spec, "test")).tolist() == [[1, 0], [2, 0]]
 
 
 def test_scales_labels_and_columns_that_are_ignored(table):
@@ -118,6 +122,7 @@ def test_donors_follow_each_columns_distribution_and_depend_on_step_and_place_al
         ("a,b\n1,x\n2,\n", "have gaps"),
         ("b\nx\ny\n", "has no columns besides the label 'b'"),
         ("a,b\ninf,x\n1,y\n", "Column 'a' of .* holds infinite numbers"),
+        ("a,a,b\n1,2,x\n", "has 2 columns 'a': give each a name of its own"),
     ],
 )
 def test_tables_that_cannot_be_used_are_explained(text, sentence, table):
@@ -126,20 +131,30 @@ def test_tables_that_cannot_be_used_are_explained(text, sentence, table):
 
 
 def test_text_in_another_encoding_and_too_many_categories(table, tmp_path):
-    (tmp_path / "train.csv").write_bytes("a,b\ncaf\xe9,1\n".encode("latin-1"))
-    with pytest.raises(DataError, match="in UTF-8"):
-        open_table(f"csv:{tmp_path}", "train")
+    for encoding in ("latin-1", "utf-16"):
+        (tmp_path / "train.csv").write_bytes("a,b\ncaf\xe9,1\n".encode(encoding))
+        with pytest.raises(DataError, match="train.csv' .* in UTF-8"):
+            open_table(f"csv:{tmp_path}", "train")
     rows = "\n".join(f"id{i},{i % 2}" for i in range(1500))
     with pytest.raises(DataError, match="1500 different texts: .*--config.data.ignore=name"):
         open_table(f"{table(f'name,b{chr(10)}{rows}{chr(10)}')}", "train")
 
 
-def test_a_column_of_nothing_and_rows_of_another_length_are_left_out_and_said(table, caplog):
+def test_line_breaks_in_quotes_part_no_row(table, caplog):
+    text = "x\n" * 300_000  # so that a block, of 1 MB, ends among them
+    assert len(open_table(table(f'a,b\n1,"{text}"\n2,"{text}"\n3,x\n', None), "train", label="a")) == 3
+    assert not caplog.messages
+
+
+def test_a_column_of_nothing_and_rows_of_another_length_are_left_out_and_said(table, tmp_path, caplog):
     with caplog.at_level(logging.WARNING, logger="ssljax"):
         source = open_table(table("a,b,c\n1,,x\n2,?,y\n3,4\n5,NaN,x\n"), "train")
     assert source.schema.names == ("a",) and len(source) == 3
     assert "1 rows with another number of fields are skipped" in caplog.text
     assert "column 'b' has no values in the training rows, and is left out" in caplog.text
+    columns = {"a": [1.0, 2.0], "b": [np.nan] * 2, "c": ["x", "y"]}  # a parquet file's NaN is not its null
+    pa.parquet.write_table(pa.table(columns), tmp_path / "train.parquet")
+    assert open_table(f"parquet:{tmp_path}", "train", scale="minmax").schema.names == ("a",)
 
 
 def test_splits_that_do_not_fit_are_said(table, tmp_path):
@@ -151,6 +166,9 @@ def test_splits_that_do_not_fit_are_said(table, tmp_path):
     "test, sentence",
     [
         ("age,work, colour,weight,paid\n45,state,red,1,perhaps\n", "hold 'perhaps', which no training row has"),
+        ("age,work, colour,weight,paid\n9,state,red,inf,no\n", "'weight' of .* holds infinite numbers"),
+        ("age,work, colour,weight,paid\n1e300,state,red,1,no\n", "'age' of .* too large: correct them"),
+        ("age,work, colour,weight\n9,state,red,1\n", "has no column 'paid'"),
         ("age,work, colour,weight,paid\nold,state,red,1,no\n", "'age' of .* holds text, but numbers in the training"),
     ],
 )

@@ -65,6 +65,7 @@ def test_files_of_a_folder_are_documents_and_those_not_in_utf8_are_counted(tmp_p
     assert both.count(SEP) == 30 and 0 < len(test.stream()) < len(train.stream())
     assert len(train.skipped) == 1 and "old.txt" in next(iter(train.skipped))
     assert "is not in UTF-8 (byte 0xe9 at place 3" in caplog.text
+    assert max(message.count("old.txt") for message in caplog.messages) == 1
     (tmp_path / "train.txt").write_text("learn this")
     (tmp_path / "test.txt").write_text("\N{ZERO WIDTH NO-BREAK SPACE}and tell\r\nthis")
     assert texts(open_text(spec, "train", Reading(length=16))) == ["learn this"]
@@ -77,7 +78,7 @@ def test_files_of_a_folder_are_documents_and_those_not_in_utf8_are_counted(tmp_p
         ("naïve".encode("latin-1"), r"is not in UTF-8 \(byte 0xef at place 2; it may be another encoding"),
         ("text".encode("utf-16"), "it may be UTF-16.*iconv"),
         (b"a\0b", "holds zero bytes"),
-        (b" \n", "is empty"),
+        (b" \n", "wrong.txt' is empty"),
         (b"x", "fewer than two tokens"),
     ],
 )
@@ -118,10 +119,10 @@ def write(path, *rows):
 
 
 def test_rows_of_a_table_have_labels_and_are_cut_and_counted(tmp_path, caplog):
-    write(tmp_path / "train.csv", "text,mood", '"one, two",good', "a much longer text,bad", ",good", "x,good,more")
+    write(tmp_path / "train.csv", "text,mood", '"one, two",good', "a\u2028much longer text,bad", ",good", "x,good,more")
     write(tmp_path / "test.csv", "text,mood", "three,bad")
     train, test = (open_text(f"csv:{tmp_path}", split, Reading(length=8)) for split in ("train", "test"))
-    assert texts(train) == ["one, two", "a much l"] and texts(test) == ["three"]
+    assert texts(train) == ["one, two", "a\u2028much"] and texts(test) == ["three"]
     assert train.class_names == test.class_names == ("bad", "good")
     assert train.labels().tolist() == [1, 0] and test[0]["label"] == 0
     assert "1 of 2 texts are cut to 8 tokens" in caplog.text

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssljax.build import build_method
+from ssljax.build import build_method, modality_of
 from ssljax.losses import clip, siglip
 from ssljax.typing import TrainState
 
@@ -51,6 +51,13 @@ def test_the_scale_is_held_and_begins_below(config, batch):
         config.method.update(fields)
         with pytest.raises(ValueError, match=sentence):
             build_method(config, 5)
+
+
+def test_templates_have_one_place_for_a_name_and_nothing_else(config):
+    for template in ("a photo", "{}, {}", "a {} of {x}", "{{}}", "{}}"):
+        config.data.templates = ("a {}.", template)
+        with pytest.raises(ValueError, match="once, for the class's name"):
+            modality_of(config).open("train")
 
 
 def test_captions_do_not_depend_on_their_padding(method, batch):
