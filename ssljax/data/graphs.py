@@ -4,16 +4,18 @@
                  indicator.txt (whose graph each node is), NAME_graph_labels.txt, and maybe NAME_node_labels.txt and
                  NAME_node_attributes.txt
     npz:PATH     arrays in one file: edge_index (2, edges) with nodes numbered from 0 in each graph, node_offset and
-                 edge_offset (graphs + 1,), and maybe node_tag (nodes,), x (nodes, dim), label (graphs,)
+                 edge_offset (graphs + 1,), and maybe node_tag (nodes,) or (nodes, tags), x (nodes, dim), and label
+                 (graphs,)
     demo         MUTAG, which ships with ssljax
 
-Features of a node are its label (as one-hot), its attributes, both, or where there is neither a 1. Each edge is taken
-once in both directions; loops are left out, for an encoder sees each node's own features anyway. A node without edges
-stays; a graph without nodes is left out, and counted in the log.
+Features of a node are its label (as one-hot; of several, one after the other), its attributes, both, or where there is
+neither a 1. Each edge is taken once in both directions; loops are left out, for an encoder sees each node's own
+features anyway. A node without edges stays; a graph without nodes is left out, and counted in the log.
 """
 
 import functools
 import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,9 +143,10 @@ def _features(arrays: dict[str, np.ndarray], nodes: int, name: str) -> np.ndarra
     parts = []
     if "node_tag" in arrays:
         tags = arrays["node_tag"]
-        if tags.shape != (nodes,):
+        if tags.ndim not in (1, 2) or len(tags) != nodes:
             raise DataError(f"{name} has {nodes} nodes, but node labels {tags.shape}: give one for each.")
-        parts.append((tags[:, None] == np.unique(tags)).astype(np.float32))
+        columns = tags.reshape(nodes, -1).T
+        parts += [(column[:, None] == np.unique(column)).astype(np.float32) for column in columns]
     if "x" in arrays:
         x = np.asarray(arrays["x"], np.float32)
         if x.ndim != 2 or len(x) != nodes or not np.isfinite(x).all():
@@ -183,12 +186,14 @@ def _tu(folder: Path) -> dict[str, np.ndarray]:
                 raise DataError(f"There is no file {str(file)!r}, which the format needs.")
             return None
         try:
-            rows: np.ndarray = np.loadtxt(file, delimiter=",", dtype=kind, ndmin=2)
+            with warnings.catch_warnings():  # an empty file is told of below, where it may not be
+                warnings.simplefilter("ignore", UserWarning)
+                rows: np.ndarray = np.loadtxt(file, delimiter=",", dtype=kind, ndmin=2)
         except (ValueError, UnicodeDecodeError) as error:
             raise DataError(
                 f"{str(file)!r} holds what is no number, or lines of different lengths ({error})."
             ) from error
-        if columns is not None and rows.shape[1] not in (columns, 0):
+        if columns is not None and rows.size and rows.shape[1] != columns:
             raise DataError(f"{str(file)!r} has {rows.shape[1]} numbers a line, where {columns} are expected.")
         return rows
 
@@ -220,7 +225,7 @@ def _tu(folder: Path) -> dict[str, np.ndarray]:
     tags, x = numbers("node_labels", None, np.int64, needed=False), numbers("node_attributes", None, np.float64, False)
     found = {
         "label": labels if labels is None else labels[:, 0],
-        "node_tag": tags if tags is None else tags[:, 0],
+        "node_tag": tags,
         "x": x,
     }
     return arrays | {name: array for name, array in found.items() if array is not None}
