@@ -59,6 +59,8 @@ class Series(Modality):
         if not series or any(x.ndim != 2 or x.shape[1] != channels or not len(x) for x in series):
             found = sorted({x.shape for x in series})
             raise ValueError(f"series {found} must each be (time, {channels}), as those that were trained on.")
+        if any(np.isinf(x).any() for x in series):
+            raise ValueError("series must be finite, or NaN where there is no number.")
         scale = Scale(tuple(self.data.mean), tuple(self.data.std))
         values, valid = scale.pad(series, max(map(len, series)))
         return {"series": jnp.asarray(values), "valid": jnp.asarray(valid)}
