@@ -4,13 +4,12 @@
                  indicator.txt (whose graph each node is), NAME_graph_labels.txt, and maybe NAME_node_labels.txt and
                  NAME_node_attributes.txt
     npz:PATH     arrays in one file: edge_index (2, edges) with nodes numbered from 0 in each graph, node_offset and
-                 edge_offset (graphs + 1,), and maybe node_tag (nodes,) or (nodes, tags), x (nodes, dim), and label
-                 (graphs,)
+                 edge_offset (graphs + 1,), and maybe node_tag (nodes,), x (nodes, dim), label (graphs,)
     demo         MUTAG, which ships with ssljax
 
-Features of a node are its label (as one-hot; of several, one after the other), its attributes, both, or where there is
-neither a 1. Each edge is taken once in both directions; loops are left out, for an encoder sees each node's own
-features anyway. A node without edges stays; a graph without nodes is left out, and counted in the log.
+Features of a node are its labels (one-hot), its attributes, both, or where there is neither a 1. Each edge is taken
+once in both directions; loops are left out, for an encoder sees each node's own features anyway. A node without edges
+stays; a graph without nodes is left out, and counted in the log.
 """
 
 import functools
@@ -145,7 +144,7 @@ def _features(arrays: dict[str, np.ndarray], nodes: int, name: str) -> np.ndarra
         tags = arrays["node_tag"]
         if tags.ndim not in (1, 2) or len(tags) != nodes:
             raise DataError(f"{name} has {nodes} nodes, but node labels {tags.shape}: give one for each.")
-        columns = tags.reshape(nodes, -1).T
+        columns = np.atleast_2d(tags.T)
         parts += [(column[:, None] == np.unique(column)).astype(np.float32) for column in columns]
     if "x" in arrays:
         x = np.asarray(arrays["x"], np.float32)
