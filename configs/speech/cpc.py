@@ -30,13 +30,14 @@ def fsdd():
 
 def paper():
     """The paper's networks and windows of 20,480 samples, on the part of 100 hours; Adam at 2e-4, batches of 64 (eight
-    on each of eight devices), and as many steps as make 200 times these hours. Negatives are of the window itself; the
+    on each of eight devices), and as many steps as make 200 times these hours, of which the rate rises over the first
+    ten, as linear predictors need it. Negatives are of the window itself; the
     paper's are of the same speaker."""
     config = librispeech_config("cpc", crop=1.28, batch_size=64, steps=879_000)
     config.data.train_split = "train-clean-100"
     config.encoder.update(name="cpc", width=512, context_width=256)
     config.method.within = True
-    config.optimizer.update(learning_rate=2e-4, b2=0.999, weight_decay=0.0, schedule="constant")
+    config.optimizer.update(learning_rate=2e-4, b2=0.999, weight_decay=0.0, schedule="constant", warmup_steps=43_950)
     return config
 
 

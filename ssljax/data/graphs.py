@@ -7,13 +7,14 @@
                  edge_offset (graphs + 1,), and maybe node_tag (nodes,), x (nodes, dim), label (graphs,)
     demo         MUTAG, which ships with ssljax
 
-Features of a node are its label (as one-hot), its attributes, both, or where there is neither a 1. Each edge is taken
+Features of a node are its labels (one-hot), its attributes, both, or where there is neither a 1. Each edge is taken
 once in both directions; loops are left out, for an encoder sees each node's own features anyway. A node without edges
 stays; a graph without nodes is left out, and counted in the log.
 """
 
 import functools
 import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,9 +142,10 @@ def _features(arrays: dict[str, np.ndarray], nodes: int, name: str) -> np.ndarra
     parts = []
     if "node_tag" in arrays:
         tags = arrays["node_tag"]
-        if tags.shape != (nodes,):
+        if tags.ndim not in (1, 2) or len(tags) != nodes:
             raise DataError(f"{name} has {nodes} nodes, but node labels {tags.shape}: give one for each.")
-        parts.append((tags[:, None] == np.unique(tags)).astype(np.float32))
+        columns = np.atleast_2d(tags.T)
+        parts += [(column[:, None] == np.unique(column)).astype(np.float32) for column in columns]
     if "x" in arrays:
         x = np.asarray(arrays["x"], np.float32)
         if x.ndim != 2 or len(x) != nodes or not np.isfinite(x).all():
@@ -183,12 +185,14 @@ def _tu(folder: Path) -> dict[str, np.ndarray]:
                 raise DataError(f"There is no file {str(file)!r}, which the format needs.")
             return None
         try:
-            rows: np.ndarray = np.loadtxt(file, delimiter=",", dtype=kind, ndmin=2)
+            with warnings.catch_warnings():  # an empty file is told of below, where it may not be
+                warnings.simplefilter("ignore", UserWarning)
+                rows: np.ndarray = np.loadtxt(file, delimiter=",", dtype=kind, ndmin=2)
         except (ValueError, UnicodeDecodeError) as error:
             raise DataError(
                 f"{str(file)!r} holds what is no number, or lines of different lengths ({error})."
             ) from error
-        if columns is not None and rows.shape[1] not in (columns, 0):
+        if columns is not None and rows.size and rows.shape[1] != columns:
             raise DataError(f"{str(file)!r} has {rows.shape[1]} numbers a line, where {columns} are expected.")
         return rows
 
@@ -220,7 +224,7 @@ def _tu(folder: Path) -> dict[str, np.ndarray]:
     tags, x = numbers("node_labels", None, np.int64, needed=False), numbers("node_attributes", None, np.float64, False)
     found = {
         "label": labels if labels is None else labels[:, 0],
-        "node_tag": tags if tags is None else tags[:, 0],
+        "node_tag": tags,
         "x": x,
     }
     return arrays | {name: array for name, array in found.items() if array is not None}

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ssljax.data.citations import read_citations
+from ssljax.data.graphs import both_ways
 from ssljax.data.sources import NO_LABEL, DataError, Example, Shapes, Source, hashed_splits, read_npz, split_spec
 
 FORMS = {"demo": "demo", "npz": "npz:PATH", "planetoid": "planetoid:PATH"}
@@ -75,32 +76,52 @@ def open_nodes(spec: str, split: str) -> NodeSource:
         raise DataError(f"{spec} has no split {split!r}: choose one of {', '.join(SPLITS)}.")
     path = DEMO if kind == "demo" else Path(where).expanduser()
     arrays = read_citations(path) if kind == "planetoid" else read_npz(path)
-    features = _features(arrays, spec)
-    edges = _edges(arrays, len(features), spec)
+    features = scaled_rows(_features(arrays, spec), spec)
+    edges = edge_pairs(arrays.get("edge_index"), len(features), spec)
     labels = _labels(arrays, len(features), split, spec)
     return NodeSource(f"{spec} ({split})", features, edges, labels, _class_names(arrays, labels, spec))
 
 
 def _features(arrays: dict[str, np.ndarray], spec: str) -> np.ndarray:
-    """(nodes, dim) float32; each row divided by its sum of magnitudes, one of zeros as it is."""
     if "x" in arrays:
-        features = np.asarray(arrays["x"], np.float32)
-    elif {"feature_row", "feature_col", "feature_value", "feature_shape"} <= set(arrays):
-        features = np.zeros(tuple(arrays["feature_shape"]), np.float32)
-        features[arrays["feature_row"], arrays["feature_col"]] = arrays["feature_value"]
-    else:
+        return arrays["x"]
+    if not {"feature_row", "feature_col", "feature_value", "feature_shape"} <= set(arrays):
         raise DataError(f"{spec} has no features: it has {', '.join(arrays)}, and needs x (nodes, dim).")
-    if features.ndim != 2 or not features.size:
-        raise DataError(f"The features of {spec} are {features.shape}: give (nodes, dim), not empty.")
+    row, column, value, shape = (arrays[f"feature_{part}"] for part in ("row", "col", "value", "shape"))
+    whole = all(x.dtype.kind in "iu" for x in (row, column, shape)) and shape.shape == (2,) and (shape > 0).all()
+    if not whole or row.ndim != 1 or not row.shape == column.shape == value.shape or value.dtype.kind not in "fiub":
+        raise DataError(
+            f"feature_row {row.shape} of {row.dtype}, feature_col {column.shape} of {column.dtype}, feature_value "
+            f"{value.shape} of {value.dtype} and feature_shape {shape.tolist()} of {spec} do not fit: give a row, a "
+            "column and a number for each entry, and [nodes, dim]."
+        )
+    for name, places, most in (("feature_row", row, shape[0]), ("feature_col", column, shape[1])):
+        if places.size and not (0 <= places.min() and places.max() < most):
+            raise DataError(
+                f"{name} of {spec} goes from {places.min()} to {places.max()}, but feature_shape is {shape.tolist()}: "
+                f"number from 0 to {most - 1}."
+            )
+    features = np.zeros(tuple(shape), np.float32)
+    features[row, column] = value
+    return features
+
+
+def scaled_rows(features: np.ndarray, spec: str) -> np.ndarray:
+    """(nodes, dim) float32; each row divided by its sum of magnitudes, one of zeros as it is. Raises DataError."""
+    if features.ndim != 2 or not features.size or features.dtype.kind not in "fiub":
+        raise DataError(
+            f"The features of {spec} are {features.shape} of {features.dtype}: give numbers (nodes, dim), not empty."
+        )
+    features = np.asarray(features, np.float32)
     if not np.isfinite(features).all():
         bad = int((~np.isfinite(features)).any(axis=1).sum())
         raise DataError(f"The features of {bad} nodes of {spec} are not finite: fill in what is missing.")
     return features / np.maximum(np.abs(features).sum(axis=1, keepdims=True), 1e-12)
 
 
-def _edges(arrays: dict[str, np.ndarray], nodes: int, spec: str) -> np.ndarray:
-    """(2, edges) int32, each edge once in both directions; loops are left out, for a graph convolution adds its own."""
-    edges = arrays.get("edge_index")
+def edge_pairs(edges: np.ndarray | None, nodes: int, spec: str) -> np.ndarray:
+    """(2, edges) int32, each edge once in both directions; loops are left out, for a graph convolution adds its own.
+    Raises DataError."""
     if edges is None or edges.ndim != 2 or len(edges) != 2 or edges.dtype.kind not in "iu":
         what = "no edges" if edges is None else f"edges {edges.shape} of {edges.dtype}"
         raise DataError(f"{spec} has {what}: give edge_index (2, edges), whole numbers from 0 to nodes - 1.")
@@ -109,9 +130,7 @@ def _edges(arrays: dict[str, np.ndarray], nodes: int, spec: str) -> np.ndarray:
             f"The edges of {spec} are between nodes {edges.min()} to {edges.max()}, but there are {nodes}: number them "
             "from 0."
         )
-    both = np.concatenate([edges, edges[::-1]], axis=1)
-    both = np.unique(both[:, both[0] != both[1]], axis=1)
-    return both.astype(np.int32)
+    return both_ways(edges)
 
 
 def _class_names(arrays: dict[str, np.ndarray], labels: np.ndarray | None, spec: str) -> tuple[str, ...] | None:
@@ -125,12 +144,20 @@ def _class_names(arrays: dict[str, np.ndarray], labels: np.ndarray | None, spec:
 
 
 def _labels(arrays: dict[str, np.ndarray], nodes: int, split: str, spec: str) -> np.ndarray | None:
-    """(nodes,) int32, -1 outside of the split; None if there are none."""
+    """(nodes,) int32, -1 outside of the split; None if no node has one."""
     if "label" not in arrays:
         return None
-    labels = np.asarray(arrays["label"]).astype(np.int32)
+    labels = arrays["label"]
     if labels.shape != (nodes,):
         raise DataError(f"The labels of {spec} are {labels.shape}, but there are {nodes} nodes: give one for each.")
+    if labels.dtype.kind not in "iub" or labels.min() < NO_LABEL:
+        raise DataError(
+            f"label of {spec} is of {labels.dtype} and begins {labels[:5].tolist()}: give whole numbers from 0, and "
+            f"{NO_LABEL} where there is none."
+        )
+    labels = labels.astype(np.int32)
+    if (labels == NO_LABEL).all():
+        return None
     masks = {name: np.asarray(arrays[f"{name}_mask"], bool) for name in SPLITS if f"{name}_mask" in arrays}
     if set(masks) != set(SPLITS) or any(mask.shape != (nodes,) for mask in masks.values()):
         if masks:

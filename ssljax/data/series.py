@@ -13,6 +13,7 @@ empty, or ``?``); steps without any number at the end of a series are taken for 
 
 import functools
 import gzip
+import io
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,11 +43,12 @@ DEMO_FOLDER = Path(__file__).parent / "demo" / "series"
 
 @dataclass(frozen=True)
 class Found:
-    """Series (time, channels) float32, each with at least one step, and the name of the class of each, if they have
-    any."""
+    """Series (time, channels) float32, each with at least one step, the name of the class of each, if they have any,
+    and the names of the channels, if these have any."""
 
     series: list[np.ndarray]
     labels: list[str] | None
+    channels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,6 @@ def open_series(spec: str, split: str, *, scale: str = "standard", length: int =
 
 def _learn(train: Found, scale: str, spec: str) -> Scale:
     values = np.concatenate(train.series).astype(np.float64)
-    if np.isinf(values).any():
-        raise DataError(f"The series of {spec} hold infinite numbers: correct them, or leave them empty.")
     if (empty := np.isnan(values).all(axis=0)).any():
         raise DataError(f"Channel {int(empty.argmax()) + 1} of {spec} has no number in the training split: drop it.")
     if scale == "none":
@@ -158,16 +158,20 @@ def _splits(kind: str, path: Path, changed: tuple[int, ...]) -> dict[str, Found]
     """The series by split, read again if their files have changed."""
     if kind == "npz":
         return _npz(path)
-    read = _ts if kind == "ts" else _csv
+
+    def read(file: Path, channels: tuple[str, ...] = ()) -> Found:
+        return _present(_ts(file) if kind == "ts" else _csv(file, channels), file)
+
     if path.is_dir():
         files = dict(_files_of_splits(kind, path))
         if "train" not in files:
             wanted = "NAME_TRAIN.ts, and NAME_TEST.ts" if kind == "ts" else "train.csv, and test.csv"
             raise DataError(f"The folder {str(path)!r} has no {wanted} likewise: name a folder that has them.")
-        return {split: _present(read(file), file) for split, file in files.items()}
+        train = read(files.pop("train"))
+        return {"train": train} | {split: read(file, train.channels) for split, file in files.items()}
     if not path.is_file():
         raise DataError(f"There is no file {str(path)!r}: check the path after '{kind}:'.")
-    return _divide(_present(read(path), path))
+    return _divide(read(path))
 
 
 def _files_of_splits(kind: str, folder: Path) -> Iterator[tuple[str, Path]]:
@@ -181,7 +185,15 @@ def _files_of_splits(kind: str, folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _present(found: Found, path: Path) -> Found:
-    """Without steps at the end that have no number, and without series that have none at all, which are counted."""
+    """Without steps at the end that have no number, and without series that have none at all, which are counted. Raises
+    DataError for infinite numbers."""
+    for number, x in enumerate(found.series, start=1):
+        if (infinite := np.isinf(x)).any():
+            step = int(infinite.any(axis=1).argmax()) + 1
+            raise DataError(
+                f"Step {step} of series {number} of {str(path)!r} holds infinite numbers, or such as do not fit 32 "
+                "bits: correct them, or leave them empty."
+            )
     ends = [np.flatnonzero(~np.isnan(x).all(axis=1)) for x in found.series]
     kept = [i for i, end in enumerate(ends) if len(end)]
     if not kept:
@@ -189,7 +201,7 @@ def _present(found: Found, path: Path) -> Found:
     if left_out := len(ends) - len(kept):
         logger.warning("%s: %d series without any number are left out", path, left_out)
     series = [found.series[i][: ends[i][-1] + 1] for i in kept]
-    return Found(series, None if found.labels is None else [found.labels[i] for i in kept])
+    return Found(series, None if found.labels is None else [found.labels[i] for i in kept], found.channels)
 
 
 def _divide(found: Found) -> dict[str, Found]:
@@ -214,7 +226,7 @@ def _ts(path: Path) -> Found:
         text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise DataError(f"{str(path)!r} cannot be read as text in UTF-8 ({error}).") from error
-    lines = ((i, line.strip()) for i, line in enumerate(text.splitlines(), start=1))
+    lines = ((i, line.strip()) for i, line in enumerate(io.StringIO(text, newline=None), start=1))
     head: dict[str, str] = {}
     for _, line in lines:
         if line.lower().startswith("@data"):
@@ -236,7 +248,7 @@ def _ts(path: Path) -> Found:
         *channels, last = line.split(":")
         channels, label = (channels, last.strip()) if valued else ([*channels, last], "")
         try:
-            rows = [np.array([_number(x) for x in channel.split(",")], np.float32) for channel in channels]
+            rows = [_float32([_number(x) for x in channel.split(",")]) for channel in channels]
         except ValueError as error:
             raise DataError(f"Line {number} of {str(path)!r} holds what is no number ({error}).") from error
         if not rows or (series and len(rows) != series[0].shape[1]):
@@ -250,34 +262,57 @@ def _ts(path: Path) -> Found:
     return Found(series, labels if labelled else None)
 
 
+def _float32(numbers: np.ndarray | list[float]) -> np.ndarray:
+    with np.errstate(over="ignore"):  # infinite, which `_present` tells of
+        return np.asarray(numbers).astype(np.float32, copy=False)
+
+
 def _number(text: str) -> float:
     text = text.strip()
     return float("nan") if text in ("", "?") else float(text)
 
 
-def _csv(path: Path) -> Found:
-    """Rows of time steps; columns of text, such as a date, are left out."""
+def _csv(path: Path, channels: tuple[str, ...] = ()) -> Found:
+    """Rows of time steps; columns of text, such as a date, are left out.
+
+    channels: those of the training file, which another one must have too, in any order; a column of them may be empty.
+    """
     table = read_file("csv", path)
     names = [name for name in table.column_names if name not in ("series", "label")]
     kinds = {name: table.schema.field(name).type for name in names}
     numbers = [name for name, kind in kinds.items() if pa.types.is_integer(kind) or pa.types.is_floating(kind)]
+    if channels:
+        empty = [name for name, kind in kinds.items() if pa.types.is_null(kind) and name in channels]
+        if odd := {*numbers, *empty} ^ {*channels}:
+            ours, theirs = ("no", "one") if min(odd) in channels else ("a", "none")
+            raise DataError(
+                f"{str(path)!r} has {ours} column of numbers {min(odd)!r}, and the training file has {theirs}: give "
+                "both the same."
+            )
+        numbers = list(channels)
     if not numbers:
         raise DataError(f"{str(path)!r} has no column of numbers: it has {', '.join(table.column_names)}.")
     if len(numbers) < len(names):
         logger.warning("%s: columns without numbers are left out: %s", path, ", ".join(sorted({*names} - {*numbers})))
-    values = np.stack([table[name].cast(pa.float64()).to_numpy() for name in numbers], axis=1).astype(np.float32)
-    whose = np.array(table["series"].to_pylist()) if "series" in table.column_names else np.zeros(len(values), int)
-    _, first, of = np.unique(whose, return_index=True, return_inverse=True)
+    values = _float32(np.stack([table[name].cast(pa.float64()).to_numpy() for name in numbers], axis=1))
+    whose = np.zeros(len(values), int)
+    if "series" in table.column_names:
+        if gaps := table["series"].null_count:
+            row = table["series"].is_null().index(True).as_py() + 1
+            raise DataError(f"Column 'series' of {str(path)!r} has {gaps} gaps, the first in row {row}: fill them in.")
+        whose = np.array(table["series"].to_pylist())
+    _, first, of, counts = np.unique(whose, return_index=True, return_inverse=True, return_counts=True)
     order = np.argsort(first)  # as they come in the file
-    series = [values[of == k] for k in order]
+    steps = np.split(np.argsort(of, kind="stable"), np.cumsum(counts)[:-1])
+    series = [values[steps[k]] for k in order]
     if "label" not in table.column_names:
-        return Found(series, None)
+        return Found(series, None, tuple(numbers))
     texts = table["label"].to_pylist()
     for k in order:
-        found = {texts[i] for i in np.flatnonzero(of == k)}
+        found = {texts[i] for i in steps[k]}
         if len(found) > 1 or None in found:
             raise DataError(f"Series {whose[first[k]]} of {str(path)!r} has several labels or gaps: give it one.")
-    return Found(series, [str(texts[first[k]]) for k in order])
+    return Found(series, [str(texts[first[k]]) for k in order], tuple(numbers))
 
 
 def _npz(path: Path) -> dict[str, Found]:
@@ -300,5 +335,5 @@ def _from_arrays(arrays: dict[str, np.ndarray], prefix: str, path: Path) -> Foun
         )
     if labels is not None and labels.shape != (len(series),):
         raise DataError(f"{prefix}label of {str(path)!r} is {labels.shape}, but there are {len(series)} series.")
-    rows = list(np.asarray(series, np.float32).reshape(*series.shape[:2], -1))
+    rows = list(_float32(series).reshape(*series.shape[:2], -1))
     return _present(Found(rows, None if labels is None else [str(label) for label in labels.tolist()]), path)

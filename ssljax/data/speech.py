@@ -15,7 +15,6 @@ import io
 import logging
 import lzma
 import math
-import struct
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -256,9 +255,10 @@ class _Files:
 
             samples, rate = soundfile.read(data, dtype="float32")
             return rate, samples
-        except (ValueError, EOFError, RuntimeError, struct.error) as error:
-            if isinstance(error, DataError):
-                raise
+        except DataError:
+            raise
+        # Broad on purpose: of damaged files SciPy raises ValueError, struct.error, ZeroDivisionError and more.
+        except Exception as error:
             raise UndecodableImage(f"no audio that can be read: {error}") from error
 
 

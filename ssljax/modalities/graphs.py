@@ -9,17 +9,13 @@ import numpy as np
 
 from ssljax.data.graphs import FORMS, GraphSource, both_ways, open_graphs, pad
 from ssljax.data.sources import DataError, Shapes, split_spec
-from ssljax.modalities.modality import Modality
+from ssljax.modalities.modality import INKS, Modality
 from ssljax.typing import Array, Batch
 
 DEGREES = 16
 """In the histogram of degrees the last place is for so many neighbours and more."""
 WIDE, PULLS, POINTS = 64, 60, 48
 """Pixels of a picture's side, rounds of its layout, points that make an edge."""
-INKS = np.array(
-    [[0.0, 0.45, 0.7], [0.84, 0.37, 0.0], [0.0, 0.62, 0.45], [0.8, 0.47, 0.65], [0.34, 0.71, 0.91], [0.9, 0.62, 0.0]]
-)
-"""Of nodes, by the place of their largest feature, in turn."""
 
 
 class Graphs(Modality):
@@ -134,6 +130,7 @@ def _drawn(places: Array, features: Array, edges: Array, real: Array, side: int)
     hidden = jnp.where(edges[0] >= 0, 0, side)  # behind the edge of the picture, where nothing is drawn
     picture = jnp.ones((side, side, 3))
     picture = picture.at[points[..., 1] + hidden, points[..., 0]].set(0.72, mode="drop")
+    # A node's is by the place of its largest feature.
     ink = jnp.asarray(INKS, jnp.float32)[features.argmax(axis=-1) % len(INKS)]
     middle = jnp.round(at).astype(int)
     for dy in (-1, 0, 1):

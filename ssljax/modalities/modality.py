@@ -14,6 +14,11 @@ from ssljax.typing import Array, Batch
 Compute = Callable[[Callable[[Any, Batch], Array], Any, Source], tuple[np.ndarray, np.ndarray]]
 """`compute(f, state, source)`: rows of f(state, batch) for all examples of a source, float32, and their labels."""
 
+INKS = np.array(
+    [[0.0, 0.45, 0.7], [0.84, 0.37, 0.0], [0.0, 0.62, 0.45], [0.8, 0.47, 0.65], [0.34, 0.71, 0.91], [0.9, 0.62, 0.0]]
+)
+"""Of what is drawn in colours, in turn: six that the colour-blind can tell apart, too (Okabe and Ito, 2008)."""
+
 
 class Judged(NamedTuple):
     """scores: {encoder or floor: {protocol: score}}; described: the protocols in words; pictures: for the report, by

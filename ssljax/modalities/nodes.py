@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssljax.data.nodes import FORMS, NodeSource, open_nodes
+from ssljax.data.nodes import FORMS, NodeSource, edge_pairs, open_nodes, scaled_rows
 from ssljax.data.sources import DataError, Shapes, split_spec
 from ssljax.modalities.modality import Modality
 from ssljax.models.gnn import propagate
@@ -48,12 +48,15 @@ class Nodes(Modality):
         return self.shapes(), f"a graph is taken to have {nodes} nodes with {dim} features each, and {edges} edges"
 
     def as_batch(self, inputs: Mapping[str, np.ndarray]) -> Batch:
-        """Of a graph: `features` (nodes, dim) and `edges` (2, edges), as `ssljax.data.nodes.open_nodes` makes them."""
-        wanted = {"features": 2, "edges": 2}
-        found = {name: np.ndim(inputs[name]) for name in wanted if name in inputs}
-        if found != wanted:
-            raise ValueError(f"a graph must have features (nodes, dim) and edges (2, edges), not {sorted(inputs)}.")
-        return {name: jnp.asarray(inputs[name])[None] for name in wanted}
+        """Of a graph: `features` (nodes, dim), of any scale, and `edges` (2, edges), in one or both directions."""
+        (_, dim), _ = self.shapes()["features"]
+        x, edges = (np.asarray(inputs.get(name, np.empty(0))) for name in ("features", "edges"))
+        if x.ndim != 2 or x.shape[1] != dim or edges.ndim != 2 or len(edges) != 2:
+            raise ValueError(
+                f"a graph must have features (nodes, {dim}) and edges (2, edges), not {x.shape} and {edges.shape}."
+            )
+        made = {"features": scaled_rows(x, "this graph"), "edges": edge_pairs(edges, len(x), "this graph")}
+        return {name: jnp.asarray(array)[None] for name, array in made.items()}
 
     def floors(self) -> dict[str, Callable[[Batch], Array]]:
         def two_hops(batch: Batch) -> Array:

@@ -8,13 +8,9 @@ import numpy as np
 
 from ssljax.data.series import FORMS, Scale, SeriesSource, open_series
 from ssljax.data.sources import DataError, Shapes, split_spec
-from ssljax.modalities.modality import Modality
+from ssljax.modalities.modality import INKS, Modality
 from ssljax.typing import Array, Batch
 
-INKS = np.array(
-    [[0.0, 0.45, 0.7], [0.84, 0.37, 0.0], [0.0, 0.62, 0.45], [0.8, 0.47, 0.65], [0.34, 0.71, 0.91], [0.9, 0.62, 0.0]]
-)
-"""Of the first channels, in turn; others are not drawn."""
 WIDE = 64
 """Pixels of the side of a picture."""
 
@@ -63,6 +59,8 @@ class Series(Modality):
         if not series or any(x.ndim != 2 or x.shape[1] != channels or not len(x) for x in series):
             found = sorted({x.shape for x in series})
             raise ValueError(f"series {found} must each be (time, {channels}), as those that were trained on.")
+        if any(np.isinf(x).any() for x in series):
+            raise ValueError("series must be finite, or NaN where there is no number.")
         scale = Scale(tuple(self.data.mean), tuple(self.data.std))
         values, valid = scale.pad(series, max(map(len, series)))
         return {"series": jnp.asarray(values), "valid": jnp.asarray(valid)}

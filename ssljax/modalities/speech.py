@@ -1,5 +1,6 @@
 """Clips of speech."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssljax.data.sources import DataError, Shapes, split_spec
-from ssljax.data.speech import FORMS, SpeechSource, as_floats, audio_shapes, open_speech, standardise
+from ssljax.data.speech import FORMS, SHORTEST, SpeechSource, as_floats, audio_shapes, open_speech, standardise
 from ssljax.modalities.modality import Modality
 from ssljax.models.pooling import segment_means
 from ssljax.typing import Array, Batch
@@ -60,6 +61,11 @@ class Speech(Modality):
             raise ValueError(f"clips must be arrays (samples,), not empty, in a list; the first are {found}.")
         if any(not np.isfinite(clip).all() or np.abs(clip).max() > 1.001 for clip in clips):
             raise ValueError("clips must be finite, and whole numbers or floats in [-1, 1].")
+        least, shortest = math.ceil(SHORTEST * self.data.rate), min(map(len, clips))
+        if shortest < least:
+            raise ValueError(
+                f"clips must have {least} samples at least, which are {SHORTEST} seconds, but one has {shortest}."
+            )
         clips = [standardise(clip) for clip in clips] if self.data.normalise else clips
         lengths = [len(clip) for clip in clips]
         audio = np.stack([np.pad(clip, (0, max(lengths) - len(clip))) for clip in clips])

@@ -47,12 +47,17 @@ def test_text_files(folder, caplog):
     np.testing.assert_array_equal(first["real"], [True, True, False, False])
     np.testing.assert_array_equal(first["features"], [[1, 0], [0, 1], [0, 0], [0, 0]])
     np.testing.assert_array_equal(source.gap()["edges"], -1)
+    (folder / "X_node_labels.txt").write_text("2, 0\n5, 0\n5, 1\n2, 0\n2, 0\n2, 0\n")
+    np.testing.assert_array_equal(open_graphs(f"tu:{folder}", "all")[0]["features"][:2], [[1, 0, 1, 0], [0, 1, 1, 0]])
+    (folder / "X_node_labels.txt").write_text(FILES["node_labels"])
     (folder / "X_node_attributes.txt").write_text("1.5, 2\n" * 6)
     assert open_graphs(f"tu:{folder}", "all")[0]["features"].shape == (4, 4)
     for name in ("node_labels", "node_attributes", "graph_labels"):
         (folder / f"X_{name}.txt").unlink()
+    (folder / "X_A.txt").write_text("")
     bare = open_graphs(f"tu:{folder}", "all")
     np.testing.assert_array_equal(bare[0]["features"], [[1], [1], [0], [0]])
+    assert (bare[0]["edges"] == -1).all()
     assert not bare.has_labels
 
 
@@ -65,7 +70,7 @@ def test_text_files(folder, caplog):
         ("A", "1, 2\n2, 4\n", "Line 2 of X_A.txt joins nodes of two graphs"),
         ("graph_indicator", "1\n2\n1\n", "must name the graphs 1, 2, …, in this order"),
         ("graph_labels", "1\n1\n", "has 3 graphs, but labels"),
-        ("node_labels", "1\n1\n", r"has 6 nodes, but node labels \(2,\)"),
+        ("node_labels", "1\n1\n", r"has 6 nodes, but node labels \(2, 1\)"),
         ("node_attributes", "1\n1\n1\n1\n1\nnan\n", "all of them finite numbers"),
         ("graph_indicator", None, "X_graph_indicator.txt', which the format needs"),
         ("A", None, "has 0 files NAME_A.txt"),

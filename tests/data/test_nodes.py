@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from ssljax.data import DataError, eval_batches, train_dataset
 from ssljax.data.nodes import open_nodes
+from ssljax.modalities.nodes import Nodes
 
 GRAPH = {
     "edge_index": np.array([[0, 1, 1, 3, 0], [1, 0, 2, 3, 2]]),
@@ -12,6 +14,13 @@ GRAPH = {
     "label": np.array([0, 1, 1, 0, -1]),
     "train_mask": np.array([True, True, False, False, True]),
     "test_mask": np.array([False, False, True, True, False]),
+}
+ENTRIES = {
+    "x": None,
+    "feature_row": np.array([0]),
+    "feature_col": np.array([0]),
+    "feature_value": np.ones(1),
+    "feature_shape": np.array([5, 2]),
 }
 
 
@@ -41,8 +50,9 @@ def test_labels_are_those_of_the_split(graph):
     train, test = (open_nodes(graph(), split) for split in ("train", "test"))
     assert train[0]["label"].tolist() == [0, 1, -1, -1, -1] and test[0]["label"].tolist() == [-1, -1, 1, 0, -1]
     assert train.labels().tolist() == [0, 1] and train.class_names == test.class_names
-    unlabelled = open_nodes(graph(label=None), "train")
-    assert not unlabelled.has_labels and "label" not in unlabelled[0]
+    for none in (None, np.full(5, -1)):
+        unlabelled = open_nodes(graph(label=none, train_mask=None, test_mask=None), "train")
+        assert not unlabelled.has_labels and "label" not in unlabelled[0]
 
 
 def test_without_masks_a_tenth_is_to_learn_from(graph):
@@ -57,6 +67,20 @@ def test_features_may_be_given_by_their_entries(graph):
     entries = {"feature_row": rows, "feature_col": columns, "feature_value": GRAPH["x"][rows, columns]}
     sparse = open_nodes(graph(x=None, feature_shape=np.array([5, 2]), **entries), "train")
     np.testing.assert_array_equal(sparse[0]["features"], open_nodes(graph(), "train")[0]["features"])
+
+
+def test_an_encoder_is_given_a_graph_as_a_source_makes_it(graph):
+    nodes, source = Nodes(ConfigDict({"data": {"shape": (5, 2, 6)}})), open_nodes(graph(), "train")
+    batch = nodes.as_batch({"features": GRAPH["x"], "edges": GRAPH["edge_index"]})
+    for name, array in batch.items():
+        np.testing.assert_array_equal(array[0], source[0][name])
+    for changes, sentence in (
+        ({"edges": np.array([[0], [9]])}, "between nodes 0 to 9, but there are 5"),
+        ({"features": np.ones((5, 3))}, r"must have features \(nodes, 2\) and edges \(2, edges\), not \(5, 3\)"),
+        ({"features": np.full((5, 2), np.inf)}, "features of 5 nodes of this graph are not finite"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            nodes.as_batch({"features": GRAPH["x"], "edges": GRAPH["edge_index"]} | changes)
 
 
 def test_the_demo_is_cora_with_its_public_split():
@@ -82,8 +106,18 @@ def test_batches_hold_the_graph_again_and_again(graph):
         ({"edge_index": np.zeros((3, 2), int)}, r"has edges \(3, 2\) of int64"),
         ({"edge_index": np.array([[0], [5]])}, "between nodes 0 to 5, but there are 5: number them from 0"),
         ({"x": None}, "has no features: it has edge_index, label"),
-        ({"x": np.ones(5)}, r"The features of .* are \(5,\): give \(nodes, dim\)"),
+        ({"x": np.ones(5)}, r"The features of .* are \(5,\) of float64: give numbers \(nodes, dim\)"),
         ({"x": np.array([[1.0, np.nan]] * 5)}, "The features of 5 nodes of .* are not finite"),
+        ({"x": np.array([["a"]] * 5)}, r"The features of .* are \(5, 1\) of <U1: give numbers"),
+        (
+            ENTRIES | {"feature_row": np.array([7])},
+            "feature_row of .* goes from 7 to 7, .*: number from 0 to 4",
+        ),
+        (ENTRIES | {"feature_col": np.array([-1])}, "feature_col of .* goes from -1 to -1"),
+        (ENTRIES | {"feature_value": np.ones(3)}, "do not fit: give a row, a column and a number for each entry"),
+        ({"label": np.array(list("abcde"))}, r"label of .* is of <U1 and begins \['a', .*: give whole numbers from 0"),
+        ({"label": np.array([0, 1, np.nan, 0, 1])}, "label of .* is of float64"),
+        ({"label": np.array([0, 1, -5, 0, 1])}, "begins .0, 1, -5, .*, and -1 where there is none"),
         ({"label": np.zeros(4, int)}, r"The labels of .* are \(4,\), but there are 5 nodes"),
         ({"class_name": np.array(["one"])}, "names 1 classes, but labels go up to 1"),
         ({"test_mask": None}, "needs both train_mask and test_mask"),

@@ -5,13 +5,15 @@ import pickle
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from ssljax.data.series import open_series
 from ssljax.data.sources import DataError
+from ssljax.modalities.series import Series
 
 HEAD = "#text\n@problemName small\n@timeStamps false\n@classLabel true a b\n@data\n"
 TRAIN = HEAD + "1,2,3:4,?,6:a\n\n5,6:NaN,8:b\n7,8,?:1,2,NaN:a\n"
-TEST = HEAD + "1,2,3,4:4,5,6,7:b\n"
+TEST = HEAD + "# a\u2028comment\n1,2,3,4:4,5,6,7:b\n"
 
 
 @pytest.fixture
@@ -72,6 +74,25 @@ def test_csv(tmp_path, caplog):
     assert "columns without numbers are left out: date" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "test, expected",
+    [
+        ("y,x\n2,1\n4,\n", [[1, 2], [np.nan, 4]]),
+        ("x,y\n1,\n3,\n", [[1, np.nan], [3, np.nan]]),
+        ("x\n1\n", "test.csv' has no column of numbers 'y', and the training file has one: give both"),
+        ("x,y,z\n1,2,3\n", "test.csv' has a column of numbers 'z', and the training file has none: give both"),
+    ],
+)
+def test_channels_of_csv_are_those_of_the_training_file(test, expected, tmp_path):
+    (tmp_path / "train.csv").write_text("x,y\n5,6\n7,8\n")
+    (tmp_path / "test.csv").write_text(test)
+    if isinstance(expected, str):
+        with pytest.raises(DataError, match=expected):
+            open_series(f"csv:{tmp_path}", "test")
+    else:
+        np.testing.assert_array_equal(open_series(f"csv:{tmp_path}", "test", scale="none")[0]["series"], expected)
+
+
 def test_one_long_series_is_cut_in_time(tmp_path):
     (tmp_path / "long.csv").write_text("x\n" + "\n".join(map(str, range(40))) + "\n")
     train, test = (open_series(f"csv:{tmp_path / 'long.csv'}", s, scale="none", length=10) for s in ("train", "test"))
@@ -96,7 +117,8 @@ def test_npz(small_series, tmp_path):
         ({"a_TRAIN.ts": HEAD + "1,2:a\n1:2:b\n"}, "Line 7 of .* has 2 channels, where 1 are expected"),
         ({"a_TRAIN.ts": HEAD + "1,2:?\n"}, "Line 6 of .* has no class"),
         ({"a_TRAIN.ts": HEAD + "?,NaN:a\n"}, "has no series with a number"),
-        ({"a_TRAIN.ts": HEAD + "1,inf:a\n"}, "infinite numbers"),
+        ({"a_TRAIN.ts": HEAD + "1,inf:a\n"}, "Step 2 of series 1 of .*TRAIN.ts' holds infinite numbers"),
+        ({"a_TRAIN.ts": HEAD + "1:a\n", "a_TEST.ts": HEAD + "1:a\n1e39:a\n"}, "Step 1 of series 2 of .*TEST.ts' holds"),
         ({"a_TRAIN.ts": HEAD + "1,2:?,?:a\n"}, "Channel 2 of .* has no number in the training split"),
         ({"a_TRAIN.ts": TRAIN, "a_TEST.ts": HEAD + "1,2:a\n"}, "have 2 in train and 1 in test channels"),
         ({"a_TRAIN.ts": TRAIN, "a_TEST.ts": HEAD + "1:2:c\n"}, "'c', which no training series has"),
@@ -118,6 +140,7 @@ def test_what_is_wrong_with_ts_is_said(files, sentence, tmp_path):
         ("series,day\n1,mon\n", "has no column of numbers"),
         ("series,label,x\n1,a,2\n1,b,3\n", "Series 1 of .* has several labels or gaps"),
         ("", "cannot be read"),
+        ("series,x\np,1\n,2\n,3\n", "Column 'series' of .* has 2 gaps, the first in row 2: fill them in"),
     ],
 )
 def test_what_is_wrong_with_csv_is_said(text, sentence, tmp_path):
@@ -140,6 +163,13 @@ def test_what_is_wrong_with_npz_is_said(arrays, sentence, tmp_path):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(DataError, match=sentence):
         open_series(f"npz:{tmp_path / 'a.npz'}", "train")
+
+
+def test_an_encoder_is_given_gaps_but_nothing_infinite():
+    series = Series(ConfigDict({"data": {"mean": (1.0,), "std": (2.0,)}}))
+    np.testing.assert_array_equal(series.as_batch([[5.0, np.nan]])["series"], [[[2.0], [np.nan]]])
+    with pytest.raises(ValueError, match="series must be finite, or NaN where there is no number"):
+        series.as_batch([[5.0], [1.0, np.inf]])
 
 
 def test_nothing_there():

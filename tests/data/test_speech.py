@@ -2,17 +2,22 @@
 
 import importlib.util
 import logging
+import struct
 
 import numpy as np
 import pytest
 import scipy.io.wavfile
+from ml_collections import ConfigDict
 
 from ssljax.data import DataError, eval_batches, train_dataset
 from ssljax.data.speech import compress, expand, open_speech
 from ssljax.data.subset import Subset
+from ssljax.modalities.speech import Speech
 
 RATE = 1000
 OPTIONS = {"rate": RATE, "crop": 0.3, "longest": 0.4}
+
+NO_CHANNELS = b"RIFF\x2c\0\0\0WAVEfmt " + struct.pack("<IHHIIHH", 16, 1, 0, RATE, 0, 0, 16) + b"data\x08" + bytes(11)
 
 
 @pytest.fixture
@@ -139,6 +144,7 @@ def test_crops_are_drawn_anew_and_short_clips_are_followed_by_others_of_their_sp
         (b"no audio at all", "no audio that can be read"),
         (b"", "no audio that can be read"),
         (b"RIFF\x24\x00\x00\x00WAVEfmt ", "no audio that can be read"),
+        (NO_CHANNELS, "no audio that can be read"),
     ],
 )
 def test_clips_that_cannot_be_used_are_skipped_and_counted(samples, reason, folder, caplog):
@@ -152,6 +158,13 @@ def test_clips_that_cannot_be_used_are_skipped_and_counted(samples, reason, fold
     assert whole["mask"].tolist() == [False, True]
     with pytest.raises(DataError, match="None of the 1 clips of .* can be decoded"):
         open_speech(spec, "test", **OPTIONS)[0]
+
+
+def test_an_encoder_is_given_no_clip_that_is_too_short():
+    speech = Speech(ConfigDict({"data": {"rate": RATE, "normalise": False}}))
+    assert speech.as_batch([tone(50, 0.1), tone(80, 0.1)])["length"].tolist() == [50, 80]
+    with pytest.raises(ValueError, match="clips must have 50 samples at least, which are 0.05 seconds, but one has 5"):
+        speech.as_batch([tone(80, 0.1), tone(5, 0.1)])
 
 
 def test_a_clip_that_is_gone_ends_the_run(folder, tmp_path):

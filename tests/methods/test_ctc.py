@@ -1,6 +1,7 @@
 """Fine-tuning by letters: words against PyTorch-like paths counted one by one, and what it starts from."""
 
 from itertools import product
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +41,24 @@ def test_a_word_is_as_likely_as_all_the_ways_to_say_it(monkeypatch):
             if collapsed(path) in total:
                 total[collapsed(path)] += np.prod(chance[np.arange(n), list(path)])
         np.testing.assert_allclose(row, np.log([total[word] for word in spelt]), rtol=1e-4)
+
+
+def test_a_word_that_is_too_long_for_its_clip_counts_nothing(monkeypatch):
+    """Of two clips of "aa", the second has two frames, where a blank between its letters needs a third."""
+    method, logits = CTC(ENCODER, TEACHER, words=("ab", "aa")), jnp.zeros((2, 5, 3))
+    context = SimpleNamespace(context=jnp.zeros((2, 5, 8)))
+    monkeypatch.setattr("ssljax.methods.speech.ctc.run", lambda *_, **__: (context, {}))
+    monkeypatch.setattr("ssljax.methods.speech.ctc.infer", lambda linear, params, *_: params)
+    lengths, keys = jnp.array([160 * 4 + 400, 160 + 400]), None
+
+    def loss(logits):
+        views = None, lengths, None, jnp.array([1, 1]), keys
+        return method.loss({"encoder": {}, "classifier": logits}, None, views, keys, None)
+
+    (value, aux), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(logits)
+    ways = sum(collapsed(path) == (1, 1) for path in product(range(3), repeat=5))
+    np.testing.assert_allclose(value, -np.log(ways / 3**5) / 2, rtol=1e-5)
+    assert aux["metrics"]["too_long"] == 0.5 and (gradient[1] == 0).all() and (gradient[0] != 0).any()
 
 
 def test_letters_are_those_of_the_words():

@@ -24,7 +24,8 @@ from ssljax.views.speech import span_mask
 @dataclass(frozen=True, eq=False)
 class CTC:
     """logits = linear(f(audio)) of each frame, over the letters and a blank; loss the mean over examples of
-    `ctc` of the word's letters. Clips are whole (--config.data.crop=0), and spans of frames are hidden.
+    `ctc` of the word's letters, and 0 of a word that is too long for its clip's frames; `too_long` is the share of such
+    examples. Clips are whole (--config.data.crop=0), and spans of frames are hidden.
 
     teacher: in a config the folder of a run of wav2vec2; here that run's method. words: what is said in a clip of each
     class; () in a config: the classes' names. share, span: see `ssljax.views.speech.span_mask`.
@@ -92,8 +93,12 @@ class CTC:
         encoded, _ = run(self.encoder, params["encoder"], {}, audio, mask=mask, lengths=lengths, keys=keys)
         logits = infer(self.linear, params["classifier"], {}, encoded.context)
         letters, padding = (jnp.asarray(x)[labels] for x in self.spelling())
-        loss = losses.ctc(logits, self._after(lengths, logits), letters, padding).mean()
-        return loss, {"metrics": {}, "features": encoded.context.mean(axis=1), "embeddings": ()}
+        nats = losses.ctc(logits, self._after(lengths, logits), letters, padding)
+        # Its 1e30 would be all that a mean is of. Divided by all examples, it is the same on shards and in chunks.
+        fits = nats < 1e29
+        loss = jnp.where(fits, nats, 0.0).mean()
+        metrics = {"too_long": 1 - fits.mean()}
+        return loss, {"metrics": metrics, "features": encoded.context.mean(axis=1), "embeddings": ()}
 
     def update(self, state: TrainState, aux: dict, axis: str | None) -> TrainState:
         return state
