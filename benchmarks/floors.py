@@ -41,9 +41,10 @@ DEMOS = {
     "video": "moving camera",
     "image_text": "emoji",
     "speech": "part of FSDD",
-    "graphs": "MUTAG",
+    "graphs": "IMDB-BINARY",
     "series": "Japanese Vowels",
 }
+OTHER_DEMOS = {"demo_mutag": "MUTAG"}
 TITLES = {"image_text": "images and captions"}
 
 
@@ -96,7 +97,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     kind, where = arguments.source.partition(":")[::2]
-    name = Path(where).name.partition(".")[0] if where else "demo"
+    name = Path(where).name.partition(".")[0] if where else kind
     rows, minutes, found = [], {}, {}
     variant = (where and OWN.get(arguments.kind)) or VARIANTS.get(arguments.kind, "demo")
     for config in sorted((ROOT / "configs" / arguments.kind).glob("*.py")):
@@ -129,11 +130,8 @@ def main() -> None:
         "",
         machine(),
     ]
-    publish(
-        "results.md",
-        f"What {TITLES.get(arguments.kind, arguments.kind)} give: {name if where else DEMOS[arguments.kind]}",
-        lines,
-    )
+    of = name if where else OTHER_DEMOS.get(kind, DEMOS[arguments.kind])
+    publish("results.md", f"What {TITLES.get(arguments.kind, arguments.kind)} give: {of}", lines)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
                  NAME_node_attributes.txt
     npz:PATH     arrays in one file: edge_index (2, edges) with nodes numbered from 0 in each graph, node_offset and
                  edge_offset (graphs + 1,), and maybe node_tag (nodes,), x (nodes, dim), label (graphs,)
-    demo         MUTAG, which ships with ssljax
+    demo         IMDB-BINARY, which ships with ssljax
+    demo_mutag   MUTAG, likewise
 
 Features of a node are its labels (one-hot), its attributes, both, or where there is neither a 1. Each edge is taken
 once in both directions; loops are left out, for an encoder sees each node's own features anyway. A node without edges
@@ -24,8 +25,9 @@ from ssljax.data.sources import DataError, Example, Shapes, Source, hashed_split
 
 logger = logging.getLogger(__name__)
 
-FORMS = {"demo": "demo", "tu": "tu:FOLDER", "npz": "npz:PATH"}
-DEMO = Path(__file__).parent / "demo" / "graphs" / "mutag.npz"
+FORMS = {"demo": "demo", "demo_mutag": "demo_mutag", "tu": "tu:FOLDER", "npz": "npz:PATH"}
+FOLDER = Path(__file__).parent / "demo" / "graphs"
+DEMOS = {"demo": FOLDER / "imdb_binary.npz", "demo_mutag": FOLDER / "mutag.npz"}
 WHOLE = "all"
 
 
@@ -101,8 +103,8 @@ def open_graphs(spec: str, split: str) -> GraphSource:
 
     Raises DataError, which says what to change, for a kind, file or split that is not there, and for what does not fit.
     """
-    kind, where = split_spec(spec, FORMS)
-    path = DEMO if kind == "demo" else Path(where).expanduser()
+    kind, where = ("npz", str(DEMOS[spec])) if spec in DEMOS else split_spec(spec, FORMS)
+    path = Path(where).expanduser()
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
     found = _read(kind, path, tuple(file.stat().st_mtime_ns for file in files))
     parts = hashed_splits([str(index) for index in range(len(found.features))])

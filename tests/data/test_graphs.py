@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssljax.data.graphs import DEMO, open_graphs
+from ssljax.data.graphs import DEMOS, open_graphs
 from ssljax.data.sources import DataError
 
 # Of three graphs the second has no nodes, and the third a loop, a double edge and a node without edges.
@@ -22,8 +22,16 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_demo():
+def test_networks():
     source = open_graphs("demo", "all")
+    assert len(source) == 1000 and source.labels().sum() == 500
+    assert source.shapes["features"][0] == (136, 1) and source.shapes["edges"][0] == (2, 2498)
+    edges = [source[i]["edges"] for i in range(20)]
+    assert all({(b, a) for a, b in e.T} == {(a, b) for a, b in e.T} for e in edges)
+
+
+def test_molecules():
+    source = open_graphs("demo_mutag", "all")
     assert len(source) == 188 and source.class_names == ("0", "1") and source.labels().sum() == 125
     assert source.shapes["features"][0] == (28, 7) and source.shapes["edges"][0] == (2, 66)
     examples = [source[i] for i in range(188)]
@@ -33,7 +41,7 @@ def test_demo():
         np.testing.assert_array_equal(x["features"].sum(axis=1), x["real"])
         pairs = {tuple(pair) for pair in x["edges"].T}
         assert {(b, a) for a, b in pairs} == pairs
-    sizes = [len(open_graphs("demo", split)) for split in ("train", "val")]
+    sizes = [len(open_graphs("demo_mutag", split)) for split in ("train", "val")]
     assert sum(sizes) == 188 and 5 < sizes[1] < 40
 
 
@@ -96,7 +104,7 @@ def test_what_is_wrong_with_text_files_is_said(name, text, sentence, folder):
     ],
 )
 def test_what_is_wrong_with_an_archive_is_said(change, sentence, tmp_path):
-    arrays = {name: x for name, x in (dict(np.load(DEMO)) | change).items() if x is not None}
+    arrays = {name: x for name, x in (dict(np.load(DEMOS["demo_mutag"])) | change).items() if x is not None}
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(DataError, match=sentence):
         open_graphs(f"npz:{tmp_path / 'a.npz'}", "all")
@@ -104,7 +112,7 @@ def test_what_is_wrong_with_an_archive_is_said(change, sentence, tmp_path):
 
 def test_nothing_there():
     for spec, sentence in (
-        ("csv:x", "There is no data source 'csv:x': write one of demo, tu:FOLDER, npz:PATH"),
+        ("csv:x", "There is no data source 'csv:x': write one of demo, demo_mutag, tu:FOLDER, npz:PATH"),
         ("tu:missing", "There is no folder 'missing'"),
         ("npz:missing", "There is no file 'missing'"),
     ):
