@@ -26,9 +26,9 @@ class CTC:
     """logits = linear(f(audio)) of each frame, over the letters and a blank; loss the mean over examples of
     `ctc` of the word's letters. Clips are whole (--config.data.crop=0), and spans of frames are hidden.
 
-    teacher: in a config the folder of a run of wav2vec2; here that run's method. scratch: its encoder is not taken over,
-    only what it is like: what fine-tuning reaches without pretraining. words: what is said in a clip of each
-    class; () in a config: the classes' names. share, span: see `ssljax.views.speech.span_mask`.
+    teacher: in a config the folder of a run of wav2vec2; here that run's method. scratch: what that run has learnt is
+    not taken over, as a floor. words: what is said in a clip of each class; () in a config: the classes' names. share,
+    span: see `ssljax.views.speech.span_mask`.
     """
 
     encoder: nn.Module
