@@ -3,6 +3,7 @@
     python benchmarks/floors.py --kind=tables --source=csv:adult.csv [--write] [--seeds=3] [--runs=runs/floors]
     python benchmarks/floors.py --kind=nodes --source=demo --write --seeds=5
     python benchmarks/floors.py --kind=text --source=demo --write
+    python benchmarks/floors.py --kind=speech --source=npz:fsdd.npz --write
 
 Writes a section of docs/results.md for the kind and the source. A run whose folder has results is not repeated.
 """
@@ -24,6 +25,8 @@ VARIANTS = {"graphs": "paper", "nodes": "paper", "series": "paper"}
 """The variant that is run, where it is not the demo."""
 OWN = {"speech": "fsdd", "text": "sentences"}
 """And for a source that is not the demo's, where that is another one."""
+TUNED = {"wav2vec2": "ctc_demo"}
+"""And the variant by which a method's demo is fine-tuned."""
 JUDGED = {
     "graphs": "all graphs",
     "image_text": "the test images and captions",
@@ -45,18 +48,43 @@ DEMOS = {
     "series": "Japanese Vowels",
 }
 OTHER_DEMOS = {"demo_mutag": "MUTAG"}
-TITLES = {"image_text": "images and captions"}
+TITLES = {"image_text": "images and captions", "speech": "clips of speech"}
 
 
-def run(config: Path, variant: str, source: str, seed: int, workdir: Path) -> None:
+def run(config: Path, variant: str, workdir: Path, *fields: str, protocol: str = "") -> None:
+    """Train and evaluate, unless the folder has results."""
+    if (workdir / "seconds.json").exists():
+        return
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    fields = [f"--config.data.source={source}", f"--config.seed={seed}", "--config.evaluate.every=0"]
+    train = ["ssljax.train", f"--config={config}:{variant}", "--config.evaluate.every=0", *fields]
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    for command in (["ssljax.train", f"--config={config}:{variant}", *fields], ["ssljax.evaluate"]):
+    for command in (train, ["ssljax.evaluate", *([f"--protocol={protocol}"] if protocol else [])]):
         subprocess.run([sys.executable, "-m", *command, f"--workdir={workdir}"], check=True, env=environment)
-        if command[0] == "ssljax.train":
+        if command is train:
             seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
     (workdir / "seconds.json").write_text(json.dumps(seconds))
+
+
+def tuned(config: Path, variant: str, runs: Path, seeds: int) -> list[str]:
+    """Lines of a table: error rates of fine-tuning by that variant, from each seed's demo and from scratch."""
+    lines = []
+    for name, scratch in (("pretrained", False), ("scratch", True)):
+        found = []
+        for seed in range(seeds):
+            workdir = runs / f"{config.stem}-tuned-{name}-{seed}"
+            teacher = runs / f"{config.stem}-demo-{seed}"
+            fields = (f"method.teacher={teacher}", f"method.scratch={scratch}", f"seed={seed}")
+            run(config, variant, workdir, *(f"--config.{field}" for field in fields), protocol="objective")
+            found.append(json.loads((workdir / "results.json").read_text())["objective"]["of"]["pretrained"])
+        rates = {rate: [100 * of[rate]["value"] for of in found] for rate in found[0]}
+        lines = lines or ["", f"| :{variant} from | {', % | '.join(rates)}, % |", "|---" * (1 + len(rates)) + "|"]
+        row = (f"{statistics.mean(of):.1f} ± {statistics.stdev(of):.1f}" for of in rates.values())
+        lines.append(f"| {name} | {' | '.join(row)} |")
+    return [
+        *lines,
+        "",
+        f"Of the test clips, after the settings of `:{variant}` of {config.stem}, without a list of words.",
+    ]
 
 
 def cells(runs: list[dict], encoder: str) -> list[str]:
@@ -89,7 +117,7 @@ def objectives(runs: dict[str, list[dict]]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kind", choices=VARIANTS, required=True)
+    parser.add_argument("--kind", choices=JUDGED, required=True)
     parser.add_argument("--source", required=True)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "floors")
     parser.add_argument("--seeds", type=int, default=3, help="two at least")
@@ -98,17 +126,18 @@ def main() -> None:
 
     kind, where = arguments.source.partition(":")[::2]
     name = Path(where).name.partition(".")[0] if where else kind
-    rows, minutes, found = [], {}, {}
+    rows, minutes, found, fine_tuned = [], {}, {}, []
     variant = (where and OWN.get(arguments.kind)) or VARIANTS.get(arguments.kind, "demo")
     for config in sorted((ROOT / "configs" / arguments.kind).glob("*.py")):
         runs = []
         for seed in range(arguments.seeds):
             workdir = arguments.runs / f"{config.stem}-{name}-{seed}"
-            if not (workdir / "seconds.json").exists():
-                run(config, variant, arguments.source, seed, workdir)
+            run(config, variant, workdir, f"--config.data.source={arguments.source}", f"--config.seed={seed}")
             runs.append(json.loads((workdir / "results.json").read_text()))
             minutes.setdefault(config.stem, []).append(json.loads((workdir / "seconds.json").read_text()) / 60)
         found[config.stem] = runs
+        if not where and config.stem in TUNED:
+            fine_tuned = tuned(config, TUNED[config.stem], arguments.runs, arguments.seeds)
         rows += [[config.stem, encoder, *cells(runs, encoder)] for encoder in runs[-1]["encoders"]]
     of_methods = ", ".join(f"{method} {statistics.mean(of):.1f}" for method, of in minutes.items())
     shown = f"{kind}:{Path(where).name}" if where else kind
@@ -123,6 +152,7 @@ def main() -> None:
         "|---" * (2 + len(runs[-1]["protocols"])) + "|",
         *(f"| {' | '.join(row)} |" for row in rows),
         *objectives(found),
+        *fine_tuned,
         "",
         "Protocols:",
         "",

@@ -96,7 +96,7 @@ def spoken_digits_config(method: str, steps: int) -> ConfigDict:
     """What the configs for spoken digits share: crops of a second at 8 kHz of clips that are equally loud, AdamW with
     a cosine."""
     config = base_config(method)
-    config.data.update(rate=8000, crop=1.0, longest=1.0, group=2, normalise=True)
+    config.data.update(rate=8000, crop=1.0, longest=1.0, group="2", normalise=True)
     config.batch_size, config.steps = 16, steps
     config.optimizer.update(name="adamw", learning_rate=2e-3, scaling="none", b2=0.98, weight_decay=0.01, final=0.05)
     config.log.every = 25
@@ -104,6 +104,9 @@ def spoken_digits_config(method: str, steps: int) -> ConfigDict:
     config.checkpoint.every = 500
     return config
 
+
+FSDD = {"source": "npz:PATH", "label": "digit", "group": "speaker", "train_split": "take>=5", "test_split": "take<5"}
+"""Fields of the data for the Free Spoken Digit Dataset, joined as `ssljax.data.speech_arrays` says; its own split."""
 
 LIBRISPEECH_CLIPS = 281_241
 """To train on, in 960 hours."""
@@ -121,8 +124,8 @@ def librispeech_config(method: str, crop: float, batch_size: int, steps: int) ->
         test_split="dev-clean",
         crop=crop,
         longest=crop,
-        label=0,
-        group=1,
+        label="",
+        group="1",
     )
     config.batch_size, config.steps = batch_size, steps
     config.dtype = "bfloat16"

@@ -513,7 +513,7 @@ def test_own_recordings(short, digits, tmp_path, capsys):
 
     # Where nobody knows who speaks.
     saved = json.loads((tmp_path / "config.json").read_text())
-    saved["data"]["group"] = 0
+    saved["data"]["group"] = ""
     (tmp_path / "config.json").write_text(json.dumps(saved))
     with pytest.raises(DataError, match="protocol 'left_out' needs groups, which folder:.* has not"):
         evaluate(tmp_path, ["left_out"])

@@ -5,11 +5,11 @@
 | variant  | data                           | encoder            | hardware    | expected                   | status  |
 |----------|--------------------------------|--------------------|-------------|----------------------------|---------|
 | `:demo`  | 480 spoken digits, embedded    | conv 48 + GRU 64   | 2 CPU cores | above random init          | not run |
-| `:fsdd`  | folder:PATH, all 2,700 digits  | conv 48 + GRU 64   | 2 CPU cores | near log-mel on new voices | run     |
+| `:fsdd`  | npz:PATH, all 2,700 digits     | conv 48 + GRU 64   | 2 CPU cores | near log-mel on new voices | run     |
 | `:paper` | folder:PATH, LibriSpeech 100 h | conv 512 + GRU 256 | 8 GPUs      | phones 64.6 %, by frames   | not run |
 """
 
-from ssljax.config import librispeech_config, spoken_digits_config, variant_of
+from ssljax.config import FSDD, librispeech_config, spoken_digits_config, variant_of
 
 
 def demo():
@@ -21,9 +21,9 @@ def demo():
 
 
 def fsdd():
-    """All recordings of the Free Spoken Digit Dataset, in folders train/DIGIT/SPEAKER and test/DIGIT/SPEAKER."""
+    """All recordings of the Free Spoken Digit Dataset, joined in one file, by their official split."""
     config = demo()
-    config.data.source = "folder:PATH"
+    config.data.update(FSDD)
     config.optimizer.warmup_epochs = 1.0
     return config
 

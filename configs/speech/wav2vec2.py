@@ -8,12 +8,12 @@
 |-------------|-------------------------------|----------------|-------------------|-------------------|---------|
 | `:demo`     | 480 spoken digits, embedded   | wav2vec2_micro | 2 CPU cores       | above random init | run     |
 | `:ctc_demo` | a quarter of the labels       | the teacher's  | 2 CPU cores       | –                 | not run |
-| `:fsdd`     | folder:PATH, all 2,700 digits | wav2vec2_micro | 2 CPU cores       | –                 | not run |
+| `:fsdd`     | npz:PATH, all 2,700 digits    | wav2vec2_micro | 2 CPU cores       | –                 | not run |
 | `:paper`    | folder:PATH, LibriSpeech      | wav2vec2_base  | 64 V100, 1.6 days | WER with labels   | not run |
 | `:large`    | folder:PATH, LibriSpeech      | wav2vec2_large | 128 V100          | WER with labels   | not run |
 """
 
-from ssljax.config import LIBRISPEECH_CLIPS, librispeech_config, spoken_digits_config, variant_of
+from ssljax.config import FSDD, LIBRISPEECH_CLIPS, librispeech_config, spoken_digits_config, variant_of
 
 
 def demo():
@@ -34,9 +34,9 @@ def ctc_demo():
 
 
 def fsdd():
-    """All recordings of the Free Spoken Digit Dataset, in folders train/DIGIT/SPEAKER and test/DIGIT/SPEAKER."""
+    """All recordings of the Free Spoken Digit Dataset, joined in one file, by their official split."""
     config = demo()
-    config.data.source = "folder:PATH"
+    config.data.update(FSDD)
     config.optimizer.warmup_epochs = 1.0
     return config
 

@@ -3,6 +3,8 @@
     folder:PATH   audio files in a folder, whose sub-folders may be splits (as of images: `ssljax.data.folder`), and
                   below them name classes and speakers; several split folders are joined by +, as in
                   --config.data.train_split=train-clean-100+train-clean-360
+    npz:PATH      clips joined in one array, with others that name splits, classes and speakers:
+                  `ssljax.data.speech_arrays`
     demo          600 spoken digits by six speakers, which ship with ssljax, at 8 kHz
 
 WAV files are read by SciPy, all others by soundfile (`pip install soundfile`). Several channels are averaged. A clip
@@ -13,10 +15,9 @@ report.
 import importlib.util
 import io
 import logging
-import lzma
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,17 +27,14 @@ import scipy.signal
 from ssljax.data.folder import folders_of, list_files, read_bytes, split_files
 from ssljax.data.images import UndecodableImage
 from ssljax.data.sources import DataError, Example, Shapes, Source, resolve_split, split_spec
+from ssljax.data.speech_arrays import Clips, Numbered, read_arrays, read_demo
 
 logger = logging.getLogger(__name__)
 
-FORMS = {"demo": "demo", "folder": "folder:PATH"}
+FORMS = {"demo": "demo", "folder": "folder:PATH", "npz": "npz:PATH"}
 EXTENSIONS = (".wav", ".flac", ".ogg")
-DEMO = Path(__file__).parent / "demo" / "speech" / "digits.npz"
 SHORTEST = 0.05
 """Seconds: what is shorter holds no frame of some encoder."""
-
-Reader = Callable[[str], tuple[int, np.ndarray]]
-"""The rate and the samples (n,) or (n, channels) of a clip, by its path."""
 
 
 def audio_shapes(samples: int, group: bool) -> Shapes:
@@ -59,25 +57,21 @@ class SpeechSource(Source):
     def __init__(
         self,
         name: str,
-        files: Sequence[str],
-        read: Reader,
+        clips: Clips,
         *,
         rate: int,
         crop: int,
         longest: int,
         normalise: bool = False,
-        labels: np.ndarray | None,
-        classes: tuple[str, ...],
-        groups: np.ndarray | None = None,
-        group_names: tuple[str, ...] = (),
     ):
-        """crop, longest: in samples. labels, groups: int32, one for each file, or None."""
+        """crop, longest: in samples."""
+        (labels, classes), (groups, group_names) = clips.labels, clips.groups
         shapes = audio_shapes(longest, groups is not None)
         class_names = None if labels is None else classes
         super().__init__(name, has_labels=labels is not None, class_names=class_names, shapes=shapes)
         self.drawn = audio_shapes(crop, group=False) if crop else {}
         self.group_names = group_names
-        self._files, self._read, self._rate, self._normalise = files, read, rate, normalise
+        self._files, self._read, self._rate, self._normalise = clips.files, clips.read, rate, normalise
         self._labels, self._groups = labels, groups
 
     def labels(self) -> np.ndarray:
@@ -117,69 +111,54 @@ def open_speech(
     crop: float,
     longest: float,
     normalise: bool = False,
-    label: int = 1,
-    group: int = 0,
+    label: str = "1",
+    group: str = "",
 ) -> SpeechSource:
     """The split of a source, spelt as the head of this module says.
 
     crop, longest: seconds of a training example (0: as evaluation hears it), and of what evaluation hears of a clip.
-    normalise: each clip has mean 0 and standard deviation 1. label, group: which of the folders that a clip lies in,
-    counted from that below the split's, names its class and its speaker; 0: none does.
+    normalise: each clip has mean 0 and standard deviation 1. label, group: what names a clip's class and its speaker:
+    the level of a folder that it lies in, counted from that below the split's, or of npz: an array; empty: nothing.
 
     Raises:
         ValueError: a field is out of range.
-        DataError: the kind is unknown, or there is no such folder or split, no audio in it, or no folder that names the
-            speaker; or files are of a kind that needs a package which is not installed.
+        DataError: the kind is unknown, or there is no such folder, file or split, no audio in it, or no folder or array
+            that names the speaker; or files are of a kind that needs a package which is not installed.
     """
-    _check(rate, crop, longest, label, group)
+    _check(rate, crop, longest)
     kind, where = split_spec(spec, FORMS)
-    root, read = Path(where).expanduser(), None
-    if kind == "demo":
-        archive = _Archive(DEMO)
-        files, read = archive.files, archive
-    elif not root.is_dir():
-        raise DataError(f"There is no folder {str(root)!r}: check the path after 'folder:'.")
+    path, name = Path(where).expanduser(), f"{spec} ({split})"
+    if kind == "npz":
+        clips = read_arrays(path, split, rate=rate, label=label, group=group)
     else:
-        files = list_files(root, EXTENSIONS)
-    if not files:
-        raise DataError(f"The folder {str(root)!r} holds no audio: it needs files in {', '.join(EXTENSIONS)}.")
-    chosen, every, depth = _of_split(files, split, spec)
-    name = f"{spec} ({split})"
-    labels, classes = _numbered(chosen, every, depth + label - 1) if label else (None, ())
-    if label and labels is None:
-        logger.warning("%s: no labels, since clips are not in two folders or more of level %d", name, label)
-    groups, group_names = _numbered(chosen, every, depth + group - 1) if group else (None, ())
-    if group and groups is None:
-        raise DataError(
-            f"{name}: --config.data.group={group} says that a clip's folder of level {group} names its speaker, but "
-            "there are not two such folders, or clips in none: set it to 0 if speakers are not known."
+        files, read = read_demo() if kind == "demo" else (_files_of(path), _Files(path, name))
+        chosen, every, depth = _of_split(files, split, spec)
+        labels, groups = (
+            _of_level(field, level, chosen, every, depth, name) for field, level in (("label", label), ("group", group))
         )
+        clips = Clips(chosen, read, labels, groups)
     source = SpeechSource(
-        name,
-        chosen,
-        read or _Files(root, name),
-        rate=rate,
-        crop=round(rate * crop),
-        longest=round(rate * longest),
-        normalise=normalise,
-        labels=labels,
-        classes=classes,
-        groups=groups,
-        group_names=group_names,
+        name, clips, rate=rate, crop=round(rate * crop), longest=round(rate * longest), normalise=normalise
     )
-    source.in_memory = kind == "demo"
+    source.in_memory = kind != "folder"
     return source
 
 
-def _check(rate: int, crop: float, longest: float, label: int, group: int) -> None:
+def _check(rate: int, crop: float, longest: float) -> None:
     if rate < 1000:
         raise ValueError(f"--config.data.rate={rate} must be a rate in samples a second, 1000 at least.")
     for field, seconds in (("crop", crop or longest), ("longest", longest)):
         if not SHORTEST <= seconds <= 600:
             raise ValueError(f"--config.data.{field}={seconds} must be seconds of audio, from {SHORTEST} to 600.")
-    for field, level in (("label", label), ("group", group)):
-        if level < 0:
-            raise ValueError(f"--config.data.{field}={level} must be a level of folders from 1 on, or 0 for none.")
+
+
+def _files_of(root: Path) -> list[str]:
+    if not root.is_dir():
+        raise DataError(f"There is no folder {str(root)!r}: check the path after 'folder:'.")
+    files = list_files(root, EXTENSIONS)
+    if not files:
+        raise DataError(f"The folder {str(root)!r} holds no audio: it needs files in {', '.join(EXTENSIONS)}.")
+    return files
 
 
 def _of_split(files: Sequence[str], split: str, spec: str) -> tuple[list[str], list[str], int]:
@@ -193,7 +172,24 @@ def _of_split(files: Sequence[str], split: str, spec: str) -> tuple[list[str], l
     return splits[resolve_split(split, splits, spec)], every, depth
 
 
-def _numbered(files: Sequence[str], every: Sequence[str], place: int) -> tuple[np.ndarray | None, tuple[str, ...]]:
+def _of_level(field: str, level: str, files: Sequence[str], every: Sequence[str], depth: int, name: str) -> Numbered:
+    """What the folders of a level, counted from `depth`, say of files; of classes it may be that they say nothing."""
+    if not level:
+        return None, ()
+    if not level.isdecimal() or not int(level):
+        raise ValueError(f"--config.data.{field}={level} must be a level of folders from 1 on, or empty for none.")
+    numbers, names = _numbered(files, every, depth + int(level) - 1)
+    if numbers is None and field == "group":
+        raise DataError(
+            f"{name}: --config.data.group={level} says that a clip's folder of level {level} names its speaker, but "
+            "there are not two such folders, or clips in none: leave it empty if speakers are not known."
+        )
+    if numbers is None:
+        logger.warning("%s: no labels, since clips are not in two folders or more of level %s", name, level)
+    return numbers, names
+
+
+def _numbered(files: Sequence[str], every: Sequence[str], place: int) -> Numbered:
     """(a number for each file by the folder at that place of its path, the folders' names in order); no numbers if
     there are fewer than two such folders, or a file lies in none."""
     found = [parts[place] if len(parts) > place + 1 else "" for parts in map(folders_of, files)]
@@ -260,28 +256,3 @@ class _Files:
         # Broad on purpose: of damaged files SciPy raises ValueError, struct.error, ZeroDivisionError and more.
         except Exception as error:
             raise UndecodableImage(f"no audio that can be read: {error}") from error
-
-
-class _Archive:
-    """Reads the demo: clips of 8-bit μ-law, one after the other."""
-
-    def __init__(self, path: Path):
-        with np.load(path) as arrays:
-            codes = np.frombuffer(lzma.decompress(arrays["codes"].tobytes()), np.uint8)
-            self._rate, self.files = int(arrays["rate"]), arrays["files"].tolist()
-            ends = np.cumsum(arrays["length"])
-        self._clips = dict(zip(self.files, np.split(codes, ends[:-1]), strict=True))
-
-    def __call__(self, file: str) -> tuple[int, np.ndarray]:
-        return self._rate, expand(self._clips[file])
-
-
-def compress(wave: np.ndarray) -> np.ndarray:
-    """Samples in [-1, 1] -> codes, uint8, of the continuous μ-law with μ = 255."""
-    return np.round(127.0 * np.sign(wave) * np.log1p(255.0 * np.abs(wave)) / np.log(256.0) + 128.0).astype(np.uint8)
-
-
-def expand(codes: np.ndarray) -> np.ndarray:
-    """The inverse of `compress`, to its rounding."""
-    level = (codes.astype(np.float32) - 128.0) / 127.0
-    return np.sign(level) * (256.0 ** np.abs(level) - 1.0) / 255.0

@@ -123,11 +123,12 @@ def to_devices(batch: PyTree, mesh: Mesh) -> PyTree:
 def over_devices(f: Callable[[PyTree, Batch], Array], mesh: Mesh) -> Callable:
     """`f(state, batch)`, computed by all devices for the rows that each process made, as NumPy arrays of all rows.
 
-    The batch holds `label` and `mask` too: returns (rows of f, labels, mask), the same on every process.
+    The batch holds `label` and `mask` too, of which f is given the labels: what a method learns from labels is measured
+    by them. Returns (rows of f, labels, mask), the same on every process.
     """
 
     def compute(state: PyTree, batch: Batch):
-        inputs = {name: x for name, x in batch.items() if name not in ("label", "mask")}
+        inputs = {name: x for name, x in batch.items() if name != "mask"}
         return f(state, inputs), batch["label"], batch["mask"]
 
     compute = jax.jit(compute, out_shardings=replicated(mesh))

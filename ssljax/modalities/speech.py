@@ -30,8 +30,10 @@ class Speech(Modality):
         "crop": 1.0,  # seconds of a training example; 0: clips are whole
         "longest": 4.0,  # seconds that evaluation hears of a clip, of its middle
         "normalise": False,  # each clip has mean 0 and standard deviation 1
-        "label": 1,  # which of a clip's folders names its class, counted from that below the split's; 0: none
-        "group": 0,  # and which its speaker
+        # What names a clip's class and its speaker: which of its folders, counted from that below the split's, or of an
+        # archive which array; empty: nothing does.
+        "label": "1",
+        "group": "",
     }
     view_fields = {}
 

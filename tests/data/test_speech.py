@@ -10,7 +10,8 @@ import scipy.io.wavfile
 from ml_collections import ConfigDict
 
 from ssljax.data import DataError, eval_batches, train_dataset
-from ssljax.data.speech import compress, expand, open_speech
+from ssljax.data.speech import open_speech
+from ssljax.data.speech_arrays import compress, expand
 from ssljax.data.subset import Subset
 from ssljax.modalities.speech import Speech
 
@@ -50,14 +51,14 @@ def test_classes_and_speakers_are_folders(folder):
         for who in ("ann", "bob")
         for take in range(1 + (split == "train"))
     }
-    train, test = (open_speech(folder(files), split, **OPTIONS, group=2) for split in ("train", "test"))
+    train, test = (open_speech(folder(files), split, **OPTIONS, group="2") for split in ("train", "test"))
     assert train.class_names == test.class_names == ("no", "yes") and train.group_names == ("ann", "bob")
     assert (len(train), len(test)) == (8, 4) and test.labels().tolist() == [0, 0, 1, 1]
     assert [int(test[i]["group"]) for i in range(4)] == [0, 1, 0, 1]
-    speakers = open_speech(folder(files), "train", **OPTIONS, label=2)
+    speakers = open_speech(folder(files), "train", **OPTIONS, label="2")
     assert speakers.class_names == ("ann", "bob") and "group" not in speakers[0]
-    with pytest.raises(DataError, match="--config.data.group=3 says .* set it to 0 if speakers are not known"):
-        open_speech(folder(files), "train", **OPTIONS, group=3)
+    with pytest.raises(DataError, match="--config.data.group=3 says .* leave it empty if speakers are not known"):
+        open_speech(folder(files), "train", **OPTIONS, group="3")
 
 
 def test_splits_by_name_and_by_hash(folder, caplog):
@@ -66,11 +67,11 @@ def test_splits_by_name_and_by_hash(folder, caplog):
     }
     spec = folder(files)
     assert [len(open_speech(spec, split, **OPTIONS)) for split in ("train-a+train-b", "train-b", "dev")] == [8, 4, 4]
-    assert open_speech(spec, "train-a+dev", **OPTIONS, group=1).group_names == ("x", "y")
+    assert open_speech(spec, "train-a+dev", **OPTIONS, group="1").group_names == ("x", "y")
     parts = [open_speech(spec, split, **OPTIONS) for split in ("train", "test")]
     assert sum(map(len, parts)) == 12 and parts[0].class_names == ("dev", "train-a", "train-b")
     with caplog.at_level(logging.WARNING):
-        assert not open_speech(spec, "train-a", **OPTIONS, label=2).has_labels
+        assert not open_speech(spec, "train-a", **OPTIONS, label="2").has_labels
     assert "no labels, since clips are not in two folders or more of level 2" in caplog.text
 
 
@@ -113,7 +114,7 @@ def test_crops_are_drawn_anew_and_short_clips_are_followed_by_others_of_their_sp
     ramp = (np.arange(900) / 1000).astype(np.float32)
     files = {"train/ann/long.wav": ramp, "train/ann/other.wav": ramp, "test/ann/x.wav": ramp, "test/bob/y.wav": ramp}
     files |= {f"train/bob/{i}.wav": tone(100, -0.1 - 0.01 * i) for i in range(8)}
-    source = open_speech(folder(files), "train", **OPTIONS, group=1)
+    source = open_speech(folder(files), "train", **OPTIONS, group="1")
     batches = [train_dataset(source, batch_size=10, seed=0)[step] for step in (0, 0, 1)]
     assert set(batches[0]) == {"audio", "length", "group", "index"} and batches[0]["audio"].shape == (10, 300)
     for name in batches[0]:
@@ -194,7 +195,9 @@ def test_flac_is_what_was_written(folder, tmp_path):
 
 
 def test_the_demo():
-    train, test = (open_speech("demo", split, rate=8000, crop=1.0, longest=1.0, group=2) for split in ("train", "test"))
+    train, test = (
+        open_speech("demo", split, rate=8000, crop=1.0, longest=1.0, group="2") for split in ("train", "test")
+    )
     assert (len(train), len(test)) == (480, 120) and len(train.class_names) == 10 and len(train.group_names) == 6
     assert np.bincount(train.labels()).tolist() == [48] * 10 and np.bincount(test.labels()).tolist() == [12] * 10
     assert 0.05 < np.abs(train[0]["clip"]).max() <= 1
@@ -210,11 +213,11 @@ def test_compressed_samples_come_back_to_a_share_of_their_size():
     "spec, options, sentence",
     [
         ("folder:nowhere", {}, "There is no folder 'nowhere'"),
-        ("npz:x.npz", {}, "no data source 'npz:x.npz': write one of demo, folder:PATH"),
+        ("mp3:x", {}, "no data source 'mp3:x': write one of demo, folder:PATH, npz:PATH"),
         ("demo", {"rate": 10}, "--config.data.rate=10 must be a rate in samples a second"),
         ("demo", {"crop": 0.01}, "--config.data.crop=0.01 must be seconds of audio, from 0.05"),
         ("demo", {"longest": 1e6}, "--config.data.longest=1000000.0 must be seconds"),
-        ("demo", {"label": -1}, "--config.data.label=-1 must be a level of folders"),
+        ("demo", {"label": "-1"}, "--config.data.label=-1 must be a level of folders"),
     ],
 )
 def test_what_cannot_be_is_said(spec, options, sentence):
@@ -228,3 +231,69 @@ def test_folders_without_audio_or_such_a_split(folder, tmp_path):
     spec = folder({"train/a.wav": tone(99, 0.1), "test/b.wav": tone(99, 0.1)})
     with pytest.raises(DataError, match="has no split 'extra': choose one of test, train"):
         open_speech(spec, "extra", **OPTIONS)
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """`archive(name=array)`: an .npz file of twenty clips of 100 samples of one ramp, with `take` 0 … 9 twice."""
+
+    def write(**more):
+        path = tmp_path / "clips.npz"
+        arrays = {"wave": np.arange(2000, dtype=np.int16), "offset": np.arange(0, 2001, 100), "rate": RATE}
+        arrays |= {"take": np.tile(np.arange(10), 2), "digit": np.arange(20) // 10 * 3} | more
+        np.savez(path, **{name: x for name, x in arrays.items() if x is not None})
+        return f"npz:{path}"
+
+    return write
+
+
+def test_clips_of_an_archive(archive):
+    spec = archive(who=np.array(["bob", "ann"] * 10), digit_name=np.array(["zero", "one", "two", "three"]))
+    test, train = (open_speech(spec, s, **OPTIONS, label="digit", group="who") for s in ("take<3", "take>=3"))
+    assert (len(test), len(train)) == (6, 14) and test.class_names == ("zero", "three") == train.class_names
+    assert test.labels().tolist() == [0, 0, 0, 1, 1, 1] and test.group_names == ("ann", "bob")
+    assert [int(test[i]["group"]) for i in range(6)] == [1, 0, 1] * 2
+    np.testing.assert_allclose(test[4]["clip"], np.arange(1100, 1200) / 2**15, rtol=1e-6)
+    assert test[0]["audio"].shape == (400,) and test[0]["length"] == 100
+
+
+def test_splits_and_rate_of_an_archive(archive):
+    def sizes(spec, *splits, **options):
+        return [len(open_speech(spec, split, **(OPTIONS | {"label": ""} | options))) for split in splits]
+
+    train, test = sizes(archive(), "train", "test")
+    assert train + test == 20 and 0 < test < 8
+    assert sizes(archive(test=np.arange(20) < 4), "train", "val") == [16, 4]
+    assert sizes(archive(split=np.array(["train"] * 9 + ["dev"] * 11)), "train", "dev") == [9, 11]
+    assert sizes(archive(), "take=1", "take<=1", "take>7") == [2, 4, 4]
+    twice = open_speech(archive(rate=500), "take=0", **OPTIONS, label="digit")
+    same = open_speech(archive(rate=None), "take=0", **OPTIONS, label="digit")
+    assert (len(twice[0]["clip"]), len(same[0]["clip"])) == (200, 100)
+
+
+@pytest.mark.parametrize(
+    "arrays, split, options, sentence",
+    [
+        ({"offset": None}, "train", {}, "has no array 'offset', but wave, rate, take, digit: join the samples"),
+        ({"wave": np.zeros((2, 9))}, "train", {}, r"The wave \(2, 9\) of float64 of .* must be \(samples,\)"),
+        ({"wave": np.zeros(9, np.uint16)}, "train", {}, "must be .*: integers of 8 bits, signed ones"),
+        ({"offset": np.array([0, 9, 5, 2000])}, "train", {}, "must be integers that rise from 0 to the 2000 samples"),
+        ({"offset": np.array([0, 900])}, "train", {}, "must be integers that rise from 0 to the 2000 samples"),
+        ({"rate": np.array(0)}, "train", {}, "The rate of .* must be one whole number"),
+        ({}, "take<0", {}, r"has no clip in the split 'take<0': take begins \[0, 1, 2, 3, 4\]"),
+        (
+            {},
+            "day<5",
+            {},
+            "has no array 'day' for the split 'day<5': there are take, digit with a whole number or text",
+        ),
+        ({}, "dev-clean", {}, "has no split 'dev-clean': choose one of test, train"),
+        ({}, "train", {"label": "word"}, "has no array 'word' for --config.data.label: there are take, digit with"),
+        ({"who": np.zeros(20, int)}, "train", {"group": "who"}, "--config.data.group=who: all clips of .* the same"),
+        ({"take_name": np.array(["a"])}, "train", {"label": "take"}, "take_name of .* with a name for each number"),
+        ({"test": np.zeros(3, bool)}, "train", {}, "has no array 'test' for a split"),
+    ],
+)
+def test_what_an_archive_cannot_be_is_said(archive, arrays, split, options, sentence):
+    with pytest.raises(DataError, match=sentence):
+        open_speech(archive(**arrays), split, **(OPTIONS | {"label": "digit"} | options))

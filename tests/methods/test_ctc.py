@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssljax.methods.speech.ctc import CTC
+from ssljax.methods.speech.ctc import CTC, edits, heard
 from ssljax.methods.speech.wav2vec2 import Wav2Vec2
 from ssljax.models import make_encoder
 
@@ -25,7 +25,7 @@ def collapsed(path):
 def test_a_word_is_as_likely_as_all_the_ways_to_say_it(monkeypatch):
     """Every path of symbols over the clip's frames, those after its end left out; a double letter needs a blank."""
     words = ("ab", "aa", "b")
-    method, rng = CTC(ENCODER, TEACHER, words), np.random.RandomState(0)
+    method, rng = CTC(ENCODER, TEACHER, words=words), np.random.RandomState(0)
     frames = (5, 4)
     lengths = jnp.array([160 * n + 400 for n in frames])
     assert [ENCODER.frames(int(n)) for n in lengths] != [0, 0]
@@ -62,10 +62,29 @@ def test_a_word_that_is_too_long_for_its_clip_counts_nothing(monkeypatch):
 
 
 def test_letters_are_those_of_the_words():
-    method = CTC(ENCODER, TEACHER, ("two", "one"))
+    method = CTC(ENCODER, TEACHER, words=("two", "one"))
     assert method.letters == ("e", "n", "o", "t", "w")
-    letters, padding = CTC(ENCODER, TEACHER, ("two", "we")).spelling()
+    letters, padding = CTC(ENCODER, TEACHER, words=("two", "we")).spelling()
     assert letters.tolist() == [[3, 4, 2], [4, 1, 0]] and padding.tolist() == [[False] * 3, [False, False, True]]
+
+
+def test_errors_are_counted_as_editing_a_word_by_hand():
+    """Random frames against the recursion for the distance, on words of several lengths."""
+
+    def distance(a, b):
+        if not a or not b:
+            return len(a) + len(b)
+        change = distance(a[1:], b[1:]) + (a[0] != b[0])
+        return min(change, distance(a[1:], b) + 1, distance(a, b[1:]) + 1)
+
+    rng, lengths = np.random.RandomState(0), np.array([0, 1, 4, 6, 7, 7])
+    logits = rng.randn(6, 7, 3)
+    meant, letters = rng.randint(1, 3, (6, 4)), np.array([1, 4, 2, 3, 4, 3])
+    padding, after = np.arange(4) >= letters[:, None], np.arange(7) >= lengths[:, None]
+    found = edits(*heard(jnp.asarray(logits), jnp.asarray(after)), jnp.asarray(meant), jnp.asarray(padding))
+    said = [collapsed(clip[:n].argmax(axis=-1)) for clip, n in zip(logits, lengths, strict=True)]
+    expected = [distance(x, tuple(y[:n])) for x, y, n in zip(said, meant, letters, strict=True)]
+    assert found.tolist() == expected and len(set(expected)) > 2
 
 
 def test_it_starts_from_the_teachers_encoder():
@@ -75,10 +94,12 @@ def test_it_starts_from_the_teachers_encoder():
         shapes = jax.eval_shape(method.init, jax.random.key(0), batch)
         return jax.tree.map(lambda x: np.full(x.shape, number), shapes)
 
-    method = CTC(ENCODER, TEACHER, ("two", "one"))
+    method = CTC(ENCODER, TEACHER, words=("two", "one"))
     begun = method.begin(filled(method, 0), filled(TEACHER, 1)).params
     assert all((x == 1).all() for x in jax.tree.leaves(begun["encoder"]))
     assert all((x == 0).all() for x in jax.tree.leaves(begun["classifier"]))
+    scratch = CTC(ENCODER, TEACHER, True, ("two", "one")).begin(filled(method, 0), filled(TEACHER, 1)).params
+    assert all((x == 0).all() for x in jax.tree.leaves(scratch))
     with pytest.raises(ValueError, match="the teacher's encoder is another"):
         method.begin(filled(method, 0), filled(Wav2Vec2(ENCODER.clone(hidden=16)), 1))
 
@@ -93,4 +114,4 @@ def test_it_starts_from_the_teachers_encoder():
 )
 def test_what_cannot_be_is_said(teacher, words, sentence):
     with pytest.raises(ValueError, match=sentence):
-        CTC(ENCODER, teacher, words)
+        CTC(ENCODER, teacher, words=words)

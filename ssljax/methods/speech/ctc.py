@@ -27,12 +27,14 @@ class CTC:
     `ctc` of the word's letters, and 0 of a word that is too long for its clip's frames; `too_long` is the share of such
     examples. Clips are whole (--config.data.crop=0), and spans of frames are hidden.
 
-    teacher: in a config the folder of a run of wav2vec2; here that run's method. words: what is said in a clip of each
-    class; () in a config: the classes' names. share, span: see `ssljax.views.speech.span_mask`.
+    teacher: in a config the folder of a run of wav2vec2; here that run's method. scratch: what that run has learnt is
+    not taken over, as a floor. words: what is said in a clip of each class; () in a config: the classes' names. share,
+    span: see `ssljax.views.speech.span_mask`.
     """
 
     encoder: nn.Module
     teacher: Any = ""
+    scratch: bool = False
     words: tuple[str, ...] = ()
     share: float = 0.3
     span: int = 5
@@ -76,11 +78,12 @@ class CTC:
         return Variables(params={"encoder": encoder, "classifier": linear}, model_state={}, target={}, extra={})
 
     def begin(self, state: TrainState, teacher: TrainState) -> TrainState:
-        """`state` with the teacher's encoder. Raises ValueError if it has another one."""
+        """`state` with the teacher's encoder, unless it is to begin from scratch. Raises ValueError if that is another
+        one."""
         ours, theirs = (jax.tree.map(jnp.shape, x.params["encoder"]) for x in (state, teacher))
         if ours != theirs:
             raise ValueError("the teacher's encoder is another: give --config.encoder what the teacher's run has.")
-        return state.replace(params=state.params | {"encoder": teacher.params["encoder"]})
+        return state if self.scratch else state.replace(params=state.params | {"encoder": teacher.params["encoder"]})
 
     def views(self, keys: Array, batch: Batch) -> tuple[Array, ...]:
         """The audio and its length, which frames are hidden, what is said, and keys for dropout."""
@@ -121,6 +124,16 @@ class CTC:
 
         return jax.vmap(of_word, out_axes=1)(*map(jnp.asarray, self.spelling()))
 
+    def measure(self, state: Variables, batch: Batch, keys: Array) -> dict[str, tuple[Array, Array]]:
+        """Of the likeliest symbol of each frame, without a list of words; a word with any error is wrong."""
+        logits = self.logits(state, batch)
+        letters, padding = (jnp.asarray(x)[batch["label"]] for x in self.spelling())
+        errors = edits(*heard(logits, self._after(batch["length"], logits)), letters, padding)
+        return {
+            "letter error rate": (errors, jnp.sum(~padding, axis=1)),
+            "word error rate": (errors > 0, jnp.ones_like(errors)),
+        }
+
     def show(self, state: Variables, batch: Batch, keys: Array) -> dict[str, Array]:
         mask, _ = span_mask(fold(keys, 0), self.encoder.frames(batch["audio"].shape[1]), self.share, self.span)
         rows = nn.softmax(self.logits(state, batch))
@@ -130,3 +143,33 @@ class CTC:
     def _after(self, lengths: Array, logits: Array) -> Array:
         """(batch, frames), bool: which come after the end."""
         return ~within(self.encoder.frames(lengths), logits.shape[1])
+
+
+def heard(logits: Array, after: Array) -> tuple[Array, Array]:
+    """The likeliest symbol of each frame, (batch, frames), and which of them are letters, bool: a run of frames with
+    one symbol says it once, blanks and frames after the end (`after`) say nothing."""
+    symbols = logits.argmax(axis=-1)
+    new = symbols != jnp.pad(symbols, [(0, 0), (1, 0)])[:, :-1]
+    return symbols, new & (symbols > 0) & ~after
+
+
+def edits(said: Array, said_letters: Array, meant: Array, padding: Array) -> Array:
+    """(batch,) int32: how many letters must be added, left out or changed to make what was said what was meant.
+
+    said (batch, places): symbols, of which `said_letters`, bool, are letters. meant, padding (batch, letters).
+
+    Levenshtein, "Binary Codes Capable of Correcting Deletions, Insertions and Reversals", 1966.
+    """
+    place = jnp.arange(meant.shape[1] + 1)
+
+    def step(row: Array, one: tuple[Array, Array]) -> tuple[Array, None]:
+        """From the distances of each beginning of `meant` to what was said until now, those with one letter more."""
+        letter, counts = one
+        changed = jnp.pad(row[:, :-1] + (meant != letter[:, None]), [(0, 0), (1, 0)], constant_values=len(said.T) + 1)
+        best = jnp.minimum(row + 1, changed)
+        added = jax.lax.cummin(best - place, axis=1) + place
+        return jnp.where(counts[:, None], added, row), None
+
+    start = jnp.broadcast_to(place, (len(meant), len(place))) + 0 * said[:, :1]
+    distances, _ = jax.lax.scan(step, start, (said.T, said_letters.T))
+    return jnp.take_along_axis(distances, jnp.sum(~padding, axis=1, keepdims=True), axis=1)[:, 0]

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import scipy.io.wavfile
 
-from ssljax.data.speech import as_floats, compress
+from ssljax.data.speech import as_floats
+from ssljax.data.speech_arrays import compress
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TAKES = {"test": range(2), "train": range(5, 13)}
