@@ -32,8 +32,11 @@ def verdict(memory: Memory, state: float, setting: Setting, unit: str) -> str:
         share = memory.peak / memory.limit
         return f"fits: {of} ({f'{100 * share:.0f} %' if share > 0.01 else 'less than 1 %'}) on {each}."
     ways = remedies(memory, state, setting)
-    more = "devices" if unit == "device" else "chips"
-    told = f"{', '.join(ways)}, or take more {more}" if ways else f"take more {more}, or some with more memory"
+    units = "devices" if unit == "device" else "chips"
+    more = f"more {units}" if ways else f"more {units}, or some with more memory"
+    if setting.batch <= n and state <= memory.peak - state:  # more of them would have no example to work on
+        more = f"{units} with more memory"
+    told = f"{', '.join(ways)}, or take {more}" if ways else f"take {more}"
     most = "parameters and optimiser" if state > memory.peak - state else "temporaries"
     return f"does not fit: {each} needs {of}, most of it for {most}: {told}."
 

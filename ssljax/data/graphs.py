@@ -11,6 +11,9 @@
 Features of a node are its labels (one-hot), its attributes, both, or where there is neither a 1. Each edge is taken
 once in both directions; loops are left out, for an encoder sees each node's own features anyway. A node without edges
 stays; a graph without nodes is left out, and counted in the log.
+
+Every graph is padded to the largest one, so that a step costs as if all were as large: what is many times larger than
+the rest can be left out, too (`most_nodes`), and the log says where that would help.
 """
 
 import functools
@@ -29,20 +32,24 @@ FORMS = {"demo": "demo", "demo_mutag": "demo_mutag", "tu": "tu:FOLDER", "npz": "
 FOLDER = Path(__file__).parent / "demo" / "graphs"
 DEMOS = {"demo": FOLDER / "imdb_binary.npz", "demo_mutag": FOLDER / "mutag.npz"}
 WHOLE = "all"
+SPARSE = 16
+"""How many times as many nodes with padding as without it are worth a word."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """Of each graph: features (nodes, dim) float32 and edges (2, edges) int32 in both directions; and their labels."""
+    """Of each graph: features (nodes, dim) float32 and edges (2, edges) int32 in both directions; their labels; and
+    the places of those that are not too large, ascending."""
 
     features: list[np.ndarray]
     edges: list[np.ndarray]
     labels: np.ndarray | None
+    kept: np.ndarray
 
 
 class GraphSource(Source):
     """`features` (nodes, dim), `edges` (2, edges) with -1 behind the last one, and `real` (nodes,), padded to the
-    largest graphs of the whole set."""
+    largest graph of all splits that is not left out."""
 
     in_memory, things = True, "graphs"
 
@@ -51,7 +58,8 @@ class GraphSource(Source):
         if found.labels is not None:
             classes, places = np.unique(found.labels, return_inverse=True)
             names, self._labels = tuple(map(str, classes.tolist())), places[rows].astype(np.int32)
-        nodes, edges = max(map(len, found.features)), max(1, max(e.shape[1] for e in found.edges))
+        nodes = max(len(found.features[i]) for i in found.kept)
+        edges = max(1, max(found.edges[i].shape[1] for i in found.kept))
         shapes: Shapes = {
             "features": ((nodes, found.features[0].shape[1]), np.float32),
             "edges": ((2, edges), np.int32),
@@ -98,22 +106,29 @@ def both_ways(edges: np.ndarray) -> np.ndarray:
     return np.unique(both[:, both[0] != both[1]], axis=1).astype(np.int32)
 
 
-def open_graphs(spec: str, split: str) -> GraphSource:
-    """The graphs of a split: "all", or by a hash of their places "test" (one in ten) or "train" (the others).
+def open_graphs(spec: str, split: str, most_nodes: int = 0) -> GraphSource:
+    """The graphs of a split: "all", or by a hash of their places "test" (one in ten) or "train" (the others), without
+    those that have more than `most_nodes` nodes (0: with all), which are counted in the log.
 
-    Raises DataError, which says what to change, for a kind, file or split that is not there, and for what does not fit.
+    Raises DataError, which says what to change, for a kind, file or split that is not there, and for what does not fit;
+    ValueError for a limit below 0.
     """
+    if most_nodes < 0:
+        raise ValueError(f"--config.data.most_nodes={most_nodes} must be a number of nodes, or 0 for no limit.")
     kind, where = ("npz", str(DEMOS[spec])) if spec in DEMOS else split_spec(spec, FORMS)
     path = Path(where).expanduser()
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
-    found = _read(kind, path, tuple(file.stat().st_mtime_ns for file in files))
+    found = _read(kind, path, tuple(file.stat().st_mtime_ns for file in files), most_nodes)
     parts = hashed_splits([str(index) for index in range(len(found.features))])
     splits = {name: np.array(rows) for name, rows in parts.items()} | {WHOLE: np.arange(len(found.features))}
-    return GraphSource(f"{spec} ({split})", found, splits[resolve_split(split, splits, spec)])
+    rows = np.intersect1d(splits[resolve_split(split, splits, spec)], found.kept)
+    if not len(rows):
+        raise DataError(f"{spec} ({split}) has no graph of at most {most_nodes} nodes: raise --config.data.most_nodes.")
+    return GraphSource(f"{spec} ({split})", found, rows)
 
 
 @functools.lru_cache(maxsize=4)
-def _read(kind: str, path: Path, changed: tuple[int, ...]) -> Found:
+def _read(kind: str, path: Path, changed: tuple[int, ...], most_nodes: int) -> Found:
     """Read again if the files have changed."""
     arrays = _tu(path) if kind == "tu" else _npz(path)
     name, offsets = str(path), arrays["node_offset"].astype(np.int64)
@@ -136,7 +151,28 @@ def _read(kind: str, path: Path, changed: tuple[int, ...]) -> Found:
         [features[offsets[i] : offsets[i + 1]] for i in kept],
         [both_ways(edges[:, bounds[i] : bounds[i + 1]]) for i in kept],
         None if labels is None else labels[kept],
+        _small(counts[kept], most_nodes, name),
     )
+
+
+def _small(sizes: np.ndarray, most_nodes: int, name: str) -> np.ndarray:
+    """Places of the graphs that are not too large, ascending."""
+    kept = np.flatnonzero(sizes <= (most_nodes or sizes.max()))
+    if len(kept) < len(sizes):
+        logger.warning("%s: %d graphs with more than %d nodes are left out", name, len(sizes) - len(kept), most_nodes)
+    left = sizes[kept]
+    if len(left) and left.max() > SPARSE * left.mean():
+        limit = int(SPARSE * left.mean())
+        logger.warning(
+            "%s: graphs have %.0f nodes on average, but each is padded to the %d of the largest; "
+            "--config.data.most_nodes=%d would leave out %d of them, and make steps much cheaper",
+            name,
+            left.mean(),
+            left.max(),
+            limit,
+            (left > limit).sum(),
+        )
+    return kept
 
 
 def _features(arrays: dict[str, np.ndarray], nodes: int, name: str) -> np.ndarray:

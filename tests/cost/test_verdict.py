@@ -76,3 +76,9 @@ def test_where_nothing_is_left_more_chips_are():
     bare = Setting(devices=16, fsdp=16, batch=16, microbatch=16, remat=True, dtype="bfloat16")
     said = verdict(memory(20, 4), 20 * GIB, bare, "chip")
     assert said.startswith("does not fit: each of 16 chips needs 24 GiB of 16 GiB") and "more chips" in said
+
+
+def test_one_example_a_device_is_not_helped_by_more_devices():
+    graph = Setting(devices=1, fsdp=1, batch=1, microbatch=0, remat=None, dtype="bfloat16")
+    assert verdict(memory(1, 40), GIB, graph, "chip").endswith("temporaries: take chips with more memory.")
+    assert "or take more chips" in verdict(memory(1, 40), GIB, dataclasses.replace(graph, batch=3), "chip")

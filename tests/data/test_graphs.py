@@ -69,6 +69,34 @@ def test_text_files(folder, caplog):
     assert not bare.has_labels
 
 
+def test_graphs_that_are_too_large_are_left_out_and_counted(tmp_path, caplog):
+    """Of 60 graphs of two nodes and one of 99, wherever they are; the splits of the others stay."""
+    sizes = np.array([2] * 30 + [99] + [2] * 30)
+    arrays = {
+        "node_offset": np.r_[0, sizes.cumsum()],
+        "edge_offset": np.arange(62),
+        "edge_index": np.tile([[0], [1]], 61),
+        "x": np.repeat(np.arange(61.0), sizes)[:, None],
+    }
+    np.savez(tmp_path / "a.npz", **arrays)
+    spec = f"npz:{tmp_path / 'a.npz'}"
+    whole = open_graphs(spec, "train")
+    assert whole.shapes["features"][0] == (99, 1)
+    assert "4 nodes on average" in caplog.text and "most_nodes=57 would leave out 1 of them" in caplog.text
+    caplog.clear()
+    some = {split: open_graphs(spec, split, 2) for split in ("train", "test")}
+    assert {source.shapes["features"][0] for source in some.values()} == {(2, 1)}
+    assert "1 graphs with more than 2 nodes are left out" in caplog.text and "on average" not in caplog.text
+    left = {
+        split: {x["features"][0, 0] for x in map(source.__getitem__, range(len(source)))}
+        for split, source in some.items()
+    }
+    assert left["train"] | left["test"] == set(range(61)) - {30}
+    assert left["train"] == {whole[i]["features"][0, 0] for i in range(len(whole))} - {30}
+    with pytest.raises(DataError, match="no graph of at most 1 nodes"):
+        open_graphs(spec, "all", 1)
+
+
 @pytest.mark.parametrize(
     "name, text, sentence",
     [
