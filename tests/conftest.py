@@ -189,7 +189,7 @@ SMALLER = {
     "mae": {"method": {"decoder_width": 16, "decoder_heads": 2}, "encoder": SMALL_VIT},
     "clip": {
         "method": {"text_width": 16, "text_depth": 1, "text_heads": 2, "dim": 8, "temperature": 0.5},
-        "encoder": SMALL_VIT,
+        "encoder": SMALL_VIT | {"name": "clip_vit_micro"},
     },
     "dgi": {"encoder": {"width": 16}},
     "cpc": {"method": {"steps": 3, "negatives": 6}, "encoder": SMALL_CPC},

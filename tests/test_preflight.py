@@ -302,7 +302,7 @@ def test_other_kinds_of_data_that_are_not_there(file, sentence, load_config):
         preflight.example_of(config)
 
 
-@pytest.mark.parametrize("variant, canvas, length, vocabulary", [("demo", 64, 32, 261), ("paper", 256, 77, 49_408)])
+@pytest.mark.parametrize("variant, canvas, length, vocabulary", [("demo", 64, 20, 8192), ("paper", 256, 77, 49_408)])
 def test_captions_that_are_not_there(variant, canvas, length, vocabulary, load_config):
     config = load_config(ROOT / "configs" / "image_text" / "clip.py", variant)
     config.data.source = "folder:missing"

@@ -1,10 +1,12 @@
-"""Text as ids of tokens: bytes, or pieces of words that the `tokenizers` library learns from the training text.
+"""Text as ids of tokens: bytes, the words of the training text, or pieces of words that the `tokenizers` library learns
+from it.
 
 The first ids of every vocabulary are those of `SPECIAL`.
 """
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PAD, UNK, CLS, SEP, MASK = range(len(SPECIAL))
 SHORT = (" ", "?", "<", ">", "_")
 """How pictures write them."""
-KINDS = ("bytes", "bpe", "wordpiece")
+KINDS = ("bytes", "bpe", "wordpiece", "words")
 
 
 class Bytes:
@@ -44,6 +46,36 @@ class Bytes:
 
     def to_json(self) -> str:
         return ""
+
+
+class Words:
+    """Words in lower case, of letters and digits. Those that are not `known` are [UNK], and what stands between words
+    is lost."""
+
+    def __init__(self, known: Sequence[str]):
+        self._known, self.size = known, len(SPECIAL) + len(known)
+        self._places = {word: i for i, word in enumerate(known, start=len(SPECIAL))}
+
+    def encode(self, text: str) -> np.ndarray:
+        return np.array([self._places.get(word, UNK) for word in words(text)], np.int32)
+
+    def decode(self, ids: np.ndarray) -> str:
+        return " ".join(self.names[i] for i in ids if i == UNK or i >= len(SPECIAL))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.array([0] * len(SPECIAL) + [len(word.encode()) for word in self._known], np.float32)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*SHORT, *self._known)
+
+    def to_json(self) -> str:
+        return json.dumps(self._known)
+
+
+def words(text: str) -> list[str]:
+    return "".join(c if c.isalnum() else " " for c in text.lower()).split()
 
 
 class Learnt:
@@ -80,14 +112,14 @@ class Learnt:
         return self._text
 
 
-Tokenizer = Bytes | Learnt
+Tokenizer = Bytes | Words | Learnt
 
 
 def learn(kind: str, size: int, texts: Iterable[str]) -> Tokenizer:
     """A vocabulary of at most `size` tokens.
 
     kind: "bytes", which learns nothing; "bpe", pairs of bytes that are often together (GPT-2); "wordpiece", parts of
-    words in lower case (BERT).
+    words in lower case (BERT); "words", the most frequent ones.
 
     Raises ValueError for an unknown kind or too small a size, DataError without the library.
     """
@@ -97,6 +129,9 @@ def learn(kind: str, size: int, texts: Iterable[str]) -> Tokenizer:
         return Bytes()
     if size < Bytes.size:
         raise ValueError(f"--config.data.vocabulary={size} must be at least {Bytes.size}: each byte is a token, too.")
+    if kind == "words":
+        counts = Counter(word for text in texts for word in words(text))
+        return Words(sorted(counts, key=lambda word: (-counts[word], word))[: size - len(SPECIAL)])
     library = _library()
     trainer: Any
     if kind == "bpe":
@@ -120,7 +155,9 @@ def learn(kind: str, size: int, texts: Iterable[str]) -> Tokenizer:
 
 
 def recalled(text: str) -> Tokenizer:
-    """What `to_json` wrote down."""
+    """What `to_json` wrote down: JSON, a list of words or an object of the library's."""
+    if text.startswith("["):
+        return Words(json.loads(text))
     return Learnt(text) if text else Bytes()
 
 
@@ -129,6 +166,7 @@ def _library() -> Any:
         import tokenizers
     except ImportError as error:
         raise DataError(
-            "--config.data.tokenizer other than bytes needs a package: `pip install tokenizers`, or ssljax[text]."
+            "--config.data.tokenizer other than bytes and words needs a package: `pip install tokenizers`, or "
+            "ssljax[text]."
         ) from error
     return tokenizers

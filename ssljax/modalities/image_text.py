@@ -42,7 +42,7 @@ class ImageText(Images):
     protocols = ("knn", "linear", *OWN)
     data_fields = {
         **Images.data_fields,
-        "tokenizer": "bytes",  # or bpe or wordpiece, learnt from the training captions
+        "tokenizer": "bytes",  # or words, bpe or wordpiece, learnt from the training captions
         "vocabulary": 8192,  # how many tokens at most, where they are learnt
         "length": 77,  # of a caption in tokens, with its begin and end; longer ones are cut
         "learnt": "",  # what a tokeniser has learnt; a run writes it down

@@ -8,7 +8,8 @@ import numpy as np
 from einops import rearrange
 from jax.typing import DTypeLike
 
-from ssljax.models.vit import TORCH_LINEAR, XAVIER, Blocks
+from ssljax.models.decoder import PixelDecoder
+from ssljax.models.vit import TORCH_LINEAR, Blocks
 from ssljax.typing import Array
 
 
@@ -110,38 +111,20 @@ video_vit_l = partial(VideoViT, width=1024, depth=24, heads=16)
 video_vit_h = partial(VideoViT, width=1280, depth=32, heads=16)
 
 
-class VideoDecoder(nn.Module):
+class VideoDecoder(PixelDecoder):
     """Encoded visible tokens (batch, kept, dim) -> pixels of the hidden ones (batch, hidden, pixels), float32.
 
     The tokens are [visible, mask], not put back in their places: positions say where each belongs. The paper's decoder
     has half the encoder's width, 4 blocks and heads of 64.
     """
 
-    width: int
-    depth: int
-    heads: int
-    pixels: int
-    epsilon: float = 1e-6
-    scan: bool = False
-    remat: bool = False
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
     def __call__(self, tokens: Array, keep: Array, hide: Array) -> Array:
         """keep (batch, kept) and hide (batch, hidden): indexes of the tokens, which together are all of them."""
         positions = jnp.asarray(sinusoid_positions(keep.shape[1] + hide.shape[1], self.width), self.dtype)
         init = nn.initializers.truncated_normal(0.02, lower=-1.0, upper=1.0)  # the authors cut at one deviation
-        mask_token = self.param("mask_token", init, (self.width,)).astype(self.dtype)
-        visible = nn.Dense(self.width, use_bias=False, kernel_init=XAVIER, dtype=self.dtype, name="embed")(tokens)
-        x = jnp.concatenate([visible + positions[keep], mask_token + positions[hide]], axis=1)
-        x = Blocks(
-            self.depth,
-            self.heads,
-            epsilon=self.epsilon,
-            scan=self.scan,
-            remat=self.remat,
-            dtype=self.dtype,
-            name="decoder",
-        )(x)
-        x = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="norm")(x[:, keep.shape[1] :])
-        return nn.Dense(self.pixels, kernel_init=XAVIER, name="pixels")(x.astype(jnp.float32))
+
+        def together(visible: Array, mask_token: Array) -> Array:
+            hidden = mask_token.astype(self.dtype) + positions[hide]
+            return jnp.concatenate([visible + positions[keep], hidden], axis=1)
+
+        return self.paint(tokens, together, first=keep.shape[1], bias=False, mask_init=init)

@@ -104,7 +104,7 @@ def test_what_is_not_there_is_said(tmp_path):
     for fields, sentence in (
         ({"length": 3, "marks": True}, "length=3 must leave room for two tokens"),
         ({"stride": -1}, "stride=-1"),
-        ({"tokenizer": "words"}, "tokenizer=words is unknown; use bytes, bpe, wordpiece"),
+        ({"tokenizer": "letters"}, "tokenizer=letters is unknown; use bytes, bpe, wordpiece, words"),
     ):
         with pytest.raises(ValueError, match=sentence):
             Reading(**fields)
@@ -175,7 +175,7 @@ def test_bytes_go_there_and_back_and_have_the_ids_that_bert_takes_for_special():
     assert len(Bytes().names) == len(Bytes().lengths) == Bytes.size
 
 
-@pytest.mark.parametrize("kind", ["bpe", "wordpiece"])
+@pytest.mark.parametrize("kind", ["bpe", "wordpiece", "words"])
 def test_a_vocabulary_is_learnt_and_remembered(kind, tmp_path):
     pytest.importorskip("tokenizers")
     path = tmp_path / "text.txt"
@@ -187,6 +187,8 @@ def test_a_vocabulary_is_learnt_and_remembered(kind, tmp_path):
     assert again.decode(ids) == text and again.encode(text).tolist() == ids.tolist()
     assert len(ids) < len(text) / 2 and ids.min() >= len(SPECIAL) and again.size <= 300
     assert len(again.names) == len(again.lengths) == again.size
+    if kind == "words":
+        assert again.decode(again.encode("Be, or  UNHEARD!")) == "be or ?"
     if kind == "bpe":  # whose tokens are the text, byte by byte
         strange = again.encode("Ä \N{GREEK SMALL LETTER PI}\n")
         assert again.decode(strange) == "Ä \N{GREEK SMALL LETTER PI}\n" and again.lengths[strange].sum() == 6

@@ -60,6 +60,18 @@ def test_templates_have_one_place_for_a_name_and_nothing_else(config):
             modality_of(config).open("train")
 
 
+def test_words_that_training_does_not_see(config, batch):
+    config.method.word_dropout = 0.5
+    method, ids = build_method(config, 5), np.full((200, 1, 8), 9, np.int32)
+    ids[:, :, 0], ids[:, :, 5], ids[:, :, 6:] = 2, method.end, 0
+    keys = jax.random.split(jax.random.key(0), 200)
+    image = np.resize(batch["image"], (200, *batch["image"].shape[1:]))
+    _, seen = method.views(keys, {"image": image, "captions": ids})
+    lost = np.asarray(seen == method.unknown)
+    np.testing.assert_array_equal(np.where(lost, 9, seen), ids[:, 0])
+    assert not lost[:, [0, 5, 6, 7]].any() and abs(lost[:, 1:5].mean() - 0.5) < 0.1
+
+
 def test_captions_do_not_depend_on_their_padding(method, batch):
     state = state_of(method, batch)
     ids = batch["captions"]

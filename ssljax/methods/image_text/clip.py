@@ -19,7 +19,7 @@ from ssljax.models import infer, initialise, run
 from ssljax.models.clip import CLIPText
 from ssljax.numerics import normalize
 from ssljax.typing import Array, Batch, PyTree, TrainState, Variables
-from ssljax.views.images import show_views
+from ssljax.views.images import fold, show_views, uniform
 
 LOSSES = ("softmax", "sigmoid")
 
@@ -32,7 +32,8 @@ class CLIP(ImageMethod):
     objective: "softmax" (CLIP) or "sigmoid" (SigLIP, with a learnt bias). temperature: 1 / scale at the beginning (CLIP
     0.07, SigLIP 0.1). bias: at the beginning (SigLIP -10; of a batch of n near -log n suits small ones). max_scale: the
     scale is held at it after each step. dim: of x and y. text_width, text_depth, text_heads: of g. vocabulary: of g's
-    tokens; 0: what the data has. end: id of the token that ends a caption.
+    tokens; 0: what the data has. end: id of the token that ends a caption. word_dropout: share of a caption's tokens in
+    whose place the text tower sees `unknown`, in training.
 
     A batch has `captions` (batch, captions, length), ids of tokens, of which training sees the first.
     """
@@ -42,6 +43,8 @@ class CLIP(ImageMethod):
     text_heads: int = 8
     vocabulary: int = 0
     end: int = 3
+    unknown: int = 1
+    word_dropout: float = 0.0
     dim: int = 512
     objective: str = "softmax"
     temperature: float = 0.07
@@ -92,7 +95,12 @@ class CLIP(ImageMethod):
 
     def views(self, keys: Array, batch: Batch) -> tuple[Array, Array]:
         (image,) = super().views(keys, batch)
-        return image, batch["captions"][:, 0]
+        ids = batch["captions"][:, 0]
+        if self.word_dropout:
+            places, end = jnp.arange(ids.shape[1]), jnp.argmax(ids == self.end, axis=1)[:, None]
+            lost = uniform(fold(keys, 1), shape=places.shape) < self.word_dropout
+            ids = jnp.where(lost & (places > 0) & (places < end), self.unknown, ids)
+        return image, ids
 
     def loss(self, params, state: TrainState, views, key: Array, axis: str | None) -> tuple[Array, dict]:
         image, ids = views

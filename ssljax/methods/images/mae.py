@@ -8,50 +8,32 @@ from dataclasses import dataclass
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 
 from ssljax.collectives import example_keys
 from ssljax.losses.reconstruction import mae_loss, patch_statistics, patchify, unpatchify
 from ssljax.methods.images.image_method import ImageMethod
 from ssljax.models import infer, initialise
+from ssljax.models.decoder import PixelDecoder
 from ssljax.models.positions import sincos_positions
-from ssljax.models.vit import XAVIER, Blocks, ViT
+from ssljax.models.vit import ViT
 from ssljax.typing import Array, Batch, TrainState, Variables
 from ssljax.views.images import Augment, draw_views, fold, unnormalize
 from ssljax.views.masks import Mask, mae_mask, unshuffle
 
 
-class Decoder(nn.Module):
+class Decoder(PixelDecoder):
     """Encoded visible tokens (batch, prefix + kept, dim) -> pixels of every patch (batch, patches, pixels), float32."""
 
-    width: int
-    depth: int
-    heads: int
-    pixels: int
-    prefix: int
-    epsilon: float = 1e-6
-    scan: bool = False
-    remat: bool = False
-    dtype: DTypeLike = jnp.float32
+    prefix: int = 1
 
-    @nn.compact
     def __call__(self, tokens: Array, restore: Array, grid: tuple[int, int]) -> Array:
-        x = nn.Dense(self.width, kernel_init=XAVIER, dtype=self.dtype, name="embed")(tokens)
-        mask_token = self.param("mask_token", nn.initializers.normal(0.02), (self.width,))
-        patches = unshuffle(x[:, self.prefix :], mask_token, restore)
-        patches = patches + jnp.asarray(sincos_positions(*grid, self.width), patches.dtype)
-        x = jnp.concatenate([x[:, : self.prefix], patches], axis=1)
-        x = Blocks(
-            self.depth,
-            self.heads,
-            epsilon=self.epsilon,
-            scan=self.scan,
-            remat=self.remat,
-            dtype=self.dtype,
-            name="decoder",
-        )(x)
-        x = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="norm")(x)
-        return nn.Dense(self.pixels, kernel_init=XAVIER, name="pixels")(x[:, self.prefix :].astype(jnp.float32))
+        def together(x: Array, mask_token: Array) -> Array:
+            patches = unshuffle(x[:, self.prefix :], mask_token, restore)
+            patches = patches + jnp.asarray(sincos_positions(*grid, self.width), patches.dtype)
+            return jnp.concatenate([x[:, : self.prefix], patches], axis=1)
+
+        init = nn.initializers.normal(0.02)
+        return self.paint(tokens, together, first=self.prefix, bias=True, mask_init=init)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +89,11 @@ class MAE(ImageMethod):
             self.decoder_depth,
             self.decoder_heads,
             3 * e.patch**2,
-            e.num_prefix,
             e.epsilon,
             e.scan,
             e.remat,
             e.dtype,
+            e.num_prefix,
         )
 
     def init(self, key: Array, batch: Batch) -> Variables:

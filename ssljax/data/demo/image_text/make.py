@@ -10,6 +10,7 @@ import json
 import random
 import sys
 import tarfile
+from collections import Counter
 from pathlib import Path
 from typing import IO
 
@@ -19,13 +20,39 @@ from PIL import Image
 HERE, SIDE, COLUMNS, TEST = Path(__file__).parent, 32, 40, 380
 LEFT_OUT = "Component"
 """A group of five colours of skin."""
+PERSONS = {"1f466", "1f467", "1f468", "1f469", "1f476", "1f9d1", "1f9d2"}
+JOINS = {"200d", "2640", "2642", "27a1", "fe0f"}
+"""And signs of a woman, a man and facing right."""
+MOST = 4
+"""Larger families are to train on."""
 
 
 def captions(emoji: dict) -> list[str]:
-    """Its name, its short name where that is another, and its name with its group."""
+    """Its name, its short name where that is another, and its name with its subgroup and group."""
     name, short = (text.lower() for text in (emoji["name"] or emoji["short_name"], emoji["short_name"]))
     short = short.replace("_", " ").replace("-", " ")
-    return [name, *([short] if short != name else []), f"{name}, {emoji['category'].lower()}"]
+    groups = emoji["subcategory"].replace("-", " "), emoji["category"].lower()
+    return [name, *([short] if short != name else []), ", ".join((name, *groups))]
+
+
+def kin(emoji: dict) -> tuple[bool, str]:
+    """The same for a woman, a man and a person who do the same, and for all that are persons alone."""
+    points = emoji["image"].removesuffix(".png").split("-")
+    points = [point for point in points if point not in JOINS] or points
+    others = [point for point in points if point not in PERSONS]
+    return (True, "-".join(others)) if len(points) > 1 else (False, points[0])
+
+
+def to_test(found: list[dict]) -> list[bool]:
+    """TEST of them, none of which has kin that are not among them."""
+    sizes = Counter(map(kin, found))
+    families, chosen, room = sorted(sizes), set(), TEST
+    random.Random(0).shuffle(families)
+    for family in families:
+        if sizes[family] <= min(room, MOST):
+            chosen.add(family)
+            room -= sizes[family]
+    return [kin(emoji) in chosen for emoji in found]
 
 
 def main(path: Path) -> None:
@@ -50,10 +77,11 @@ def main(path: Path) -> None:
     sheet = np.full((rows * SIDE, COLUMNS * SIDE, 3), 255, np.uint8)
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["file_name", "caption", "label", "split"])
+    tested = to_test([emoji for emoji, _ in found])
     for i, (emoji, image) in enumerate(found):
         row, column = i // COLUMNS * SIDE, i % COLUMNS * SIDE
         sheet[row : row + SIDE, column : column + SIDE] = np.asarray(image)
-        split = "test" if i < TEST else "train"
+        split = "test" if tested[i] else "train"
         table.writerows([emoji["image"], caption, emoji["category"].lower(), split] for caption in captions(emoji))
     Image.fromarray(sheet).save(HERE / "emoji.jpg", quality=90, subsampling=0, optimize=True)
     # The same bytes whenever it is made: no name and no time.
