@@ -30,7 +30,9 @@ def demo():
 
 
 def sentences():
-    """Sentences of a table with a line of names, or without (`--config.data.text=0 --config.data.label=1`)."""
+    """Sentences of a table, for instance `--config.data.source=tsv:sst2_train.tsv.gz`; which columns hold them and
+    their labels, if not the first and the last, `--config.data.text` and `--config.data.label` say, by name or place:
+    `--config.data.source=tsv:stsb_train.csv.gz --config.data.text=5 --config.data.label=none`."""
     config = demo()
     config.data.update(source="csv:PATH", probe="", length=128, stride=0)
     return config
