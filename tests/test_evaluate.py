@@ -332,7 +332,8 @@ def test_own_text(short, tmp_path, capsys):
     assert list(results["encoders"]) == ["pretrained", "random init", "bag of words", "bag of bytes"]
     assert results["encoders"]["bag of words"]["linear"]["accuracy"] == 1
     found, number = results["objective"]["of"], "hidden-token bits"
-    assert list(found) == ["pretrained", "random init", "1-gram"]
+    assert list(found) == ["pretrained", "random init", "1-gram", "both sides' counts"]
+    assert 0 < found["both sides' counts"][number]["value"] < found["1-gram"][number]["value"]
     assert 0 < found["1-gram"][number]["value"] < found["random init"][number]["value"] < 10
     assert found["pretrained"][number]["value"] < found["random init"][number]["value"]
     printed, page = capsys.readouterr().out, (run / "report.html").read_text()

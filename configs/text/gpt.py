@@ -37,7 +37,7 @@ def demo():
 
 
 def sentences():
-    """Sentences of a table with a line of names, or without (`--config.data.text=0 --config.data.label=1`)."""
+    """Sentences of a table; see `bert.py`."""
     config = demo()
     config.data.update(source="csv:PATH", probe="", length=128, stride=0)
     return config

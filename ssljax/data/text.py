@@ -8,6 +8,7 @@
 
 PATH may also be a folder with ``train.txt`` and ``test.txt`` (or ``.csv``, ``.tsv``, each maybe ``.gz``); of another
 folder of text files one in ten is the test split, by a hash of its name, and so is one row in ten of a single table.
+The first line of a table names its columns; it is a row like others if one of these has its last field, a label.
 """
 
 import abc
@@ -308,7 +309,8 @@ def _read(spec: str, text: str, label: str, files: tuple[tuple[Path, int], ...])
     if classes is not None and len(classes) > MOST_CLASSES:
         raise DataError(
             f"The labels of {spec} have {len(classes)} values, which are no classes: name their column with "
-            "--config.data.label (none: there are no labels)."
+            "--config.data.label (none: there are no labels), and that of the texts with --config.data.text; either "
+            "may be a place, from 0."
         )
     return Texts(kind, splits, classes, skipped)
 
@@ -341,7 +343,11 @@ def _rows(kind: str, path: Path, contents: str, text: str, label: str) -> list[t
         lines = [row for row in csv.reader(io.StringIO(contents, newline=""), **options) if row]
     except csv.Error as error:
         raise DataError(f"{str(path)!r} cannot be read as {kind} ({error}).") from error
+    if kind == "csv" and any("\t" in field for field in lines[0]):
+        raise DataError(f"{str(path)!r} has tabs between its fields: write tsv: instead of csv:.")
     by_place = any(name.isdigit() for name in (text, label))
+    if not (text or label) and len(lines[0]) > 1:  # the name of a column of labels is none of these
+        by_place = any(row[-1] == lines[0][-1] for row in lines[1:])
     header = [str(place) for place in range(len(lines[0]))] if by_place else lines.pop(0)
     wanted = [text or header[0], *([] if label == "none" else [label or header[-1]])]
     for name in wanted:

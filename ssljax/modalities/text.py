@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ssljax.data.sources import DataError, Shapes, Source, absolute
 from ssljax.data.text import FORMS, WORDS, Reading, TextSource, open_text, vocabulary
 from ssljax.data.tokens import SPECIAL, Bytes, Tokenizer
-from ssljax.evals.ngrams import ngram
+from ssljax.evals.ngrams import gaps, ngram
 from ssljax.modalities.modality import Modality
 from ssljax.typing import Array, Batch
 
@@ -57,7 +57,7 @@ class Text(Modality):
         return open_text(self.data.probe, self.data[f"{split}_split"], self.reading, vocabulary_of=self.data.source)
 
     def objective_floors(self, train: Source, test: Source) -> dict[str, dict[str, float]]:
-        """Counts of n tokens in a row; see `ssljax.evals.ngrams`."""
+        """Counts of n tokens in a row, and of those on both sides of a hidden one; see `ssljax.evals.ngrams`."""
         assert isinstance(train, TextSource) and isinstance(test, TextSource)
         known, told = train.stream(), test.stream()
         bits = 1 / np.log(2)
@@ -73,6 +73,9 @@ class Text(Modality):
             if order == 1:
                 found |= {"hidden-token bits": nats * bits, "hidden-token accuracy": accuracy}
             floors[f"{order}-gram"] = found
+        if share := self.config.method.get("mask_share"):
+            nats, accuracy = gaps(known, told, share)
+            floors["both sides' counts"] = {"hidden-token bits": nats * bits, "hidden-token accuracy": accuracy}
         return floors
 
     def settle(self) -> None:

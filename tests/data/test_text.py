@@ -137,6 +137,10 @@ def test_columns_by_name_or_place(tmp_path):
     bare = write(tmp_path / "bare.tsv", *(f"so {i}\t{i % 2}" for i in range(20)))
     source = open_text(bare, "train", Reading(length=8, text="0", label="1"))
     assert source.class_names == ("0", "1") and 16 <= len(source) <= 19
+    for split in ("train", "test"):  # and without being told: no column is named "0"
+        assert texts(open_text(bare, split, Reading(length=8))) == texts(
+            open_text(bare, split, Reading(length=8, text="0", label="1"))
+        )
     assert not open_text(named, "train", Reading(label="none", text="said")).has_labels
 
 
@@ -146,6 +150,7 @@ def test_what_is_wrong_with_a_table_is_said(tmp_path):
     write(tmp_path / "lone" / "test.csv", "text,label", "c,z")
     one = write(tmp_path / "one.csv", "text", "a", "b")
     none = write(tmp_path / "none.csv", "text,label")
+    tabs = write(tmp_path / "tabs.csv", "text\tlabel", "a\tx")
     many = write(tmp_path / "many.csv", "text,label", *(f"so,{i}" for i in range(1200)))
     for spec, split, fields, sentence in (
         (f"csv:{tmp_path / 'lone'}", "test", {}, "hold 'z', which no training row has"),
@@ -153,6 +158,7 @@ def test_what_is_wrong_with_a_table_is_said(tmp_path):
         (one, "train", {"text": "said"}, "has no column 'said': it has text"),
         (none, "train", {}, "has no rows with a text"),
         (many, "train", {}, "values, which are no classes"),
+        (tabs, "train", {}, "has tabs between its fields: write tsv: instead of csv:"),
     ):
         with pytest.raises(DataError, match=sentence):
             open_text(spec, split, Reading(**fields))

@@ -87,7 +87,8 @@ class BERT:
         return infer(self.encoder, state.params["encoder"], {}, batch["tokens"], valid=batch["valid"])
 
     def measure(self, state: Variables, batch: Batch, keys: Array) -> dict[str, tuple[Array, Array]]:
-        text = self._masked(keys, batch)
+        """Of tokens that are hidden indeed: those that a loss leaves as they are would be found by looking at them."""
+        text = self._masked(keys, batch, masked=1.0, random=0.0)
         x = self._tokens(state, text.inputs, batch["valid"])
         logits = self._found(state.params, x, text.positions)
         count = text.weights.sum(axis=1)
@@ -114,7 +115,7 @@ class BERT:
             "shade": jnp.stack([hidden, marked, attention], axis=1),
         }
 
-    def _masked(self, keys: Array, batch: Batch) -> MaskedTokens:
+    def _masked(self, keys: Array, batch: Batch, **options: float) -> MaskedTokens:
         return bert_mask(
             keys,
             batch["tokens"],
@@ -124,6 +125,7 @@ class BERT:
             special=SPECIAL,
             ratio=self.mask_share,
             most=self.most_masked,
+            **options,
         )
 
     def _tokens(self, state: Variables, inputs: Array, valid: Array, **options):
