@@ -42,7 +42,7 @@ DEMOS = {
     "image_text": "emoji",
     "speech": "part of FSDD",
     "graphs": "MUTAG",
-    "series": "Japanese Vowels",
+    "series": "spoken digits",
 }
 TITLES = {"image_text": "images and captions"}
 
