@@ -55,12 +55,13 @@ def forecast(workdir: Path, horizons: list[int], context: int = 201) -> dict[str
     fit = whole.ends["train"] if "val" in whole.ends else round((1 - HELD_OUT) * end)
     first = context - 1 if context - 1 < fit // 2 else 0
     last = jax.jit(method.last_step)
-    found: dict[str, dict[int, Errors]] = {}
-    for name, vector in {
+    features: dict[str, Callable[[Batch], Array]] = {
         "pretrained": partial(last, state),
         "random init": partial(last, jax.jit(run.init)()),
         "raw steps": lambda batch: jnp.nan_to_num(batch["series"][..., : targets.shape[1]]).reshape(BATCH, -1),
-    }.items():
+    }
+    found: dict[str, dict[int, Errors]] = {}
+    for name, vector in features.items():
         vectors = _of_windows(vector, whole.values, context)
         found[name] = {h: ridge_forecast(vectors, targets, h, fit, end, first) for h in horizons}
     found["last value"] = {h: repeated(targets, h, end) for h in horizons}

@@ -13,7 +13,7 @@ from PIL import Image
 
 import ssljax
 from ssljax.build import open_run
-from ssljax.config import base_config
+from ssljax.config import base_config, recall
 from ssljax.data.nodes import open_nodes
 from ssljax.data.sources import DataError, open_source
 from ssljax.data.speech import open_speech
@@ -248,6 +248,7 @@ def test_a_long_series_is_foretold(short, small_series, tmp_path, capsys):
     (tmp_path / "long.csv").write_text("\n".join(["date,a,b", *lines]) + "\n")
     short.data.update(source=f"csv:{tmp_path / 'long.csv'}", length=20, time="date", parts=(240, 30, 30))
     assert train(short, tmp_path / "run") == 0
+    assert recall(tmp_path / "run").batch_size == 12 < short.batch_size  # no piece is told from itself
     results = forecast(tmp_path / "run", [2, 5], context=20)
     found = results["errors"]
     assert 20 in results["anomalies"] and len((tmp_path / "run" / "anomalies.csv").read_text().splitlines()) == 31

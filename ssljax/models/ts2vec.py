@@ -117,15 +117,15 @@ class TSEncoder(nn.Module):
         x = jnp.where((shown if seen is None else shown & seen)[..., None], x, 0)
         for i in range(self.depth + 1):
             if last and 2**i >= series.shape[1]:
-                x, valid = _end(x), _end(valid)
+                x, valid = x[:, -1:], _end(valid)
             end = i == self.depth
             width = self.width if end else self.hidden
             x = DilatedBlock(width, 2**i, project=end, dtype=self.dtype, name=f"block{i}")(x, valid)
-        x, valid = (_end(x), _end(valid)) if last else (x, valid)
+        x, valid = (x[:, -1:], _end(valid)) if last else (x, valid)
         x = x if valid is None else jnp.where(valid[..., None], x, 0)
         return dropout(x.astype(jnp.float32), self.dropout, keys if train else None, 0)
 
 
-def _end(x: Array | None) -> Array | None:
-    """The last step, (batch, 1, …)."""
-    return None if x is None else x[:, -1:]
+def _end(valid: Array | None) -> Array | None:
+    """Of the last step alone, (batch, 1)."""
+    return None if valid is None else valid[:, -1:]
