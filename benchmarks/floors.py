@@ -45,7 +45,7 @@ DEMOS = {
     "image_text": "emoji",
     "speech": "part of FSDD",
     "graphs": "IMDB-BINARY",
-    "series": "Japanese Vowels",
+    "series": "spoken digits",
 }
 OTHER_DEMOS = {"demo_mutag": "MUTAG"}
 TITLES = {"image_text": "images and captions", "speech": "clips of speech"}

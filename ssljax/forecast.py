@@ -1,10 +1,10 @@
 """How well a run's encoder foretells a long series, and which of its steps it did not expect, beside floors.
 
-    python -m ssljax.forecast --workdir=runs/ts2vec --horizons=24,48
+    python -m ssljax.forecast --workdir=runs/ts2vec --horizons=24,48,168,336,720
 
-For a run on one long series (`csv:` without a column `series`, `--config.data.length` steps a piece). Prints the
-errors, of channels that are scaled by the training split, beside those of a random-init encoder, the raw steps and the
-last value, and writes `forecasts.json`, and `anomalies.csv`, a line for each step of the test split, into the folder.
+For a run on one long series, which nobody divided into many: configs/series/ts2vec.py:forecast is one. Prints the
+errors, of channels that are scaled by the training part, beside those of a random-init encoder, the raw steps and the
+last value, and writes `forecasts.json`, and `anomalies.csv`, a line for each step of the test part, into the folder.
 """
 
 import json
@@ -18,83 +18,76 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from ssljax.build import build_source, open_run
+from ssljax.build import modality_of, open_run
 from ssljax.commands import launch, local_path
-from ssljax.data.series import SeriesSource
-from ssljax.data.sources import Source
 from ssljax.evals.anomalies import limit, relative
-from ssljax.evals.forecasting import repeated, ridge_forecast
+from ssljax.evals.forecasting import Errors, repeated, ridge_forecast
 from ssljax.typing import Array, Batch
 
-CONTEXT, BATCH = 201, 256
-"""How many steps an encoder sees to represent the last of them, at most; how many such windows go through at once."""
+BATCH = 256
+"""How many windows go through the encoder at once."""
 HELD_OUT = 0.2
-"""Part of the training steps, the last ones, that chooses the penalty."""
+"""Share of the training steps, the last ones, that chooses the penalty where no part of the series is there for it."""
 
 
-def main(workdir: str | None, horizons: list[str]) -> None:
-    if workdir is None or not all(horizon.isdecimal() and int(horizon) for horizon in horizons):
-        raise ValueError("--workdir is needed, the folder of a run, and --horizons, numbers of steps: 24,48.")
-    forecast(local_path(workdir), [int(horizon) for horizon in horizons])
+def main(workdir: str | None, horizons: list[str], context: int) -> None:
+    if workdir is None or not all(horizon.isdecimal() and int(horizon) for horizon in horizons) or context < 1:
+        raise ValueError(
+            "--workdir is needed, the folder of a run, --horizons, numbers of steps: 24,48, and --context, 1 or more."
+        )
+    forecast(local_path(workdir), [int(horizon) for horizon in horizons], context)
 
 
-def forecast(workdir: Path, horizons: list[int]) -> dict[str, Any]:
+def forecast(workdir: Path, horizons: list[int], context: int = 201) -> dict[str, Any]:
     """What is in `forecasts.json`: errors by features and horizon, how they were measured, and the steps of the test
-    split that stand out.
+    part that stand out.
 
-    Raises ValueError for a run that is not of one long series, or of one that is too short.
+    context: how many steps the encoder sees to represent the last of them. Raises ValueError for a run that is not of
+    one long series, or of one that is too short.
     """
     config, run, state = open_run(workdir)
     method: Any = run.method
-    if not hasattr(method, "each_step"):
+    if not hasattr(method, "last_step"):
         raise ValueError(f"method '{config.method.name}' has no representation of each step: take one for series.")
-    train, test = (_whole(build_source(config, split)) for split in ("train", "test"))
-    values, end = np.concatenate([train, test]), len(train)
-    context = min(CONTEXT, config.data.shape[0])
-    last = jax.jit(lambda state, batch: method.each_step(state, batch)[:, -1])
-    features = {
-        "pretrained": _of_windows(partial(last, state), values, context),
-        "random init": _of_windows(partial(last, jax.jit(run.init)()), values, context),
-        "raw steps": _of_windows(lambda batch: jnp.nan_to_num(batch["series"]).reshape(BATCH, -1), values, context),
+    whole = modality_of(config).long()  # type: ignore[attr-defined]
+    targets = whole.values[:, : whole.values.shape[1] - whole.covariates]
+    end = whole.ends.get("val", whole.ends["train"])
+    fit = whole.ends["train"] if "val" in whole.ends else round((1 - HELD_OUT) * end)
+    first = context - 1 if context - 1 < fit // 2 else 0
+    last = jax.jit(method.last_step)
+    features: dict[str, Callable[[Batch], Array]] = {
+        "pretrained": partial(last, state),
+        "random init": partial(last, jax.jit(run.init)()),
+        "raw steps": lambda batch: jnp.nan_to_num(batch["series"][..., : targets.shape[1]]).reshape(BATCH, -1),
     }
-    fit = round((1 - HELD_OUT) * end)
-    rows = {
-        name: {h: ridge_forecast(vectors, values, h, fit, end) for h in horizons} for name, vectors in features.items()
-    }
-    rows["last value"] = {h: repeated(values, h, end) for h in horizons}
-    surprise = relative(_of_windows(partial(jax.jit(method.surprise), state), values, context))
-    change = relative(np.abs(np.diff(np.nan_to_num(values), axis=0, prepend=0)).sum(axis=1))
+    found: dict[str, dict[int, Errors]] = {}
+    for name, vector in features.items():
+        vectors = _of_windows(vector, whole.values, context)
+        found[name] = {h: ridge_forecast(vectors, targets, h, fit, end, first) for h in horizons}
+    found["last value"] = {h: repeated(targets, h, end) for h in horizons}
+    surprise = relative(_of_windows(partial(jax.jit(method.surprise), state), whole.values, context))
+    change = relative(np.abs(np.diff(np.nan_to_num(targets), axis=0, prepend=0)).sum(axis=1))
     _write_anomalies(workdir / "anomalies.csv", surprise, change, end)
+    judged = len(targets) - end
     results: dict[str, Any] = {
         "step": int(state.step),
         "errors": {
-            name: {str(h): {"mse": e.squared, "mae": e.absolute} for h, e in row.items()} for name, row in rows.items()
+            name: {str(h): {"mse": e.squared, "mae": e.absolute} for h, e in row.items()} for name, row in found.items()
         },
         "protocol": (
             f"ridge regression from the features of a step, of which the encoder sees {context} with those before it, "
-            f"to all channels of the next; fitted to {fit} steps, penalty chosen on {end - fit}, judged on the last "
-            f"{len(test)}"
+            f"to {targets.shape[1]} channels of the next ones; fitted to the first {fit} steps, penalty chosen on the "
+            f"{end - fit} that follow, judged on the last {judged}"
         ),
         "anomalies": np.flatnonzero(surprise[end:] > limit(surprise[:end])).tolist(),
     }
     (workdir / "forecasts.json").write_text(json.dumps(results, indent=2))
     print(f"{'mse, mae':<14}" + "".join(f"{h:>16}" for h in horizons))
-    for name, row in rows.items():
+    for name, row in found.items():
         print(f"{name:<14}" + "".join(f"{e.squared:>9.3f} {e.absolute:.3f} " for e in row.values()))
     print(f"protocol: {results['protocol']}")
-    print(f"{len(results['anomalies'])} of {len(test)} test steps stand out: {workdir / 'anomalies.csv'}")
+    print(f"{len(results['anomalies'])} of {judged} test steps stand out: {workdir / 'anomalies.csv'}")
     return results
-
-
-def _whole(source: Source) -> np.ndarray:
-    """The pieces of one long series together, (steps, channels)."""
-    if not isinstance(source, SeriesSource):
-        raise ValueError(f"{source.name} is no time series: forecasts need one.")
-    pieces = [source[i] for i in range(len(source))]
-    lengths = [int(piece["valid"].sum()) for piece in pieces]
-    if source.has_labels or any(length < lengths[0] for length in lengths[:-1]):
-        raise ValueError(f"{source.name} has many series: forecasts need one long one, csv:PATH without labels.")
-    return np.concatenate([piece["series"][piece["valid"]] for piece in pieces])
 
 
 def _of_windows(vector: Callable[[Batch], Array], values: np.ndarray, context: int) -> np.ndarray:
@@ -121,4 +114,5 @@ def _write_anomalies(path: Path, surprise: np.ndarray, change: np.ndarray, end: 
 if __name__ == "__main__":
     WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run.")
     HORIZONS = flags.DEFINE_list("horizons", ["24", "48"], "How many steps to foretell.")
-    launch(lambda: main(WORKDIR.value, HORIZONS.value))
+    CONTEXT = flags.DEFINE_integer("context", 201, "How many steps the encoder sees.")
+    launch(lambda: main(WORKDIR.value, HORIZONS.value, CONTEXT.value))

@@ -77,6 +77,8 @@ def test_every_variant_is_built_and_its_step_traced(path, variant, with_teacher)
         shapes = canvas_shapes(side) if config.data.canvas else image_shapes(side, side)
     else:
         config.data.source = "demo"
+        if "parts" in config.data:
+            config.data.update(parts=(), time="")  # those of one long series
         if "tokenizer" in config.data:
             config.data.tokenizer = "bytes"  # there is nothing to learn
         modality_of(config).settle()

@@ -14,7 +14,7 @@ from PIL import Image
 
 import ssljax
 from ssljax.build import open_run
-from ssljax.config import base_config
+from ssljax.config import base_config, recall
 from ssljax.data.nodes import open_nodes
 from ssljax.data.sources import DataError, open_source
 from ssljax.data.speech import open_speech
@@ -245,10 +245,12 @@ def test_a_long_series_is_foretold(short, small_series, tmp_path, capsys):
     rng, time = np.random.RandomState(0), np.arange(300)
     rows = np.stack([np.sin(time / 3), np.cos(time / 7)], axis=1) + 0.05 * rng.standard_normal((300, 2))
     rows[290] += 4.0
-    (tmp_path / "long.csv").write_text("\n".join(["a,b", *(f"{a:.4f},{b:.4f}" for a, b in rows)]) + "\n")
-    short.data.update(source=f"csv:{tmp_path / 'long.csv'}", length=20)
+    lines = [f"2020-01-{1 + i // 24:02} {i % 24:02}:00:00,{a:.4f},{b:.4f}" for i, (a, b) in enumerate(rows)]
+    (tmp_path / "long.csv").write_text("\n".join(["date,a,b", *lines]) + "\n")
+    short.data.update(source=f"csv:{tmp_path / 'long.csv'}", length=20, time="date", parts=(240, 30, 30))
     assert train(short, tmp_path / "run") == 0
-    results = forecast(tmp_path / "run", [2, 5])
+    assert recall(tmp_path / "run").batch_size == 12 < short.batch_size  # no piece is told from itself
+    results = forecast(tmp_path / "run", [2, 5], context=20)
     found = results["errors"]
     assert 20 in results["anomalies"] and len((tmp_path / "run" / "anomalies.csv").read_text().splitlines()) == 31
     assert list(found) == ["pretrained", "random init", "raw steps", "last value"]

@@ -1,15 +1,19 @@
 """Time series."""
 
+import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssljax.data.series import FORMS, Scale, SeriesSource, open_series
+from ssljax.data.series import FORMS, Long, Scale, SeriesSource, open_long, open_series
 from ssljax.data.sources import DataError, Shapes, split_spec
 from ssljax.modalities.modality import INKS, Modality
 from ssljax.typing import Array, Batch
+
+logger = logging.getLogger(__name__)
 
 WIDE = 64
 """Pixels of the side of a picture."""
@@ -19,7 +23,10 @@ class Series(Modality):
     protocols = ("nn1", "linear", "svm")
     data_fields = {
         "scale": "standard",  # of each channel, by the training split: standard or none
-        "length": 0,  # longer series are cut into pieces of so many steps; 0: none is
+        "length": 0,  # longer series are cut into equal pieces of at most so many steps; 0: none is
+        "parts": (),  # steps of one long series to train on, to choose by and to test, or shares; (): the last tenth
+        "columns": (),  # of csv:, which are channels; (): all that hold numbers
+        "time": "",  # of csv:, the column of dates, from which there are channels of the time of day and of the year
         "shape": (),  # steps of the longest series, and channels; a run writes down what it finds, as of the next two
         "mean": (),
         "std": (),
@@ -27,13 +34,22 @@ class Series(Modality):
     view_fields = {}
 
     def open(self, split: str) -> SeriesSource:
-        return open_series(
-            self.data.source, self.data[f"{split}_split"], scale=self.data.scale, length=self.data.length
-        )
+        return open_series(self.data.source, self.data[f"{split}_split"], length=self.data.length, **self._reading())
+
+    def long(self) -> Long:
+        """All of one long series. Raises DataError if there are many."""
+        return open_long(self.data.source, **self._reading())
+
+    def _reading(self) -> dict[str, Any]:
+        return {name: self.data[name] for name in ("scale", "parts", "columns", "time")}
 
     def settle(self) -> None:
         super().settle()
         source = self.open("train")
+        if len(source) < self.config.batch_size:
+            # As the authors do it: a series that is in a batch twice would be told from itself.
+            logger.warning("%s: batches are of all its %d series", source.name, len(source))
+            self.config.batch_size = len(source)
         self.data.shape = (source.shapes or {})["series"][0]
         self.data.mean, self.data.std = source.scale.mean, source.scale.std
 

@@ -5,6 +5,7 @@ Yue et al., "TS2Vec: Towards Universal Representation of Time Series", 2022.
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import DTypeLike
 
 from ssljax.models.transformer import dropout
@@ -12,10 +13,29 @@ from ssljax.models.vit import TORCH_LINEAR, gelu
 from ssljax.typing import Array
 
 
+class DilatedConv(nn.Module):
+    """A convolution over three steps that are `dilation` apart, the middle one being their own, and zeros outside:
+    (batch, time, dim) -> (batch, time, width)."""
+
+    width: int
+    dilation: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        kernel = self.param("kernel", TORCH_LINEAR, (3, x.shape[-1], self.width))
+        bias = self.param("bias", nn.initializers.zeros, (self.width,))
+        x, kernel, bias = (jnp.asarray(array, self.dtype) for array in (x, kernel, bias))
+        if self.dilation >= x.shape[1]:  # all neighbours are outside
+            return x @ kernel[1] + bias
+        around, dilation = [(self.dilation, self.dilation)], (self.dilation,)
+        of_time = ("NWC", "WIO", "NWC")
+        return lax.conv_general_dilated(x, kernel, (1,), around, (1,), dilation, of_time) + bias
+
+
 class DilatedBlock(nn.Module):
     """x + conv(gelu(conv(gelu(x)))): (batch, time, dim) -> (batch, time, width).
 
-    Both convolutions see three steps that are `dilation` apart, the middle one being their own, and zeros outside.
     project: a dense layer on the way around them, which a change of width needs too.
     """
 
@@ -31,15 +51,7 @@ class DilatedBlock(nn.Module):
         for i in (1, 2):
             y = gelu(y)
             y = y if valid is None else jnp.where(valid[..., None], y, 0)
-            y = nn.Conv(
-                self.width,
-                kernel_size=(3,),
-                kernel_dilation=(self.dilation,),
-                padding=[(self.dilation, self.dilation)],
-                kernel_init=TORCH_LINEAR,
-                dtype=self.dtype,
-                name=f"conv{i}",
-            )(y)
+            y = DilatedConv(self.width, self.dilation, dtype=self.dtype, name=f"conv{i}")(y)
         if self.project or x.shape[-1] != self.width:
             x = nn.Dense(self.width, kernel_init=TORCH_LINEAR, dtype=self.dtype, name="project")(x)
         return x + y
@@ -74,6 +86,7 @@ class TSEncoder(nn.Module):
         seen: Array | None = None,
         *,
         valid: Array | None = None,
+        last: bool = False,
         train: bool = False,
         axis: str | None = None,
         keys: Array | None = None,
@@ -84,6 +97,9 @@ class TSEncoder(nn.Module):
         valid (batch, time), bool: steps that are there, where series of different lengths were padded: real steps come
           out as they would without the padding, and padding as zero. (The authors pad with NaN, as they mark what is
           missing: from the second convolution on such a step holds numbers, and its neighbours see them.) None: all.
+
+        last: only the last step comes out, (batch, 1, width), for less work: none is done for others in blocks whose
+          dilation reaches beyond the series.
 
         `axis` is accepted, as for every encoder, and not used: no statistic crosses examples. Raises ValueError if
         shapes do not fit, or keys for dropout are missing."""
@@ -100,8 +116,16 @@ class TSEncoder(nn.Module):
         x = nn.Dense(self.hidden, kernel_init=TORCH_LINEAR, dtype=self.dtype, name="project")(x)
         x = jnp.where((shown if seen is None else shown & seen)[..., None], x, 0)
         for i in range(self.depth + 1):
-            last = i == self.depth
-            width = self.width if last else self.hidden
-            x = DilatedBlock(width, 2**i, project=last, dtype=self.dtype, name=f"block{i}")(x, valid)
+            if last and 2**i >= series.shape[1]:
+                x, valid = x[:, -1:], _end(valid)
+            end = i == self.depth
+            width = self.width if end else self.hidden
+            x = DilatedBlock(width, 2**i, project=end, dtype=self.dtype, name=f"block{i}")(x, valid)
+        x, valid = (x[:, -1:], _end(valid)) if last else (x, valid)
         x = x if valid is None else jnp.where(valid[..., None], x, 0)
         return dropout(x.astype(jnp.float32), self.dropout, keys if train else None, 0)
+
+
+def _end(valid: Array | None) -> Array | None:
+    """Of the last step alone, (batch, 1)."""
+    return None if valid is None else valid[:, -1:]

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn.linear_model import Ridge
 
-from ssljax.evals.forecasting import errors, repeated, ridge_forecast
+from ssljax.evals.forecasting import _ridge, errors, repeated, ridge_forecast
 
 RNG = np.random.RandomState(0)
 LINE = np.stack([np.sin(np.arange(200) / 5), np.cos(np.arange(200) / 5)], axis=1)
@@ -15,6 +16,13 @@ def test_what_is_linear_in_the_features_is_foretold():
     assert found.squared < 1e-4 < repeated(LINE, 3, 150).squared
     noise = ridge_forecast(RNG.standard_normal((200, 2)), LINE, 3, 120, 150)
     assert noise.squared > 0.4
+
+
+def test_it_is_the_ridge_of_scikit_learn():
+    x, y, new = (RNG.standard_normal(shape) for shape in ((50, 6), (50, 3), (4, 6)))
+    for penalty in (0.1, 100.0):
+        expected = Ridge(penalty).fit(x + 3, y).predict(new)
+        np.testing.assert_allclose(_ridge(x + 3, y)(new, penalty), expected, rtol=1e-8)
 
 
 def test_the_floor_is_a_loop_and_gaps_are_left_out():

@@ -136,3 +136,14 @@ def test_shapes_that_do_not_fit_are_named(series, seen, valid):
             lambda x, seen, valid: small.init(jax.random.key(0), x, seen, valid=valid), jnp.zeros(series), *masks
         )
     assert f"series {series}" in str(error.value) and f"seen {seen} and valid {valid}" in str(error.value)
+
+
+def test_the_last_step_alone_is_what_it_is_among_others(variables):
+    """One of its two blocks sees neighbours in four steps, none of both in one."""
+    series = normal("series", (2, 4, 2))
+    series[1, 1] = np.nan
+    valid = np.array([[True] * 4, [False, False, True, True]])
+    for steps in (4, 1):
+        options = {"valid": valid[:, -steps:], "seen": valid[:, -steps:]}
+        whole = small.apply(variables, series[:, -steps:], **options)
+        close(small.apply(variables, series[:, -steps:], **options, last=True), whole[:, -1:])

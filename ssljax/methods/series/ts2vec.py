@@ -91,13 +91,18 @@ class TS2Vec:
         """The representation of each step, (batch, time, dim)."""
         return infer(self.encoder, state.target["params"], {}, batch["series"], valid=batch["valid"])
 
+    def last_step(self, state: Variables, batch: Batch) -> Array:
+        """The representation of the last step of each series, (batch, dim)."""
+        params, valid = state.target["params"], batch["valid"]
+        return infer(self.encoder, params, {}, batch["series"], valid=valid, last=True)[:, 0]
+
     def surprise(self, state: Variables, batch: Batch) -> Array:
         """The anomaly score of the last step of each series, (batch,): how far, summed over features, its
         representation is from the one that it would have unseen."""
-        series, last = batch["series"], jnp.arange(batch["series"].shape[1]) == batch["series"].shape[1] - 1
-        hidden = jnp.broadcast_to(~last, series.shape[:2])
-        unseen = infer(self.encoder, state.target["params"], {}, series, hidden, valid=batch["valid"])
-        return jnp.abs(self.each_step(state, batch) - unseen)[:, -1].sum(axis=-1)
+        series, params, valid = batch["series"], state.target["params"], batch["valid"]
+        hidden = jnp.broadcast_to(jnp.arange(series.shape[1]) < series.shape[1] - 1, series.shape[:2])
+        unseen = infer(self.encoder, params, {}, series, hidden, valid=valid, last=True)[:, 0]
+        return jnp.abs(self.last_step(state, batch) - unseen).sum(axis=-1)
 
     def features(self, state: Variables, batch: Batch) -> Array:
         return pool(self.each_step(state, batch), batch["valid"])

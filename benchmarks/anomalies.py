@@ -1,0 +1,90 @@
+"""Whether TS2Vec's score finds what is known to be wrong in a long series, with several seeds, beside a floor.
+
+    python benchmarks/anomalies.py --source=csv:135_UCR_Anomaly_InternalBleeding16_TEST.csv --train=1200 [--write]
+
+The file has columns `value` and `is_anomaly`, as the package aeon has a series of the UCR anomaly archive; nothing is
+wrong in its first `--train` steps, which are trained on. Writes a section of docs/results.md. Finished runs are not
+repeated.
+"""
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+from sections import ROOT, machine, publish
+
+PIECE, STEPS, CONTEXT = 200, 200, 201
+NEAR = 100
+"""Steps beside the wrong ones that the archive counts as found, too."""
+
+
+def run(source: str, train: int, test: int, seed: int, workdir: Path) -> None:
+    fields = {
+        "data.source": source,
+        "data.columns": "('value',)",
+        "data.time": "",
+        "data.parts": f"({train},{test})",
+        "data.length": PIECE,
+        "steps": STEPS,
+        "seed": seed,
+        "evaluate.every": 0,
+    }
+    config = f"--config={ROOT / 'configs' / 'series' / 'ts2vec.py'}:forecast"
+    begin = ["ssljax.train", config, *(f"--config.{name}={value}" for name, value in fields.items())]
+    for command in (begin, ["ssljax.forecast", "--horizons=24", f"--context={CONTEXT}"]):
+        command = [sys.executable, "-m", *command, f"--workdir={workdir}"]
+        subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+
+
+def row(name: str, scores: np.ndarray, stands_out: np.ndarray, wrong: np.ndarray) -> str:
+    (places,) = np.nonzero(wrong)
+    near = (np.arange(len(wrong)) >= places[0] - NEAR) & (np.arange(len(wrong)) <= places[-1] + NEAR)
+    found = "yes" if near[scores.argmax()] else "no"
+    rank = 1 + int((scores[~near] > scores[near].max()).sum())
+    return f"| {name} | {found} | {rank} | {int((stands_out & near).sum())} | {int((stands_out & ~near).sum())} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", required=True)
+    parser.add_argument("--train", type=int, required=True)
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "anomalies")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--write", action="store_true")
+    arguments = parser.parse_args()
+
+    path = Path(arguments.source.partition(":")[2])
+    with path.open() as file:
+        wrong = np.array([line["is_anomaly"] == "1" for line in csv.DictReader(file)])[arguments.train :]
+    rows = []
+    for seed in range(arguments.seeds):
+        workdir = arguments.runs / f"ts2vec-{path.stem}-{seed}"
+        if not (workdir / "anomalies.csv").exists():
+            run(arguments.source, arguments.train, len(wrong), seed, workdir)
+        table = np.genfromtxt(workdir / "anomalies.csv", delimiter=",", names=True)
+        rows.append(row(f"TS2Vec, seed {seed}", table["score"], table["stands_out"] == 1, wrong))
+    rows.append(row("change of the values", table["change"], table["change_stands_out"] == 1, wrong))
+    head = f"""Made by `python benchmarks/anomalies.py --write --source=csv:{path.name} --train={arguments.train}
+        --seeds={arguments.seeds}`, with the settings of `:forecast` but {STEPS} steps of training, on pieces of
+        {PIECE}. Of the {len(wrong)} steps that are tested the archive marks {int(wrong.sum())} as wrong. Found: whether
+        the largest score of all is within {NEAR} steps of these; rank: which largest that within is, among the scores
+        of all others; and how many steps stand out there, and elsewhere."""
+    lines = [
+        *textwrap.wrap(" ".join(head.split()), 118),
+        "",
+        "| score | found | rank | stand out there | elsewhere |",
+        "|---" * 5 + "|",
+        *rows,
+        "",
+        machine(),
+    ]
+    publish("results.md", f"What stands out in a series: {path.stem.removesuffix('_TEST')}", lines)
+
+
+if __name__ == "__main__":
+    main()
