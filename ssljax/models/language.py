@@ -92,7 +92,9 @@ class TextEncoder(nn.Module):
         examples."""
         return pooled(self.tokens(ids, valid=valid, **options), valid, self.pool)
 
-    def tokens(self, ids: Array, **options: Any) -> Array:
+    def tokens(
+        self, ids: Array, *, valid: Array | None = None, train: bool = False, keys: Array | None = None
+    ) -> Array:
         """All tokens after the last block, (batch, tokens, width)."""
         raise NotImplementedError
 

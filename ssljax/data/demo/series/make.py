@@ -16,7 +16,7 @@ TOGETHER = 2
 """Windows that are one step, their mean."""
 
 
-def mels(frequency: np.ndarray) -> np.ndarray:
+def mels(frequency: np.ndarray | np.float64) -> np.ndarray:
     return 2595 * np.log10(1 + frequency / 700)
 
 
