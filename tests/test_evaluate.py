@@ -257,7 +257,7 @@ def test_a_long_series_is_foretold(short, small_series, tmp_path, capsys):
     assert found["raw steps"]["5"]["mae"] < 0.5 * found["last value"]["5"]["mae"]
     assert np.isfinite([e["mae"] for row in found.values() for e in row.values()]).all()
     assert "judged on the last 30" in capsys.readouterr().out
-    short.data.update(source=f"npz:{small_series}", length=0, shape=())
+    short.data.update(source=f"npz:{small_series}", length=0, time="", parts=(), shape=())
     assert train(short, tmp_path / "many") == 0
     with pytest.raises(ValueError, match="has many series: forecasts need one long one"):
         forecast(tmp_path / "many", [2])

@@ -24,7 +24,7 @@ def steps(clip: np.ndarray) -> np.ndarray:
     """(steps, BANDS): logarithms of energies in triangular bands of equal width in mels."""
     windows = np.lib.stride_tricks.sliding_window_view(clip.astype(np.float64), WINDOW)[::HOP] * np.hanning(WINDOW)
     power = np.square(np.abs(np.fft.rfft(windows, BINS)))
-    edges = np.interp(np.linspace(0, mels(np.float64(RATE / 2)), BANDS + 2), mels(np.arange(RATE)), np.arange(RATE))
+    edges = np.interp(np.linspace(0, mels(np.array(RATE / 2)), BANDS + 2), mels(np.arange(RATE)), np.arange(RATE))
     frequency = np.linspace(0, RATE / 2, BINS // 2 + 1)
     bands = np.stack([np.interp(frequency, edges[i : i + 3], [0, 1, 0]) for i in range(BANDS)], axis=1)
     energies = np.log(power @ bands + 1e-6)
