@@ -12,6 +12,8 @@ import json
 import os
 import runpy
 import time
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,7 +21,6 @@ import jax
 from sections import publish
 
 from ssljax.build import build_run
-from ssljax.cost.bill import Cost
 from ssljax.cost.topologies import Slice, open_slice
 from ssljax.cost.units import GIB
 from ssljax.engine.mesh import make_mesh
@@ -59,11 +60,14 @@ def smallest_fsdp(config, example, where: Slice) -> int:
     return fsdp
 
 
-def compiled(what: str, batch: int, where: Slice, cost: Cost) -> dict:
-    """What a row says, and all that a later look at the cache may want to know."""
+def compiled(config, example, where: Slice, fsdp: int) -> dict:
+    """Compile a step: what a row says, and all that a later look at the cache may want to know."""
+    start = time.process_time()
+    cost = measure(config, example, where, make_mesh(-1, fsdp, devices=where.devices))
+    jax.clear_caches()
     numbers = {
-        "what": what,
-        "batch": batch,
+        "cpu_seconds": time.process_time() - start,
+        "batch": config.batch_size,
         "topology": where.name,
         "data": cost.mesh.shape["data"],
         "fsdp": cost.mesh.shape["fsdp"],
@@ -74,7 +78,25 @@ def compiled(what: str, batch: int, where: Slice, cost: Cost) -> dict:
     }
     if cost.traffic and cost.roof:
         numbers |= {"sent": cost.traffic.sent, "roofline": cost.roof.seconds, "mfu": cost.roof.mfu}
+        numbers["bound"] = cost.roof.bound
     return numbers
+
+
+class Kept:
+    """What is compiled, by names; a file (JSON lines) keeps it, so that one can go on after an interruption."""
+
+    def __init__(self, path: Path | None):
+        self.path = path
+        lines = path.read_text().splitlines() if path and path.exists() else []
+        self.done: dict[str, dict] = dict(json.loads(line) for line in lines)
+
+    def get(self, name: str, make: Callable[[], dict]) -> dict:
+        if name not in self.done:
+            self.done[name] = make()
+            if self.path:
+                with self.path.open("a") as file:
+                    file.write(json.dumps([name, self.done[name]]) + "\n")
+        return self.done[name]
 
 
 def row(n: dict) -> str:
@@ -95,25 +117,16 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="put the table into docs/scaling.md")
     options = parser.parse_args()
     jax.config.update("jax_enable_compilation_cache", False)
-    done: dict[str, dict] = {}
-    if options.cache and options.cache.exists():
-        done = dict(json.loads(line) for line in options.cache.read_text().splitlines())
-    rows = []
-    for what, file, encoder, batch in WORK:
+    kept, rows = Kept(options.cache), []
+
+    def make(what: str, file: str, encoder: dict, batch: int, topology: str) -> dict:
+        where, config = open_slice(topology), config_of(file, encoder, batch)
+        example, _ = example_of(config)
+        return {"what": what} | compiled(config, example, where, smallest_fsdp(config, example, where))
+
+    for work in WORK:
         for topology in SLICES:
-            key = f"{what} {batch} {topology}"
-            if key not in done:
-                where, config = open_slice(topology), config_of(file, encoder, batch)
-                example, _ = example_of(config)
-                fsdp = smallest_fsdp(config, example, where)
-                start = time.process_time()
-                cost = measure(config, example, where, make_mesh(-1, fsdp, devices=where.devices))
-                done[key] = compiled(what, batch, where, cost) | {"cpu_seconds": time.process_time() - start}
-                jax.clear_caches()
-                if options.cache:
-                    with options.cache.open("a") as cache:
-                        cache.write(json.dumps([key, done[key]]) + "\n")
-            rows.append(row(done[key]))
+            rows.append(row(kept.get(f"{work[0]} {work[3]} {topology}", partial(make, *work, topology))))
             print(rows[-1], flush=True)
     lines = [
         "Made by `python benchmarks/pods.py --write`: the train steps of the `:imagenet` configs, compiled by the TPU",
