@@ -174,7 +174,7 @@ def ctc(logits: Array, after: Array, labels: Array, padding: Array) -> Array:
     last = 2 * jnp.sum(~padding, axis=1, keepdims=True)
     ends = jnp.concatenate([last, last - 1], axis=1)
     nats = -jax.nn.logsumexp(jnp.take_along_axis(alpha, ends, axis=1), axis=1)
-    return jnp.where(nats < -never / 10, nats, -never)
+    return jnp.where(nats > -never / 10, -never, nats)
 
 
 def _first_of(logits: Array) -> Array:

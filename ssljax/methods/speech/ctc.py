@@ -98,9 +98,9 @@ class CTC:
         letters, padding = (jnp.asarray(x)[labels] for x in self.spelling())
         nats = losses.ctc(logits, self._after(lengths, logits), letters, padding)
         # Its 1e30 would be all that a mean is of. Divided by all examples, it is the same on shards and in chunks.
-        fits = nats < 1e29
-        loss = jnp.where(fits, nats, 0.0).mean()
-        metrics = {"too_long": 1 - fits.mean()}
+        too_long = nats > 1e29
+        loss = jnp.where(too_long, 0.0, nats).mean()
+        metrics = {"too_long": too_long.mean()}
         return loss, {"metrics": metrics, "features": encoded.context.mean(axis=1), "embeddings": ()}
 
     def update(self, state: TrainState, aux: dict, axis: str | None) -> TrainState:
