@@ -1,7 +1,7 @@
 """Encoders of text, from token ids (batch, tokens): BERT with its head, and GPT."""
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -52,42 +52,36 @@ def tied_logits(x: Array, table: Array) -> Array:
     return jnp.einsum("...d,vd->...v", x, table.astype(x.dtype), preferred_element_type=jnp.float32)
 
 
-class BERT(nn.Module):
-    """Token ids (batch, tokens) -> features (batch, width), float32. The defaults are Base's; see `bert_large`.
+class TextEncoder(nn.Module):
+    """What encoders of text share: fields, and features (batch, width), float32, that are pooled of their tokens.
 
-    positions: the most tokens of a text. types: how many kinds of segments there are (0: no embedding of them).
-    pool: "mean" of the tokens that are valid, or "cls", the first token. dropout: of the embeddings, attention weights
-    and branches. chunks: see `ssljax.models.run`; scan, remat: see `Stack`.
-
-    Every token sees every valid one, by post-norm blocks. The parameter `embed/tokens` is the table that `MLMHead` is
-    given. The authors' code approximates GELU by tanh ("gelu_tanh"); Hugging Face has the exact one for their weights.
-
-    Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", 2019.
+    positions: the most tokens of a text. pool: one of their `pools`; see `pooled`. dropout: of the embeddings,
+    attention weights and branches. chunks: see `ssljax.models.run`; scan, remat: see `Stack`.
     """
 
-    vocabulary: int = 30522
-    positions: int = 512
-    types: int = 2
+    vocabulary: int
+    positions: int
+    activation: str
+    pool: str
+    dropout: float
+    epsilon: float
     width: int = 768
     depth: int = 12
     heads: int = 12
     mlp_ratio: float = 4.0
-    activation: str = "gelu"
-    pool: str = "mean"
-    dropout: float = 0.1
-    epsilon: float = 1e-12
     scan: bool = False
     remat: bool = False
     chunks: int = 1
     dtype: DTypeLike = jnp.float32
 
     modality = "text"
+    pools: ClassVar[tuple[str, ...]]
 
     def __post_init__(self):
         super().__post_init__()
         check_fields(self)
-        if self.pool not in ("mean", "cls"):
-            raise ValueError(f"pool '{self.pool}' is unknown; use 'mean' or 'cls'.")
+        if self.pool not in self.pools:
+            raise ValueError(f"pool '{self.pool}' is unknown; use {' or '.join(map(repr, self.pools))}.")
 
     @property
     def num_features(self) -> int:
@@ -97,6 +91,42 @@ class BERT(nn.Module):
         """Options: those of `tokens`. `axis` is accepted, as for every encoder, and not used: no statistic crosses
         examples."""
         return pooled(self.tokens(ids, valid=valid, **options), valid, self.pool)
+
+    def tokens(self, ids: Array, *args: Any, **options: Any) -> Array:
+        """All tokens after the last block, (batch, tokens, width)."""
+        raise NotImplementedError
+
+
+class BERT(TextEncoder):
+    """Token ids (batch, tokens) -> features (batch, width), float32. The defaults are Base's; see `bert_large`.
+
+    types: how many kinds of segments there are (0: no embedding of them). norm: "post", or "pre", with one more after
+    the last block; see `Block`. initial: the standard deviation of the normal distribution, cut at 2 of them, that
+    weights are drawn from. pool: "mean" of the tokens that are valid, or "cls", the first token. Other fields: see
+    `TextEncoder`.
+
+    Every token sees every valid one. The parameter `embed/tokens` is the table that `MLMHead` is given. The authors'
+    code approximates GELU by tanh ("gelu_tanh"); Hugging Face has the exact one for their weights.
+
+    Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", 2019.
+    """
+
+    vocabulary: int = 30522
+    positions: int = 512
+    types: int = 2
+    activation: str = "gelu"
+    norm: str = "post"
+    initial: float = 0.02
+    pool: str = "mean"
+    dropout: float = 0.1
+    epsilon: float = 1e-12
+
+    pools = ("mean", "cls")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.norm not in ("post", "pre"):
+            raise ValueError(f"norm '{self.norm}' is unknown; use 'post' or 'pre'.")
 
     @nn.compact
     def tokens(
@@ -118,25 +148,29 @@ class BERT(nn.Module):
         """
         _check_call(self, ids, train, keys, valid=valid, types=types)
         keys = keys if train else None
-        x = Embed(self.vocabulary, self.positions, self.width, TRUNCATED, TRUNCATED, self.dtype, name="embed")(ids)
+        drawn = nn.initializers.truncated_normal(self.initial)
+        x = Embed(self.vocabulary, self.positions, self.width, drawn, drawn, self.dtype, name="embed")(ids)
         if self.types:
-            table = self.param("types", TRUNCATED, (self.types, self.width)).astype(x.dtype)
+            table = self.param("types", drawn, (self.types, self.width)).astype(x.dtype)
             x = x + (table[0] if types is None else look_up(table, types))
         x = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="norm")(x)
         x = dropout(x, self.dropout, keys, self.depth)  # salts below are the blocks'
         block = Block(
             self.heads,
             int(self.mlp_ratio * self.width),
-            "post",
+            self.norm,
             self.activation,
             self.epsilon,
             dropout=self.dropout,
-            kernel_init=TRUNCATED,
-            out_init=TRUNCATED,
+            kernel_init=drawn,
+            out_init=drawn,
             dtype=self.dtype,
         )
         stack = Stack(self.depth, block, self.scan, self.remat, name="encoder")
-        return stack(x, None if valid is None else valid[:, None, None, :], keys)
+        x = stack(x, None if valid is None else valid[:, None, None, :], keys)
+        if self.norm == "post":
+            return x
+        return nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="last_norm")(x)
 
 
 class MLMHead(nn.Module):
@@ -166,13 +200,12 @@ class MLMHead(nn.Module):
         return tied_logits(x, table) + self.param("bias", nn.initializers.zeros, (len(table),))
 
 
-class GPT(nn.Module):
+class GPT(TextEncoder):
     """Token ids (batch, tokens) -> features (batch, width), float32; `logits` says what token comes next. The defaults
     are those of the smallest GPT-2.
 
-    positions: the most tokens of a text. bias: whether linear layers and norms have one (nanoGPT: no). pool: "last",
-    the last valid token, which alone has seen all others, or "mean" of the valid ones. dropout: of the embeddings,
-    attention weights and branches. chunks: see `ssljax.models.run`; scan, remat: see `Stack`.
+    bias: whether linear layers and norms have one (nanoGPT: no). pool: "last", the last valid token, which alone has
+    seen all others, or "mean" of the valid ones. Other fields: see `TextEncoder`.
 
     A token sees those before it and itself, by pre-norm blocks. The kernels that end a branch are drawn with 1 /
     √(2 depth) of the others' standard deviation, as so many branches are added.
@@ -182,35 +215,13 @@ class GPT(nn.Module):
 
     vocabulary: int = 50257
     positions: int = 1024
-    width: int = 768
-    depth: int = 12
-    heads: int = 12
-    mlp_ratio: float = 4.0
     activation: str = "gelu_tanh"
     bias: bool = True
     pool: str = "last"
     dropout: float = 0.0
     epsilon: float = 1e-5
-    scan: bool = False
-    remat: bool = False
-    chunks: int = 1
-    dtype: DTypeLike = jnp.float32
 
-    modality = "text"
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_fields(self)
-        if self.pool not in ("last", "mean"):
-            raise ValueError(f"pool '{self.pool}' is unknown; use 'last' or 'mean'.")
-
-    @property
-    def num_features(self) -> int:
-        return self.width
-
-    def __call__(self, ids: Array, *, valid: Array | None = None, axis: str | None = None, **options: Any) -> Array:
-        """Options: those of `tokens`. `axis` is accepted, as for every encoder, and not used."""
-        return pooled(self.tokens(ids, valid=valid, **options), valid, self.pool)
+    pools = ("last", "mean")
 
     def logits(self, ids: Array, **options: Any) -> Array:
         """Of the token after each one, (batch, tokens, vocabulary), float32; options: those of `tokens`."""

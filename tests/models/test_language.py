@@ -213,6 +213,19 @@ def test_gpts_last_kernels_of_branches_are_drawn_small():
             assert abs(x.std() / expected - 1) < 5 / np.sqrt(2 * x.size), name
 
 
+def test_berts_norms_and_first_weights(draw):
+    """With norms before its branches there is one after the last; the kernels and tables are drawn as said."""
+    model = bert(norm="pre", width=64, initial=0.1)
+    params = model.init(jax.random.key(0), IDS)["params"]
+    flat = traverse_util.flatten_dict(params, sep="/")
+    drawn = {name: x for name, x in flat.items() if name.startswith("embed") or name.endswith("kernel")}
+    assert all(0.2 >= abs(x).max() > 0.19 and 0.08 < x.std() < 0.1 for x in drawn.values()) and len(drawn) == 14
+    tokens = np.asarray(model.apply({"params": params}, IDS, method="tokens"))
+    assert np.abs(tokens.mean(axis=2)).max() < 1e-5 and "last_norm" in params and "last_norm" not in draw(bert(), IDS)
+    with pytest.raises(ValueError, match="norm 'none' is unknown; use 'post' or 'pre'"):
+        bert(norm="none")
+
+
 def test_gpt_without_biases_has_none():
     shapes = jax.eval_shape(lambda: gpt(bias=False).init(jax.random.key(0), IDS))
     names = set(traverse_util.flatten_dict(shapes["params"], sep="/"))
