@@ -13,14 +13,16 @@ from ssljax.config import base_config, variant_of
 
 
 def demo():
+    """Made to learn in minutes: tokens must find their neighbours by attention, of which they know nothing at first;
+    that takes the longer the more tokens a text has. The first weights are as large as suits a width of 128."""
     config = base_config("bert")
-    config.encoder.update(
-        name="bert_base", width=128, depth=4, heads=4, positions=128, types=0, dropout=0.0, activation="gelu_tanh"
-    )
-    config.data.update(length=64, marks=True, stride=1, probe="demo_speeches")
-    config.batch_size, config.steps = 16, 3000
+    config.method.mask_share = 0.2
+    config.encoder.update(name="bert_base", width=128, depth=4, heads=4, positions=128, types=0, dropout=0.0)
+    config.encoder.update(activation="gelu_tanh", norm="pre", initial=0.09)
+    config.data.update(length=32, marks=True, stride=1, probe="demo_speeches")
+    config.batch_size, config.steps = 32, 3000
     config.optimizer.update(
-        name="adamw", learning_rate=1e-3, scaling="none", warmup_steps=300, b2=0.99, weight_decay=0.01
+        name="adamw", learning_rate=2e-3, scaling="none", warmup_steps=100, b2=0.99, weight_decay=0.01
     )
     config.optimizer.update(schedule="linear", clip_norm=1.0)
     config.log.every = 50
