@@ -36,10 +36,11 @@ def paper():
     config = base_config("videomae")
     config.data.source = "folder:PATH"
     config.data.test_split = "val"
-    config.encoder.update(name="video_vit_b")
+    config.encoder.update(name="video_vit_b", scan=True)
     config.views.update(name="multi_scale", size=224)
     config.dtype = "bfloat16"
     config.batch_size, config.epochs = 2048, 800.0
+    config.train.microbatch = 1024  # of all at once, 64 chips of 16 GiB would need 23 GiB each
     config.optimizer.update(
         name="adamw",
         learning_rate=1.5e-4,
