@@ -108,7 +108,7 @@ def main() -> None:
     lines = [
         "Made by `python benchmarks/recipes.py --write`: the train steps of the full recipes of all kinds of data but",
         "images, compiled by the TPU compiler for slices that are not there. All is of one chip and one step, and the",
-        "columns are those of the section above; `fsdp` is 1 everywhere. Nothing here was run, and no data were there:",
+        "columns are those of the section above; `fsdp` is 1 everywhere. Nothing here was run; of data not there:",
         "",
         *(f"- {line}" for line in assumed),
         "",
