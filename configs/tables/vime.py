@@ -2,10 +2,10 @@
 
     python -m ssljax.train --config=configs/tables/vime.py:demo --workdir=runs/vime
 
-| variant  | data                    | encoder         | hardware    | expected          | status  |
-|----------|-------------------------|-----------------|-------------|-------------------|---------|
-| `:demo`  | embedded part of Adult  | MLP 1 x 256     | 2 CPU cores | not in the results | run    |
-| `:paper` | csv:PATH or parquet:PATH | MLP of one layer | 1 CPU core  | nothing published | not run |
+| variant  | data                     | encoder          | hardware    | expected           | status  |
+|----------|--------------------------|------------------|-------------|--------------------|---------|
+| `:demo`  | embedded part of Adult   | MLP 1 x 256      | 2 CPU cores | not in the results | run     |
+| `:paper` | csv:PATH or parquet:PATH | MLP of one layer | 1 CPU core  | nothing published  | not run |
 
 With the settings of `:demo`, all of Adult (--config.data.source=csv:PATH): docs/results.md.
 """
