@@ -4,13 +4,19 @@
 
 | variant         | data           | encoder     | hardware         | expected                           | status  |
 |-----------------|----------------|-------------|------------------|------------------------------------|---------|
-| `:demo`         | embedded emoji | ResNet-8    | 2 CPU cores      | nothing                            | not run |
-| `:demo_sigmoid` | embedded emoji | ResNet-8    | 2 CPU cores      | nothing                            | not run |
+| `:demo`         | embedded emoji | ResNet-8    | 2 CPU cores      | not above all floors (below)       | run     |
+| `:demo_sigmoid` | embedded emoji | ResNet-8    | 2 CPU cores      | far above random init, 556 steps   | in part |
 | `:folder`       | folder:PATH    | ViT 3 x 128 | 2 CPU cores      | nothing published                  | not run |
 | `:paper`        | folder:PATH    | ViT-B/32    | 256 accelerators | 63.2 % zero-shot ImageNet, authors | not run |
 
 With 1,526 pictures, words are tokens, and half of them are lost in training, so that the group, which all captions of a
-group share, is learnt from more than its few full captions. The floor to beat is `colours to words`.
+group share, is learnt from more than its few full captions. What one seed of `:demo` gave, in percent:
+
+|                    | text R@10 | image R@10 | zero-shot |
+|--------------------|-----------|------------|-----------|
+| pretrained         | 25.8      | 27.3       | 49.5      |
+| random init        | 2.1       | 1.7        | 11.8      |
+| `colours to words` | 18.4      | 27.4       | 54.7      |
 """
 
 from ssljax.config import base_config, variant_of
