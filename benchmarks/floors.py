@@ -89,7 +89,7 @@ def objectives(runs: dict[str, list[dict]]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kind", choices=VARIANTS, required=True)
+    parser.add_argument("--kind", choices=JUDGED, required=True)
     parser.add_argument("--source", required=True)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "floors")
     parser.add_argument("--seeds", type=int, default=3, help="two at least")
