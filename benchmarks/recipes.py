@@ -26,7 +26,7 @@ from ssljax.cost.units import GIB, readable
 from ssljax.preflight import example_of
 
 PROTEINS, NCI1 = (620, 3, 2098), (111, 37, 238)
-"""Nodes, features and edges of the largest graph, as https://chrsmrrs.github.io/datasets/ has them."""
+"""Nodes, features and edges of the largest graph, as `open_graphs` finds them in the TU sets of these names."""
 WORK: list[tuple[str, str, str, dict]] = [
     ("speech/cpc", "paper", "v5e:2x4", {}),
     ("speech/wav2vec2", "paper", "v5e:8x8", {}),
