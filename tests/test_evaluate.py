@@ -311,7 +311,7 @@ def test_own_graph(short, small_graph, tmp_path):
     encoder, graph = ssljax.load(tmp_path), open_nodes(f"npz:{small_graph}", "train")[0]
     features = encoder(graph)
     assert features.shape == (1, 12, 16) and np.isfinite(features).all()
-    with pytest.raises(ValueError, match=r"and edges \(2, edges\), not \['features'\]"):
+    with pytest.raises(ValueError, match=r"and edges \(2, edges\), not \(12, 3\) and \(0,\)"):
         encoder({"features": graph["features"]})
 
 
