@@ -166,7 +166,7 @@ def test_more_errors(folder, tmp_path):
 
 def test_the_demo():
     train, test = opened("demo", length=40), opened("demo", "test", length=40)
-    assert (len(train), len(test)) == (1526, 380) and len(train.class_names) == 9 and train.shapes == test.shapes
+    assert (len(train), len(test)) == (3052, 380) and len(train.class_names) == 9 and train.shapes == test.shapes
     place = [captions[0] for captions in test.captions].index("cactus")
     example = test[place]
     assert read(example["captions"]) == ["cactus", "cactus, plant other, animals & nature"]

@@ -1,6 +1,6 @@
-"""Made emoji.jpg and captions.csv.gz of this folder from npm's emoji-datasource-twitter 16.0.0.
+"""Made emoji.jpg and captions.csv.gz of this folder from npm's emoji-datasource-twitter and -google 16.0.0.
 
-python ssljax/data/demo/image_text/make.py emoji-datasource-twitter-16.0.0.tgz
+python ssljax/data/demo/image_text/make.py emoji-datasource-twitter-16.0.0.tgz emoji-datasource-google-16.0.0.tgz
 """
 
 import csv
@@ -11,13 +11,15 @@ import random
 import sys
 import tarfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 from PIL import Image
 
-HERE, SIDE, COLUMNS, TEST = Path(__file__).parent, 32, 40, 380
+HERE, SIDE, COLUMNS, TEST = Path(__file__).parent, 32, 60, 380
+VENDORS = ("twitter", "google")
 LEFT_OUT = "Component"
 """A group of five colours of skin."""
 PERSONS = {"1f466", "1f467", "1f468", "1f469", "1f476", "1f9d1", "1f9d2"}
@@ -43,8 +45,8 @@ def kin(emoji: dict) -> tuple[bool, str]:
     return (True, "-".join(others)) if len(points) > 1 else (False, points[0])
 
 
-def to_test(found: list[dict]) -> list[bool]:
-    """TEST of them, none of which has kin that are not among them."""
+def to_test(found: list[dict]) -> set[tuple[bool, str]]:
+    """The kin of TEST of them, all of each."""
     sizes = Counter(map(kin, found))
     families, chosen, room = sorted(sizes), set(), TEST
     random.Random(0).shuffle(families)
@@ -52,10 +54,11 @@ def to_test(found: list[dict]) -> list[bool]:
         if sizes[family] <= min(room, MOST):
             chosen.add(family)
             room -= sizes[family]
-    return [kin(emoji) in chosen for emoji in found]
+    return chosen
 
 
-def main(path: Path) -> None:
+def pictures(path: Path, vendor: str) -> Iterator[tuple[dict, Image.Image]]:
+    """Each emoji of a package and its picture, averaged down."""
     with tarfile.open(path) as archive:
 
         def opened(name: str) -> IO[bytes]:
@@ -63,30 +66,36 @@ def main(path: Path) -> None:
             assert file, f"{name} is no file"
             return file
 
-        files = {member.name: member for member in archive.getmembers()}
-        found = []
+        files = {member.name for member in archive.getmembers()}
         for emoji in json.load(opened("package/emoji.json")):
-            file = files.get(f"package/img/twitter/64/{emoji['image']}")
-            if file and emoji["category"] != LEFT_OUT:
-                art = Image.open(opened(file.name)).convert("RGBA")
+            name = f"package/img/{vendor}/64/{emoji['image']}"
+            if name in files and emoji["category"] != LEFT_OUT:
+                art = Image.open(opened(name)).convert("RGBA")
                 page = Image.new("RGBA", art.size, "white")
                 page.alpha_composite(art)
-                found.append((emoji, page.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)))
+                yield emoji, page.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
+
+
+def main(*paths: Path) -> None:
+    first, second = (list(pictures(path, vendor)) for vendor, path in zip(VENDORS, paths, strict=True))
+    tested = to_test([emoji for emoji, _ in first])
+    found = [(VENDORS[0], *one) for one in first]
+    found += [(VENDORS[1], *one) for one in second if kin(one[0]) not in tested]
     random.Random(0).shuffle(found)
     rows, text = -(-len(found) // COLUMNS), io.StringIO()
     sheet = np.full((rows * SIDE, COLUMNS * SIDE, 3), 255, np.uint8)
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["file_name", "caption", "label", "split"])
-    tested = to_test([emoji for emoji, _ in found])
-    for i, (emoji, image) in enumerate(found):
+    for i, (vendor, emoji, image) in enumerate(found):
         row, column = i // COLUMNS * SIDE, i % COLUMNS * SIDE
         sheet[row : row + SIDE, column : column + SIDE] = np.asarray(image)
-        split = "test" if tested[i] else "train"
-        table.writerows([emoji["image"], caption, emoji["category"].lower(), split] for caption in captions(emoji))
-    Image.fromarray(sheet).save(HERE / "emoji.jpg", quality=90, subsampling=0, optimize=True)
+        split = "test" if kin(emoji) in tested else "train"
+        name = f"{vendor}/{emoji['image']}"
+        table.writerows([name, caption, emoji["category"].lower(), split] for caption in captions(emoji))
+    Image.fromarray(sheet).save(HERE / "emoji.jpg", quality=85, subsampling=0, optimize=True)
     # The same bytes whenever it is made: no name and no time.
     (HERE / "captions.csv.gz").write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*map(Path, sys.argv[1:]))
