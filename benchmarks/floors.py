@@ -48,7 +48,12 @@ DEMOS = {
     "series": "spoken digits",
 }
 OTHER_DEMOS = {"demo_mutag": "MUTAG"}
-TITLES = {"image_text": "images and captions", "speech": "clips of speech"}
+TITLES = {
+    "image_text": "images and captions",
+    "speech": "clips of speech",
+    "text": "texts",
+    "video": "clips of video",
+}
 
 
 def run(config: Path, variant: str, workdir: Path, *fields: str, protocol: str = "") -> None:

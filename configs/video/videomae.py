@@ -4,7 +4,7 @@
 
 | variant  | data                      | encoder         | hardware    | expected                  | status  |
 |----------|---------------------------|-----------------|-------------|---------------------------|---------|
-| `:demo`  | embedded, camera moves    | ViT 4 x 64      | 2 CPU cores | above random init         | run     |
+| `:demo`  | embedded, camera moves    | ViT 4 x 64      | 2 CPU cores | docs/results.md           | run     |
 | `:paper` | folder:PATH, Kinetics-400 | ViT-B, patch 16 | 64 devices  | 80.0 % fine-tuned (paper) | not run |
 | `:ssv2`  | folder:PATH, SSv2         | ViT-B, patch 16 | 64 devices  | 70.8 % fine-tuned (paper) | not run |
 """
