@@ -33,8 +33,7 @@ def fsdd():
 def paper():
     """The paper's networks and windows of 20,480 samples, on the part of 100 hours; Adam at 2e-4, batches of 64 (eight
     on each of eight devices), and as many steps as make 200 times these hours, of which the rate rises over the first
-    ten, as linear predictors need it. Negatives are of the window itself; the
-    paper's are of the same speaker."""
+    ten, as linear predictors need it. Negatives are of the window itself; the paper's are of the same speaker."""
     config = librispeech_config("cpc", crop=1.28, batch_size=64, steps=879_000)
     config.data.train_split = "train-clean-100"
     config.encoder.update(name="cpc", width=512, context_width=256)
