@@ -7,38 +7,17 @@ wrong in its first `--train` steps, which are trained on. Writes a section of do
 repeated.
 """
 
-import argparse
 import csv
-import os
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import numpy as np
+from runs import make, parser
 from sections import ROOT, machine, publish
 
 PIECE, STEPS, CONTEXT = 200, 200, 201
 NEAR = 100
 """Steps beside the wrong ones that the archive counts as found, too."""
-
-
-def run(source: str, train: int, test: int, seed: int, workdir: Path) -> None:
-    fields = {
-        "data.source": source,
-        "data.columns": "('value',)",
-        "data.time": "",
-        "data.parts": f"({train},{test})",
-        "data.length": PIECE,
-        "steps": STEPS,
-        "seed": seed,
-        "evaluate.every": 0,
-    }
-    config = f"--config={ROOT / 'configs' / 'series' / 'ts2vec.py'}:forecast"
-    begin = ["ssljax.train", config, *(f"--config.{name}={value}" for name, value in fields.items())]
-    for command in (begin, ["ssljax.forecast", "--horizons=24", f"--context={CONTEXT}"]):
-        command = [sys.executable, "-m", *command, f"--workdir={workdir}"]
-        subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
 def row(name: str, scores: np.ndarray, stands_out: np.ndarray, wrong: np.ndarray) -> str:
@@ -50,13 +29,9 @@ def row(name: str, scores: np.ndarray, stands_out: np.ndarray, wrong: np.ndarray
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", required=True)
-    parser.add_argument("--train", type=int, required=True)
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "anomalies")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--write", action="store_true")
-    arguments = parser.parse_args()
+    flags = parser(__doc__, "anomalies")
+    flags.add_argument("--train", type=int, required=True)
+    arguments = flags.parse_args()
 
     path = Path(arguments.source.partition(":")[2])
     with path.open() as file:
@@ -64,8 +39,17 @@ def main() -> None:
     rows = []
     for seed in range(arguments.seeds):
         workdir = arguments.runs / f"ts2vec-{path.stem}-{seed}"
-        if not (workdir / "anomalies.csv").exists():
-            run(arguments.source, arguments.train, len(wrong), seed, workdir)
+        fields = {
+            "data.source": arguments.source,
+            "data.columns": "('value',)",
+            "data.time": "",
+            "data.parts": f"({arguments.train},{len(wrong)})",
+            "data.length": PIECE,
+            "steps": STEPS,
+            "seed": seed,
+        }
+        config = ROOT / "configs" / "series" / "ts2vec.py"
+        make(workdir, config, "forecast", fields, ("ssljax.forecast", "--horizons=24", f"--context={CONTEXT}"))
         table = np.genfromtxt(workdir / "anomalies.csv", delimiter=",", names=True)
         rows.append(row(f"TS2Vec, seed {seed}", table["score"], table["stands_out"] == 1, wrong))
     rows.append(row("change of the values", table["change"], table["change_stands_out"] == 1, wrong))

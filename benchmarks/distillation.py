@@ -8,27 +8,16 @@ goes into docs/distillation.md.
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
-from sections import machine, publish
+from runs import make
+from sections import ROOT, machine, publish
 
 import ssljax
 
-ROOT = Path(__file__).parents[1]
 CHAINS = {"simclr_v2": ("demo", "fine_tune_demo", "distill_demo"), "dinov2": ("demo", "distill_demo")}
 COLUMNS = "run", "encoder, M", "its own classifier", "k-NN", "linear", "random init", "k-NN ahead by", "linear ahead by"
-
-
-def run(config: Path, variant: str, teacher: Path | None, workdir: Path) -> None:
-    train = ["ssljax.train", f"--config={config}:{variant}", "--config.evaluate.every=0"]
-    train += [f"--config.method.teacher={teacher}"] if teacher else []
-    for command in (train, ["ssljax.evaluate"]):
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        subprocess.run([sys.executable, "-m", *command, f"--workdir={workdir}"], check=True, env=environment)
 
 
 def percent(of: dict[str, float], of_what: str = "accuracy") -> str:
@@ -71,8 +60,9 @@ def main() -> None:
         teacher = None
         for variant in variants:
             workdir = arguments.runs / f"{chain}-{variant}"
-            if arguments.chain in (chain, None) and not (workdir / "results.json").exists():
-                run(ROOT / "configs" / "images" / f"{chain}.py", variant, teacher, workdir)
+            if arguments.chain in (chain, None):
+                fields = {"method.teacher": teacher} if teacher else {}
+                make(workdir, ROOT / "configs" / "images" / f"{chain}.py", variant, fields, ["ssljax.evaluate"])
             if (workdir / "results.json").exists():
                 lines.append(row(f"`{chain}.py:{variant}`", workdir))
                 raw = json.loads((workdir / "results.json").read_text())["encoders"]["raw pixels"]

@@ -8,19 +8,14 @@
 Writes a section of docs/results.md for the kind and the source. A run whose folder has results is not repeated.
 """
 
-import argparse
 import json
-import os
-import resource
 import statistics
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
-from sections import machine, publish
+from runs import make, minutes, parser
+from sections import ROOT, machine, publish
 
-ROOT = Path(__file__).parents[1]
 VARIANTS = {"graphs": "paper", "nodes": "paper", "series": "paper"}
 """The variant that is run, where it is not the demo."""
 OWN = {"speech": "fsdd", "text": "sentences"}
@@ -56,20 +51,6 @@ TITLES = {
 }
 
 
-def run(config: Path, variant: str, workdir: Path, *fields: str, protocol: str = "") -> None:
-    """Train and evaluate, unless the folder has results."""
-    if (workdir / "seconds.json").exists():
-        return
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    train = ["ssljax.train", f"--config={config}:{variant}", "--config.evaluate.every=0", *fields]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    for command in (train, ["ssljax.evaluate", *([f"--protocol={protocol}"] if protocol else [])]):
-        subprocess.run([sys.executable, "-m", *command, f"--workdir={workdir}"], check=True, env=environment)
-        if command is train:
-            seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
-    (workdir / "seconds.json").write_text(json.dumps(seconds))
-
-
 def tuned(config: Path, variant: str, runs: Path, seeds: int) -> list[str]:
     """Lines of a table: error rates of fine-tuning by that variant, from each seed's demo and from scratch."""
     lines = []
@@ -78,8 +59,8 @@ def tuned(config: Path, variant: str, runs: Path, seeds: int) -> list[str]:
         for seed in range(seeds):
             workdir = runs / f"{config.stem}-tuned-{name}-{seed}"
             teacher = runs / f"{config.stem}-demo-{seed}"
-            fields = (f"method.teacher={teacher}", f"method.scratch={scratch}", f"seed={seed}")
-            run(config, variant, workdir, *(f"--config.{field}" for field in fields), protocol="objective")
+            fields = {"method.teacher": teacher, "method.scratch": scratch, "seed": seed}
+            make(workdir, config, variant, fields, ("ssljax.evaluate", "--protocol=objective"))
             found.append(json.loads((workdir / "results.json").read_text())["objective"]["of"]["pretrained"])
         rates = {rate: [100 * of[rate]["value"] for of in found] for rate in found[0]}
         lines = lines or ["", f"| :{variant} from | {', % | '.join(rates)}, % |", "|---" * (1 + len(rates)) + "|"]
@@ -121,30 +102,26 @@ def objectives(runs: dict[str, list[dict]]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kind", choices=JUDGED, required=True)
-    parser.add_argument("--source", required=True)
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "floors")
-    parser.add_argument("--seeds", type=int, default=3, help="two at least")
-    parser.add_argument("--write", action="store_true")
-    arguments = parser.parse_args()
+    flags = parser(__doc__, "floors")
+    flags.add_argument("--kind", choices=JUDGED, required=True)
+    arguments = flags.parse_args()
 
     kind, where = arguments.source.partition(":")[::2]
     name = Path(where).name.partition(".")[0] if where else kind
-    rows, minutes, found, fine_tuned = [], {}, {}, []
+    rows, seconds, found, fine_tuned = [], {}, {}, []
     variant = (where and OWN.get(arguments.kind)) or VARIANTS.get(arguments.kind, "demo")
     for config in sorted((ROOT / "configs" / arguments.kind).glob("*.py")):
         runs = []
         for seed in range(arguments.seeds):
             workdir = arguments.runs / f"{config.stem}-{name}-{seed}"
-            run(config, variant, workdir, f"--config.data.source={arguments.source}", f"--config.seed={seed}")
+            fields = {"data.source": arguments.source, "seed": seed}
+            seconds.setdefault(config.stem, []).append(make(workdir, config, variant, fields, ["ssljax.evaluate"])[0])
             runs.append(json.loads((workdir / "results.json").read_text()))
-            minutes.setdefault(config.stem, []).append(json.loads((workdir / "seconds.json").read_text()) / 60)
         found[config.stem] = runs
         if not where and config.stem in TUNED:
             fine_tuned = tuned(config, TUNED[config.stem], arguments.runs, arguments.seeds)
         rows += [[config.stem, encoder, *cells(runs, encoder)] for encoder in runs[-1]["encoders"]]
-    of_methods = ", ".join(f"{method} {statistics.mean(of):.1f}" for method, of in minutes.items())
+    of_methods = ", ".join(f"{method} {minutes(of)}" for method, of in seconds.items())
     shown = f"{kind}:{Path(where).name}" if where else kind
     head = f"""Made by `python benchmarks/floors.py --write --kind={arguments.kind} --source={shown}
         --seeds={arguments.seeds}`, with the settings of `:{variant}`. Accuracy in percent, ± the standard deviation of

@@ -13,24 +13,21 @@ import hashlib
 import json
 import os
 import platform
-import resource
 import runpy
 import shutil
 import statistics
-import subprocess
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from sections import publish
+from runs import make
+from sections import ROOT, publish
 
 import ssljax
 from ssljax.build import build_method
 from ssljax.data.sources import open_source
 from ssljax.engine.logs import read_metrics
 
-ROOT = Path(__file__).parents[1]
 RECORD = Path(__file__).with_suffix(".jsonl")
 PROTOCOLS = "knn", "linear"
 AHEAD = "random init", "ahead by"
@@ -46,11 +43,6 @@ effective rank of the last batch's features, and colour the share of the varianc
 follows linearly from the mean colour of each image. The embedded images are a re-encoded part of CIFAR-10
 (`ssljax/data/demo/README.md`), so these are not CIFAR-10 numbers.
 """
-
-
-def cpu_minutes() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return (used.ru_utime + used.ru_stime) / 60
 
 
 def digest(config: Path, seed: int) -> str:
@@ -82,15 +74,10 @@ def recorded() -> dict[str, dict]:
 def train_and_evaluate(config: Path, seed: int, key: str, workdir: Path) -> None:
     """Runs the demo from its beginning, and adds what its results.json says and its CPU minutes to the record."""
     shutil.rmtree(workdir, ignore_errors=True)
-    environment, before = os.environ | {"PYTHONPATH": str(ROOT)}, cpu_minutes()
-    train = ["ssljax.train", f"--config={config}:demo", f"--config.seed={seed}", "--config.evaluate.every=0"]
-    for command in (train, ["ssljax.evaluate"]):
-        subprocess.run([sys.executable, "-m", *command, f"--workdir={workdir}"], check=True, env=environment)
-        if command is train:
-            minutes = cpu_minutes() - before
+    seconds, _ = make(workdir, config, "demo", {"seed": seed}, ["ssljax.evaluate"])
     results = json.loads((workdir / "results.json").read_text())
     last = [row for row in read_metrics(workdir) if "effective_rank" in row][-1]
-    line = {"digest": key, "method": config.stem, "seed": seed, "minutes": minutes, "rank": last["effective_rank"]}
+    line = {"digest": key, "method": config.stem, "seed": seed, "minutes": seconds / 60, "rank": last["effective_rank"]}
     line |= {
         "colour": colour(workdir),
         "python": platform.python_version(),

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import jax
-from sections import publish
+from sections import ROOT, publish
 
 from ssljax.build import build_run
 from ssljax.cost.topologies import Slice, open_slice
@@ -26,7 +26,6 @@ from ssljax.cost.units import GIB
 from ssljax.engine.mesh import make_mesh
 from ssljax.preflight import example_of, measure
 
-ROOT = Path(__file__).parents[1]
 SLICES = "v5e:2x4", "v5e:8x8", "v5e:16x16", "v5p:8x8x8"
 GIANT = {"name": "vit_h", "width": 1408, "depth": 40, "heads": 16, "mlp_ratio": 48 / 11, "patch": 14}
 WORK: list[tuple[str, str, dict, int]] = [

@@ -26,7 +26,6 @@ from ssljax.engine.logs import read_metrics
 from ssljax.engine.mesh import eval_batch_size, make_mesh, over_devices, process_rows, replicate
 from ssljax.engine.processes import on_first
 from ssljax.evals import protocols as of_features
-from ssljax.evals.boosting import boosting
 from ssljax.evals.features import extract
 from ssljax.evals.finetune import fine_tune
 from ssljax.evals.linear import leave_one_out, linear_probe
@@ -43,7 +42,6 @@ PROTOCOLS = of_features.TITLES | {name: title for kind in MODALITIES.values() fo
 """What encoders are judged by, and what that is called."""
 OBJECTIVE = "objective"
 """The protocol that needs no labels: `Method.measure` on the test split of what was trained on."""
-BOOSTED = "gradient boosting"
 
 
 def main(workdir: str | None, protocols: list[str] | None, step: int | None) -> None:
@@ -198,6 +196,7 @@ def _scores(
     )
     raw = next(iter(modality.floors()))
     scores: Scores = {}
+    of_floors: Scores = {}
     if set(protocols) & set(GROUPED):
         of_group = partial(over_devices(lambda _, batch: batch["group"][:, None], make_mesh()), ())
         groups = [rows(of_group, split)[0][:, 0].astype(int) for split in (train, test)]
@@ -225,10 +224,11 @@ def _scores(
             else:
                 if found is not None:
                     scores.setdefault(name, {})[protocol] = found
-        if modality.boosted and name == raw:
-            boosted = {p: boosting(*features, share=LINEAR[p]) for p in protocols if p in LINEAR}
-    if modality.boosted:
-        scores[BOOSTED] = boosted
+        if name == raw:
+            shares = {p: LINEAR[p] for p in protocols if p in LINEAR}
+            for floor, classify in modality.classifiers.items() if shares else ():
+                of_floors[floor] = {p: classify(*features, share=share) for p, share in shares.items()}
+    scores |= of_floors
     counts = {"train": len(features[0]), "test": len(features[2])}
     in_words = {p: described(p, settings, **counts) for p in protocols if p not in left_out}
     return scores, in_words, counts, left_out

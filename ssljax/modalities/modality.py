@@ -46,8 +46,8 @@ class Modality(abc.ABC):
     """The kind of data whose encoders its methods take; "": its own."""
     scaling: ClassVar[str] = "standard"
     """Of features for linear probes (`ssljax.evals.linear`)."""
-    boosted: ClassVar[bool] = False
-    """Whether gradient boosting on the first of the `floors` is one, too."""
+    classifiers: ClassVar[Mapping[str, Callable[..., Score]]] = {}
+    """Floors that learn from the first of the `floors`, with the arguments of `ssljax.evals.columns`."""
     folds: ClassVar[int] = 0
     """If not 0 and both splits are the same, it is judged by so many folds of cross-validation."""
     data_fields: ClassVar[Mapping[str, Any]]

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from ssljax.data.sources import DataError, Shapes, split_spec
 from ssljax.data.tables import FORMS, Schema, TableSource, open_table
+from ssljax.evals.columns import boosting, logistic_regression
 from ssljax.modalities.modality import Modality
 from ssljax.models.mlp import expand
 from ssljax.typing import Array, Batch
@@ -19,7 +20,8 @@ RED, BLUE = np.array([0.84, 0.37, 0.0]), np.array([0.21, 0.39, 0.66])
 
 
 class Tables(Modality):
-    protocols, boosted = ("knn", "linear_1", "linear_10", "linear", "finetune_1", "finetune_10", "finetune"), True
+    protocols = "knn", "linear_1", "linear_10", "linear", "finetune_1", "finetune_10", "finetune"
+    classifiers = {"logistic regression": logistic_regression, "gradient boosting": boosting}
     data_fields = {
         "label": "",  # the column of the classes; "": the last one; "none": there is none
         "ignore": (),  # columns that are not used

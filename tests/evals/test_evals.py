@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from ssljax.evals.boosting import boosting
+from ssljax.evals.columns import boosting, logistic_regression
 from ssljax.evals.features import extract, raw_pixels
 from ssljax.evals.finetune import fine_tune
 from ssljax.evals.knn import knn, nearest
@@ -129,6 +129,16 @@ def test_boosting_finds_what_no_linear_probe_finds():
     parts = x[:800], y[:800], x[800:], y[800:]
     assert linear_probe(*parts)[0].accuracy < 0.65 and boosting(*parts).accuracy > 0.9
     assert boosting(*parts, share=0.05).accuracy < boosting(*parts).accuracy
+
+
+def test_logistic_regression_leaves_columns_as_they_are():
+    """Of a class that one large column tells, the noise of a hundred small ones hides it only where all are scaled."""
+    rng = np.random.RandomState(0)
+    y = np.arange(160) % 2
+    x = np.concatenate([(y - 0.5)[:, None] * 4, 0.01 * rng.randn(160, 100)], axis=1).astype(np.float32)
+    x[:, 0] += rng.randn(160)
+    parts = x[:60], y[:60], x[60:], y[60:]
+    assert logistic_regression(*parts).accuracy > 0.93 > 0.85 > linear_probe(*parts)[0].accuracy
 
 
 def test_the_penalty_of_few_examples_is_chosen_on_each_fifth_in_turn(monkeypatch):
