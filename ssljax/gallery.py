@@ -19,7 +19,9 @@ from ssljax.evals.maps import tsne
 from ssljax.modalities.modality import Modality
 from ssljax.typing import Method, TrainState
 
-BANK, TEST, FEWEST_MAPPED, QUERIES, NEIGHBOURS, PANELS, THUMBNAIL = 2000, 800, 10, 8, 6, 8, 64
+BANK, TEST, QUERIES, NEIGHBOURS, PANELS, THUMBNAIL = 2000, 800, 8, 6, 8, 64
+FEWEST_MAPPED, MOST_MAPPED = 10, 2000
+"""Things in a map, of which one example, such as a graph's nodes, may have many more."""
 
 Rows = Callable[[Any, Source], tuple[np.ndarray, np.ndarray]]
 """`rows(encoder, source)`: what an encoder makes of all examples of a source, and their labels."""
@@ -61,10 +63,12 @@ def gallery(
         return (pixels.reshape(-1, THUMBNAIL, THUMBNAIL, 3) * 255).round().astype(np.uint8), labels
 
     (bank_images, bank_labels), (images, labels) = pictures(bank), pictures(shown)
+    some = np.linspace(0, len(images) - 1, min(MOST_MAPPED, len(images))).astype(int)
+    images, labels = images[some], labels[some]
     queries = np.linspace(0, len(images) - 1, min(QUERIES, len(images))).astype(int)
     maps, neighbours, neighbour_labels = {}, {}, {}
     for name, encoder in encoders.items():
-        bank_features, features = rows(encoder, bank)[0], rows(encoder, shown)[0]
+        bank_features, features = rows(encoder, bank)[0], rows(encoder, shown)[0][some]
         if len(features) >= FEWEST_MAPPED:
             maps[name] = tsne(features)
         _, found = nearest(bank_features, features[queries], NEIGHBOURS)

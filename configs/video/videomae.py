@@ -40,7 +40,7 @@ def paper():
     config.views.update(name="multi_scale", size=224)
     config.dtype = "bfloat16"
     config.batch_size, config.epochs = 2048, 800.0
-    config.train.microbatch = 1024  # of all at once, 64 chips of 16 GiB would need 23 GiB each
+    config.train.microbatch = 512  # of 1,024 at once, 64 chips of 16 GiB would need 20 GiB each
     config.optimizer.update(
         name="adamw",
         learning_rate=1.5e-4,
