@@ -59,7 +59,7 @@ def paper():
     config.encoder.update(width=768, depth=12, heads=12, positions=1024, scan=True)
     config.data.update(source="txt:PATH", length=1024, tokenizer="bpe", vocabulary=50257)
     config.batch_size, config.steps = 480, 600_000
-    config.train.microbatch = 40  # of nanoGPT's 96, eight chips of 16 GiB would need 28 GiB each
+    config.train.microbatch = 32  # of nanoGPT's 96, eight chips of 16 GiB would need 28 GiB each
     config.dtype = "bfloat16"
     return config
 
