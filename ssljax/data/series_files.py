@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from ssljax.data.schema import numbers_of
 from ssljax.data.sources import EVALUATION_SPLITS, DataError, hashed_splits, read_npz
 from ssljax.data.tables import read_file
 
@@ -229,7 +230,7 @@ def _csv(path: Path, reading: Reading, channels: tuple[str, ...] = ()) -> Found:
         raise DataError(f"{str(path)!r} has no column of numbers: it has {', '.join(table.column_names)}.")
     if len(numbers) < len(names):
         logger.warning("%s: columns without numbers are left out: %s", path, ", ".join(sorted({*names} - {*numbers})))
-    values = _float32(np.stack([table[name].cast(pa.float64()).to_numpy() for name in numbers], axis=1))
+    values = _float32(np.stack([numbers_of(table[name]) for name in numbers], axis=1))
     if reading.time:
         values = np.concatenate([values, _calendar(table[reading.time], reading.time, path)], axis=1)
     whose = np.zeros(len(values), int)

@@ -6,12 +6,11 @@
 
 PATH may also be a folder with ``train.csv`` and ``test.csv`` (or ``.csv.gz``, ``.parquet``); of a single file one row
 in ten is the test split, by a hash of its place. What a column is, how numbers are scaled and which categories there
-are, is learnt from the training rows (`Schema`) and then holds for all others.
+are, is learnt from the training rows (`ssljax.data.schema`) and then holds for all others.
 """
 
-import dataclasses
 import functools
-import json
+import io
 import logging
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from ssljax.data.schema import MISSING, Schema, kind_of, learn
 from ssljax.data.sources import (
     EVALUATION_SPLITS,
     DataError,
@@ -36,92 +36,8 @@ logger = logging.getLogger(__name__)
 
 FORMS = {"demo": "demo", "csv": "csv:PATH", "parquet": "parquet:PATH"}
 SUFFIXES = {"csv": (".csv", ".csv.gz"), "parquet": (".parquet",)}
-MISSING = ("", "?", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
+BUFFER = 2**20
 DEMO_FOLDER = Path(__file__).parent / "demo" / "tables"
-MOST_CATEGORIES = 1000
-MOST_CLASSES = 1000
-
-
-@dataclasses.dataclass(frozen=True)
-class Column:
-    """A number is (value - zero) / unit, a missing one 0; a category is its place in `categories` plus 1, and 0 where
-    it is missing or was not among the training rows."""
-
-    name: str
-    zero: float = 0.0
-    unit: float = 1.0
-    categories: tuple[str, ...] | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Schema:
-    """What the columns of a table are.
-
-    columns: those that are used. gaps: names of the number columns that have missing values, each of which gets a
-    further column, 1 where it has a value and 2 where not. classes: names of the classes, None without labels.
-    """
-
-    columns: tuple[Column, ...]
-    gaps: tuple[str, ...]
-    label: str
-    classes: tuple[str, ...] | None
-
-    @property
-    def cardinalities(self) -> tuple[int, ...]:
-        """Of each column of the values: 0 for numbers, else how many categories there are, with the one for none."""
-        own = tuple(0 if column.categories is None else len(column.categories) + 1 for column in self.columns)
-        return (*own, *(3 for _ in self.gaps))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (*(column.name for column in self.columns), *(f"{name} is missing" for name in self.gaps))
-
-    def values(self, table: pa.Table, where: str) -> np.ndarray:
-        """The rows of a table (n, columns), float32; categories that are not those of the training rows are counted in
-        the log. Raises DataError for a column that is not there or of another kind, and for infinite numbers."""
-        found = []
-        for column in self.columns:
-            values = _column(table, column.name, where)
-            if column.categories is None:
-                if _is_text(values.type):
-                    raise DataError(f"Column {column.name!r} of {where} holds text, but numbers in the training rows.")
-                with np.errstate(over="ignore"):
-                    numbers = ((_numbers(values) - column.zero) / column.unit).astype(np.float32)
-                if np.isinf(numbers).any():
-                    raise _infinite(column.name, where)
-                found.append(np.where(np.isnan(numbers), 0, numbers))
-            else:
-                places = {name: place for place, name in enumerate(column.categories, start=1)}
-                texts = _texts(values)
-                found.append(np.array([places.get(text, 0) for text in texts]))
-                if new := [text for text in texts if text and text not in places]:
-                    told = "%s: column %r has %d values, the first %r, that no training row has: they count as missing"
-                    logger.warning(told, where, column.name, len(new), new[0])
-        found += [1.0 + np.isnan(_numbers(table[name])) for name in self.gaps]
-        return np.stack(found, axis=1).astype(np.float32)
-
-    def labels(self, table: pa.Table, where: str) -> np.ndarray | None:
-        """Of the rows (n,), int32. Raises DataError for a class that the training rows do not have."""
-        if self.classes is None:
-            return None
-        places = {name: place for place, name in enumerate(self.classes)}
-        texts = _texts(_column(table, self.label, where))
-        if unknown := sorted({str(text) for text in texts if text not in places}):
-            raise DataError(f"The labels of {where} hold {unknown[0]!r}, which no training row has: correct the file.")
-        return np.array([places[text] for text in texts], np.int32)
-
-    def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "Schema":
-        fields = json.loads(text)
-        columns = tuple(
-            Column(**column | {"categories": None if column["categories"] is None else tuple(column["categories"])})
-            for column in fields["columns"]
-        )
-        classes = None if fields["classes"] is None else tuple(fields["classes"])
-        return cls(columns, tuple(fields["gaps"]), fields["label"], classes)
 
 
 class TableSource(Source):
@@ -177,7 +93,7 @@ def open_table(
     tables = _splits(folder_kind, path, tuple(file.stat().st_mtime_ns for file in files))
     name = f"{spec} ({split})"
     table = tables[resolve_split(split, tables, spec)]
-    schema = _learn(tables["train"], spec, label, ignore, scale)
+    schema = learn(tables["train"], spec, label, ignore, scale)
     return TableSource(name, schema.values(table, name), schema.labels(table, name), schema)
 
 
@@ -205,7 +121,7 @@ def read_file(kind: str, path: Path, like: pa.Table | None = None) -> pa.Table:
 
     like: rows whose columns of text are text in a CSV file here, too, even if all of it could be numbers (01, 02).
     """
-    texts = {} if like is None else {field.name: field.type for field in like.schema if _is_text(field.type)}
+    texts = {} if like is None else {field.name: field.type for field in like.schema if kind_of(field.type) == "text"}
     skipped: list[int | None] = []
 
     def skip(row: Any) -> str:
@@ -216,6 +132,7 @@ def read_file(kind: str, path: Path, like: pa.Table | None = None) -> pa.Table:
         if kind == "parquet":
             table = pa.parquet.read_table(path)
         else:
+            _require_text(path)
             table = pa.csv.read_csv(
                 path,
                 parse_options=pa.csv.ParseOptions(invalid_row_handler=skip, newlines_in_values=True),
@@ -223,16 +140,13 @@ def read_file(kind: str, path: Path, like: pa.Table | None = None) -> pa.Table:
                     null_values=MISSING, strings_can_be_null=True, column_types=texts
                 ),
             )
-        names = table.column_names  # which fails for UTF-16
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
-        wanted = "whole and in UTF-8" if kind == "csv" else "whole"
+    except (pa.ArrowInvalid, OSError) as error:
         raise DataError(
-            f"{str(path)!r} cannot be read as {kind} ({str(error).splitlines()[0]}): check that it is {wanted}."
+            f"{str(path)!r} cannot be read as {kind} ({str(error).splitlines()[0]}): check that it is whole."
         ) from error
+    names = table.column_names
     if twice := [name for name in names if names.count(name) > 1]:
         raise DataError(f"{str(path)!r} has {names.count(twice[0])} columns {twice[0]!r}: give each a name of its own.")
-    if undecoded := [field.name for field in table.schema if pa.types.is_binary(field.type)]:
-        raise DataError(f"Column {undecoded[0]!r} of {str(path)!r} is not text in UTF-8: convert the file.")
     if not len(table):
         raise DataError(f"{str(path)!r} has no rows: it needs a line of names, and a line for each row.")
     if skipped:
@@ -240,91 +154,17 @@ def read_file(kind: str, path: Path, like: pa.Table | None = None) -> pa.Table:
     return table
 
 
-def _learn(table: pa.Table, name: str, label: str, ignore: tuple[str, ...], scale: str) -> Schema:
-    """What the training rows say of the columns. Raises DataError."""
-    names = table.column_names
-    for column in (*ignore, *([label] if label not in ("", "none") else [])):
-        _column(table, column, name)
-    target = names[-1] if label == "" else label
-    classes = None if target == "none" else _classes(table, name, target)
-    columns, gaps = [], []
-    for column in names:
-        if column in ignore or column == target:
-            continue
-        values = table[column]
-        text = _is_text(values.type)
-        if values.null_count == len(values) or (not text and np.isnan(_numbers(values)).all()):
-            logger.warning("%s: column %r has no values in the training rows, and is left out", name, column)
-        elif text:
-            columns.append(Column(column, categories=_categories(values, name, column)))
-        else:
-            numbers = _numbers(values)
-            if np.isinf(numbers).any():
-                raise _infinite(column, name)
-            present = numbers[~np.isnan(numbers)]
-            zero, unit = (present.min(), np.ptp(present)) if scale == "minmax" else (present.mean(), present.std())
-            columns.append(Column(column, float(zero), float(unit) or 1.0))
-            if len(present) < len(numbers):
-                gaps.append(column)
-    if not columns:
-        raise DataError(f"{name} has no columns besides the label {target!r}: --config.data.label names another one.")
-    return Schema(tuple(columns), tuple(gaps), target, classes)
-
-
-def _column(table: pa.Table, column: str, where: str) -> pa.ChunkedArray:
-    if column not in table.column_names:
-        raise DataError(f"{where} has no column {column!r}: it has {', '.join(table.column_names)}.")
-    return table[column]
-
-
-def _infinite(column: str, where: str) -> DataError:
-    return DataError(
-        f"Column {column!r} of {where} holds infinite numbers, or some that are too large: correct them, or leave it "
-        f"out with --config.data.ignore={column}."
-    )
-
-
-def _classes(table: pa.Table, name: str, target: str) -> tuple[str, ...]:
-    classes = _distinct(table[target])
-    if table[target].null_count:
-        raise DataError(
-            f"The labels of {name}, column {target!r}, have gaps: fill them in, or name another column with "
-            "--config.data.label (none: there are no labels)."
-        )
-    if len(classes) > MOST_CLASSES:
-        raise DataError(
-            f"Column {target!r} of {name} has {len(classes)} values, which are no classes: name the column of the "
-            "labels with --config.data.label (none: there are no labels)."
-        )
-    return classes
-
-
-def _categories(values: pa.ChunkedArray, name: str, column: str) -> tuple[str, ...]:
-    categories = _distinct(values)
-    if len(categories) > MOST_CATEGORIES:
-        raise DataError(
-            f"Column {column!r} of {name} holds {len(categories)} different texts: if it is no category, leave it out "
-            f"with --config.data.ignore={column}."
-        )
-    return categories
-
-
-def _distinct(values: pa.ChunkedArray) -> tuple[str, ...]:
-    return tuple(sorted({text for text in _texts(values) if text}))
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    """A column of nothing has the type null, and is none of text."""
-    numbers = pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null
-    return not any(is_kind(kind) for is_kind in numbers)
-
-
-def _numbers(values: pa.ChunkedArray) -> np.ndarray:
-    """float64, NaN where there is none."""
-    return values.cast(pa.float64()).to_numpy()
-
-
-def _texts(values: pa.ChunkedArray) -> list[str]:
-    """Without blanks around them, empty where there is none."""
-    trimmed = ("" if text is None else str(text).strip() for text in values.to_pylist())
-    return ["" if text in MISSING else text for text in trimmed]
+def _require_text(path: Path) -> None:
+    """Raises DataError unless a file, which may be compressed, is text in UTF-8, and OSError if it cannot be read."""
+    with io.BufferedReader(pa.input_stream(path), BUFFER) as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                line.decode()
+                text = b"\0" not in line
+            except UnicodeDecodeError:
+                text = False
+            if not text:
+                raise DataError(
+                    f"Line {number} of {str(path)!r} is not text in UTF-8: convert the file, or name another one if "
+                    "it is no CSV file."
+                )

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 
+from ssljax.data.schema import Schema
 from ssljax.data.sources import DataError, Shapes, split_spec
-from ssljax.data.tables import FORMS, Schema, TableSource, open_table
+from ssljax.data.tables import FORMS, TableSource, open_table
 from ssljax.evals.columns import boosting, logistic_regression
 from ssljax.modalities.modality import Modality
 from ssljax.models.mlp import expand

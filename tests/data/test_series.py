@@ -79,6 +79,7 @@ def test_csv(tmp_path, caplog):
     [
         ("y,x\n2,1\n4,\n", [[1, 2], [np.nan, 4]]),
         ("x,y\n1,\n3,\n", [[1, np.nan], [3, np.nan]]),
+        (f"x,y\n1,{2**60 + 1}\n", [[1, 2**60], [0, 0]]),
         ("x\n1\n", "test.csv' has no column of numbers 'y', and the training file has one: give both"),
         ("x,y,z\n1,2,3\n", "test.csv' has a column of numbers 'z', and the training file has none: give both"),
     ],
@@ -184,6 +185,7 @@ def test_what_is_wrong_with_ts_is_said(files, sentence, tmp_path):
         ("series,day\n1,mon\n", "has no column of numbers"),
         ("series,label,x\n1,a,2\n1,b,3\n", "Series 1 of .* has several labels or gaps"),
         ("", "cannot be read"),
+        ("x\n1\nPAR1\0\n", "Line 3 of .*train.csv' is not text in UTF-8"),
         ("series,x\np,1\n,2\n,3\n", "Column 'series' of .* has 2 gaps, the first in row 2: fill them in"),
     ],
 )

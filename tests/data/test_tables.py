@@ -1,7 +1,9 @@
 """Tables from files to batches: what columns are is learnt from the training rows; what is wrong is said."""
 
+import datetime
 import gzip
 import logging
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -9,8 +11,9 @@ import pyarrow.parquet
 import pytest
 
 from ssljax.data import DataError, eval_batches, train_dataset
+from ssljax.data.schema import Schema
 from ssljax.data.subset import Share
-from ssljax.data.tables import Schema, open_table
+from ssljax.data.tables import open_table
 
 CSV = """age,work, colour,weight,paid
 30, state,red,1.5,yes
@@ -123,6 +126,8 @@ def test_donors_follow_each_columns_distribution_and_depend_on_step_and_place_al
         ("b\nx\ny\n", "has no columns besides the label 'b'"),
         ("a,b\ninf,x\n1,y\n", "Column 'a' of .* holds infinite numbers"),
         ("a,a,b\n1,2,x\n", "has 2 columns 'a': give each a name of its own"),
+        ("a,b\n" + "".join(f"1,{i}.5\n" for i in range(30)), "'b' of .* holds 30 different numbers, not all whole"),
+        ("a,b\n1,2020-01-01\n", "'b' of .* holds dates, which are no classes: name the column of the labels"),
     ],
 )
 def test_tables_that_cannot_be_used_are_explained(text, sentence, table):
@@ -130,11 +135,24 @@ def test_tables_that_cannot_be_used_are_explained(text, sentence, table):
         open_table(table(text), "train")
 
 
-def test_text_in_another_encoding_and_too_many_categories(table, tmp_path):
-    for encoding in ("latin-1", "utf-16"):
-        (tmp_path / "train.csv").write_bytes("a,b\ncaf\xe9,1\n".encode(encoding))
-        with pytest.raises(DataError, match="train.csv' .* in UTF-8"):
-            open_table(f"csv:{tmp_path}", "train")
+@pytest.mark.parametrize("text", ["a,b\n1,2\ncaf\xe9\n".encode("latin-1"), b"a,b\n1,2\nPAR1\x00\x15"])
+def test_what_is_not_text_in_utf_8_is_said_in_one_sentence(text, tmp_path, monkeypatch):
+    unraisable = []  # which Python would print before the sentence
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    for name, contents in (("train.csv", text), ("train.csv.gz", gzip.compress(text))):
+        (tmp_path / name).write_bytes(contents)
+        with pytest.raises(DataError, match=f"Line 3 of .*{name}' is not text in UTF-8: convert the file"):
+            open_table(f"csv:{tmp_path / name}", "train")
+    assert not unraisable
+    (tmp_path / "train.csv").write_bytes("a,b\n1,2\n".encode("utf-16"))
+    with pytest.raises(DataError, match="Line 1 of .*train.csv' is not text in UTF-8"):
+        open_table(f"csv:{tmp_path}", "train")
+    (tmp_path / "train.csv.gz").write_bytes(text)
+    with pytest.raises(DataError, match="train.csv.gz' cannot be read as csv"):
+        open_table(f"csv:{tmp_path / 'train.csv.gz'}", "train")
+
+
+def test_too_many_categories(table):
     rows = "\n".join(f"id{i},{i % 2}" for i in range(1500))
     with pytest.raises(DataError, match="1500 different texts: .*--config.data.ignore=name"):
         open_table(f"{table(f'name,b{chr(10)}{rows}{chr(10)}')}", "train")
@@ -157,6 +175,51 @@ def test_a_column_of_nothing_and_rows_of_another_length_are_left_out_and_said(ta
     assert open_table(f"parquet:{tmp_path}", "train", scale="minmax").schema.names == ("a",)
 
 
+def test_large_integers_and_dates_are_numbers(table, tmp_path):
+    """A date is the same number as the moment at which it begins."""
+    train = "id,day,y\n1000000000000000000,2020-01-01,a\n3000000000000000001,2020-01-03,b\n"
+    spec = table(train, "id,day,y\n2000000000000000001,2020-01-04 12:00:00,b\n1,,a\n")
+    np.testing.assert_allclose(values(open_table(spec, "train")), [[-1, -1], [1, 1]])
+    np.testing.assert_allclose(values(open_table(spec, "test")), [[0, 2.5], [-2, 0]])
+    with pytest.raises(DataError, match="'day' of .* holds numbers, but dates in the training rows"):
+        open_table(table(train, "id,day,y\n2,2020,b\n"), "test")
+    columns = {"time": [datetime.time(1), datetime.time(3)], "taken": [datetime.timedelta(days=i) for i in (1, 2)]}
+    pa.parquet.write_table(pa.table(columns | {"y": ["a", "b"]}), tmp_path / "train.parquet")
+    source = open_table(f"parquet:{tmp_path}", "train")
+    assert values(source).tolist() == [[-1, -1], [1, 1]] and source.schema.columns[0].zero == 7200
+
+
+@pytest.mark.parametrize(
+    "column", [[{"q": 1}] * 2, [[1], [2]], [b"x", b"y"], pa.array([b"x", b"y"], pa.large_binary())]
+)
+def test_columns_that_are_neither_numbers_nor_text_are_said(column, tmp_path):
+    pa.parquet.write_table(pa.table({"a": [1, 2], "c": column, "y": ["p", "q"]}), tmp_path / "train.parquet")
+    spec = f"parquet:{tmp_path}"
+    with pytest.raises(DataError, match="'c' of .* holds values of type .*: write .*--config.data.ignore=c"):
+        open_table(spec, "train")
+    with pytest.raises(DataError, match="'c' of .* holds values of type .*, which are no classes"):
+        open_table(spec, "train", label="c")
+    schema = open_table(spec, "train", ignore=("c",)).schema
+    assert schema.names == ("a",)
+    with pytest.raises(DataError, match="'a' of the input holds values of type .*, but numbers in the training rows"):
+        schema.values(pa.table({"a": column}), "the input")
+
+
+def test_labels_that_are_nan_are_gaps(tmp_path):
+    for split, labels in (("test", [np.nan, np.nan, 1.0]), ("train", [1.0, 0.0, 1.0])):
+        pa.parquet.write_table(pa.table({"a": [1, 2, 3], "y": labels}), tmp_path / f"{split}.parquet")
+    for place, split in (("", "test"), ("/test.parquet", "train")):
+        with pytest.raises(DataError, match="The labels of .*, column 'y', have gaps"):
+            open_table(f"parquet:{tmp_path}{place}", split)
+
+
+def test_one_class_alone_is_said_and_marks_in_steps_are_classes(table, caplog):
+    source = open_table(table("a,y\n1,1.5\n2,1\n"), "train")
+    assert source.class_names == ("1.0", "1.5") and not caplog.messages
+    assert open_table(table("a,y\n1,p\n2,p\n"), "train").class_names == ("p",)
+    assert "all rows are of one class, 'p' in column 'y'" in caplog.text
+
+
 def test_splits_that_do_not_fit_are_said(table, tmp_path):
     with pytest.raises(DataError, match="has no column 'work': it has age, paid"):
         open_table(table(CSV, "age,paid\n1,no\n"), "test")
@@ -170,6 +233,7 @@ def test_splits_that_do_not_fit_are_said(table, tmp_path):
         ("age,work, colour,weight,paid\n1e300,state,red,1,no\n", "'age' of .* too large: correct them"),
         ("age,work, colour,weight\n9,state,red,1\n", "has no column 'paid'"),
         ("age,work, colour,weight,paid\nold,state,red,1,no\n", "'age' of .* holds text, but numbers in the training"),
+        ("age,work, colour,weight,paid\n2020-01-01,state,red,1,no\n", "'age' of .* holds dates, but numbers in the"),
     ],
 )
 def test_test_rows_that_do_not_fit_are_said(test, sentence, table):
