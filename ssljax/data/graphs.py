@@ -4,7 +4,8 @@
                  indicator.txt (whose graph each node is), NAME_graph_labels.txt, and maybe NAME_node_labels.txt and
                  NAME_node_attributes.txt
     npz:PATH     arrays in one file: edge_index (2, edges) with nodes numbered from 0 in each graph, node_offset and
-                 edge_offset (graphs + 1,), and maybe node_tag (nodes,), x (nodes, dim), label (graphs,)
+                 edge_offset (graphs + 1,), and maybe node_tag (nodes,), x (nodes, dim), label (graphs,); tags and
+                 labels are whole numbers or strings
     demo         IMDB-BINARY, which ships with ssljax
     demo_mutag   MUTAG, likewise
 
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ssljax.data.graph_arrays import edge_index, edge_pairs, finite_rows, one_each
 from ssljax.data.sources import DataError, Example, Shapes, Source, hashed_splits, read_npz, resolve_split, split_spec
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,9 @@ FORMS = {"demo": "demo", "demo_mutag": "demo_mutag", "tu": "tu:FOLDER", "npz": "
 FOLDER = Path(__file__).parent / "demo" / "graphs"
 DEMOS = {"demo": FOLDER / "imdb_binary.npz", "demo_mutag": FOLDER / "mutag.npz"}
 WHOLE = "all"
+IN_TEXT = {"label": "graph_labels", "node_tag": "node_labels", "x": "node_attributes"}
+IN_ARCHIVE = {name: f"values in {name}" for name in IN_TEXT}
+"""What messages call the arrays of text files, which is also the files' names, and of an archive."""
 SPARSE = 16
 """How many times as many nodes with padding as without it are worth a word."""
 
@@ -100,12 +105,6 @@ def pad(features: np.ndarray, edges: np.ndarray, most_nodes: int, most_edges: in
     }
 
 
-def both_ways(edges: np.ndarray) -> np.ndarray:
-    """(2, edges), each once in both directions, without loops."""
-    both = np.concatenate([edges, edges[::-1]], axis=1)
-    return np.unique(both[:, both[0] != both[1]], axis=1).astype(np.int32)
-
-
 def open_graphs(spec: str, split: str, most_nodes: int = 0) -> GraphSource:
     """The graphs of a split: "all", or by a hash of their places "test" (one in ten) or "train" (the others), without
     those that have more than `most_nodes` nodes (0: with all), which are counted in the log.
@@ -130,26 +129,25 @@ def open_graphs(spec: str, split: str, most_nodes: int = 0) -> GraphSource:
 @functools.lru_cache(maxsize=4)
 def _read(kind: str, path: Path, changed: tuple[int, ...], most_nodes: int) -> Found:
     """Read again if the files have changed."""
-    arrays = _tu(path) if kind == "tu" else _npz(path)
-    name, offsets = str(path), arrays["node_offset"].astype(np.int64)
+    arrays, called = (_tu(path), IN_TEXT) if kind == "tu" else (_npz(path), IN_ARCHIVE)
+    name, offsets, bounds = str(path), arrays["node_offset"], arrays["edge_offset"]
     counts = np.diff(offsets)
-    features = _features(arrays, int(offsets[-1]), name)
-    edges, of_graph = arrays["edge_index"], np.repeat(np.arange(len(counts)), np.diff(arrays["edge_offset"]))
-    if (outside := (edges < 0) | (edges >= counts[of_graph])).any():
-        graph = int(of_graph[outside.any(axis=0).argmax()]) + 1
-        raise DataError(f"Graph {graph} of {name} has edges to nodes that it does not have: correct the file.")
-    labels = arrays.get("label")
-    if labels is not None and labels.shape != counts.shape:
-        raise DataError(f"{name} has {len(counts)} graphs, but labels {labels.shape}: give one for each.")
     kept = np.flatnonzero(counts)
     if not len(kept):
         raise DataError(f"{name} has no graph with a node: check that it is whole.")
+    features = _features(arrays, int(offsets[-1]), called, name)
+    edges = [
+        edge_pairs(arrays["edge_index"][:, bounds[i] : bounds[i + 1]], nodes, f"graph {i + 1} of {name}")
+        for i, nodes in enumerate(counts)
+    ]
+    labels = arrays.get("label")
+    if labels is not None:
+        _require_classes(one_each(labels, len(counts), "graphs", called["label"], name), called["label"], name)
     if len(kept) < len(counts):
         logger.warning("%s: %d graphs without nodes are left out", name, len(counts) - len(kept))
-    bounds = arrays["edge_offset"]
     return Found(
         [features[offsets[i] : offsets[i + 1]] for i in kept],
-        [both_ways(edges[:, bounds[i] : bounds[i + 1]]) for i in kept],
+        [edges[i] for i in kept],
         None if labels is None else labels[kept],
         _small(counts[kept], most_nodes, name),
     )
@@ -175,32 +173,39 @@ def _small(sizes: np.ndarray, most_nodes: int, name: str) -> np.ndarray:
     return kept
 
 
-def _features(arrays: dict[str, np.ndarray], nodes: int, name: str) -> np.ndarray:
+def _features(arrays: dict[str, np.ndarray], nodes: int, called: dict[str, str], name: str) -> np.ndarray:
     """(nodes, dim) float32."""
     parts = []
     if "node_tag" in arrays:
-        tags = arrays["node_tag"]
-        if tags.ndim not in (1, 2) or len(tags) != nodes:
-            raise DataError(f"{name} has {nodes} nodes, but node labels {tags.shape}: give one for each.")
+        tags = one_each(arrays["node_tag"], nodes, "nodes", called["node_tag"], name, most_axes=2)
+        _require_classes(tags, called["node_tag"], name)
         columns = np.atleast_2d(tags.T)
         parts += [(column[:, None] == np.unique(column)).astype(np.float32) for column in columns]
     if "x" in arrays:
-        x = np.asarray(arrays["x"], np.float32)
-        if x.ndim != 2 or len(x) != nodes or not np.isfinite(x).all():
-            raise DataError(
-                f"{name} has {nodes} nodes, but attributes {x.shape}: give (nodes, dim), all of them finite numbers."
-            )
-        parts.append(x)
+        x = finite_rows(arrays["x"], called["x"], name)
+        parts.append(one_each(x, nodes, "nodes", called["x"], name, most_axes=2))
     return np.concatenate(parts, axis=1) if parts else np.ones((nodes, 1), np.float32)
 
 
+def _require_classes(classes: np.ndarray, what: str, name: str) -> None:
+    """Raises DataError if the array is not of whole numbers or strings."""
+    if classes.dtype.kind not in "iubUS":
+        raise DataError(f"The {what} of {name} are of {classes.dtype}: give whole numbers or strings, without gaps.")
+
+
 def _npz(path: Path) -> dict[str, np.ndarray]:
+    """Its arrays, with offsets as int64. Raises DataError where edges and offsets do not fit."""
     arrays = read_npz(path)
     if missing := sorted({"node_offset", "edge_offset", "edge_index"} - set(arrays)):
         raise DataError(f"{str(path)!r} has no {missing[0]}: it has {', '.join(arrays)} (see ssljax/data/graphs.py).")
-    edges, bounds, offsets = (arrays[name] for name in ("edge_index", "edge_offset", "node_offset"))
+    arrays["edge_index"] = edges = edge_index(arrays["edge_index"], str(path))
+    for name in ("edge_offset", "node_offset"):
+        if arrays[name].dtype.kind not in "iu":
+            raise DataError(f"The {name} of {str(path)!r} is of {arrays[name].dtype}: give whole numbers.")
+        arrays[name] = arrays[name].astype(np.int64)
+    bounds, offsets = arrays["edge_offset"], arrays["node_offset"]
     ordered = all(x.ndim == 1 and len(x) > 1 and x[0] == 0 and (np.diff(x) >= 0).all() for x in (bounds, offsets))
-    if edges.ndim != 2 or len(edges) != 2 or not ordered or len(bounds) != len(offsets) or bounds[-1] != edges.shape[1]:
+    if not ordered or len(bounds) != len(offsets) or bounds[-1] != edges.shape[1]:
         raise DataError(
             f"The edges {edges.shape} of {str(path)!r} do not fit edge_offset {bounds.shape} and node_offset "
             f"{offsets.shape}: give (2, edges), and where each graph begins, with the end last, for both."
@@ -246,7 +251,7 @@ def _tu(folder: Path) -> dict[str, np.ndarray]:
         raise DataError(
             f"{heads[0]}_A.txt has edges between nodes {edges.min() + 1} to {edges.max() + 1} of {len(whose)}."
         )
-    labels = numbers("graph_labels", 1, np.int64, needed=False)
+    labels = numbers(IN_TEXT["label"], 1, np.int64, needed=False)
     graphs = int(whose[-1]) + 1 if labels is None else max(len(labels), int(whose[-1]) + 1)
     offsets = np.searchsorted(whose, np.arange(graphs + 1))
     if (across := whose[edges[0]] != whose[edges[1]]).any():
@@ -259,10 +264,9 @@ def _tu(folder: Path) -> dict[str, np.ndarray]:
         "edge_offset": np.searchsorted(whose[edges[0]], np.arange(graphs + 1)),
         "edge_index": edges - offsets[whose[edges[0]]],
     }
-    tags, x = numbers("node_labels", None, np.int64, needed=False), numbers("node_attributes", None, np.float64, False)
     found = {
         "label": labels if labels is None else labels[:, 0],
-        "node_tag": tags,
-        "x": x,
+        "node_tag": numbers(IN_TEXT["node_tag"], None, np.int64, needed=False),
+        "x": numbers(IN_TEXT["x"], None, np.float64, needed=False),
     }
     return arrays | {name: array for name, array in found.items() if array is not None}

@@ -7,7 +7,8 @@
 An ``.npz`` file holds ``edge_index`` (2, edges); the features of the nodes, as ``x`` (nodes, dim) or as the entries
 that are not zero, ``feature_row``, ``feature_col``, ``feature_value`` and ``feature_shape``; maybe ``label`` (nodes,),
 -1 where there is none, ``class_name`` (classes,), and ``train_mask`` and ``test_mask`` (nodes,). Without masks a tenth
-of the labelled nodes, by a hash of their places, are for the probes to learn from, and the others to test.
+of the nodes of each class, one at least, by a hash of their places, are for the probes to learn from, and the others to
+test.
 """
 
 from pathlib import Path
@@ -15,8 +16,18 @@ from pathlib import Path
 import numpy as np
 
 from ssljax.data.citations import read_citations
-from ssljax.data.graphs import both_ways
-from ssljax.data.sources import NO_LABEL, DataError, Example, Shapes, Source, hashed_splits, read_npz, split_spec
+from ssljax.data.graph_arrays import edge_pairs, finite_rows, one_each
+from ssljax.data.sources import (
+    NO_LABEL,
+    TEST_FRACTION,
+    DataError,
+    Example,
+    Shapes,
+    Source,
+    key_hashes,
+    read_npz,
+    split_spec,
+)
 
 FORMS = {"demo": "demo", "npz": "npz:PATH", "planetoid": "planetoid:PATH"}
 DEMO = Path(__file__).parent / "demo" / "nodes" / "cora.npz"
@@ -108,29 +119,8 @@ def _features(arrays: dict[str, np.ndarray], spec: str) -> np.ndarray:
 
 def scaled_rows(features: np.ndarray, spec: str) -> np.ndarray:
     """(nodes, dim) float32; each row divided by its sum of magnitudes, one of zeros as it is. Raises DataError."""
-    if features.ndim != 2 or not features.size or features.dtype.kind not in "fiub":
-        raise DataError(
-            f"The features of {spec} are {features.shape} of {features.dtype}: give numbers (nodes, dim), not empty."
-        )
-    features = np.asarray(features, np.float32)
-    if not np.isfinite(features).all():
-        bad = int((~np.isfinite(features)).any(axis=1).sum())
-        raise DataError(f"The features of {bad} nodes of {spec} are not finite: fill in what is missing.")
+    features = finite_rows(features, "features", spec)
     return features / np.maximum(np.abs(features).sum(axis=1, keepdims=True), 1e-12)
-
-
-def edge_pairs(edges: np.ndarray | None, nodes: int, spec: str) -> np.ndarray:
-    """(2, edges) int32, each edge once in both directions; loops are left out, for a graph convolution adds its own.
-    Raises DataError."""
-    if edges is None or edges.ndim != 2 or len(edges) != 2 or edges.dtype.kind not in "iu":
-        what = "no edges" if edges is None else f"edges {edges.shape} of {edges.dtype}"
-        raise DataError(f"{spec} has {what}: give edge_index (2, edges), whole numbers from 0 to nodes - 1.")
-    if edges.size and not (0 <= edges.min() and edges.max() < nodes):
-        raise DataError(
-            f"The edges of {spec} are between nodes {edges.min()} to {edges.max()}, but there are {nodes}: number them "
-            "from 0."
-        )
-    return both_ways(edges)
 
 
 def _class_names(arrays: dict[str, np.ndarray], labels: np.ndarray | None, spec: str) -> tuple[str, ...] | None:
@@ -144,12 +134,10 @@ def _class_names(arrays: dict[str, np.ndarray], labels: np.ndarray | None, spec:
 
 
 def _labels(arrays: dict[str, np.ndarray], nodes: int, split: str, spec: str) -> np.ndarray | None:
-    """(nodes,) int32, -1 outside of the split; None if no node has one."""
+    """(nodes,) int32, -1 outside of the split; None if no node has one, or none would be left to test."""
     if "label" not in arrays:
         return None
-    labels = arrays["label"]
-    if labels.shape != (nodes,):
-        raise DataError(f"The labels of {spec} are {labels.shape}, but there are {nodes} nodes: give one for each.")
+    labels = one_each(arrays["label"], nodes, "nodes", "labels", spec)
     if labels.dtype.kind not in "iub" or labels.min() < NO_LABEL:
         raise DataError(
             f"label of {spec} is of {labels.dtype} and begins {labels[:5].tolist()}: give whole numbers from 0, and "
@@ -162,8 +150,18 @@ def _labels(arrays: dict[str, np.ndarray], nodes: int, split: str, spec: str) ->
     if set(masks) != set(SPLITS) or any(mask.shape != (nodes,) for mask in masks.values()):
         if masks:
             raise DataError(f"{spec} needs both train_mask and test_mask, ({nodes},) each, or none of them.")
-        labelled = np.flatnonzero(labels != NO_LABEL)
-        parts = hashed_splits([str(node) for node in labelled])  # a tenth is enough to learn from
-        chosen = {"train": parts.get("test", parts["train"]), "test": parts["train"]}
-        masks = {name: np.isin(np.arange(nodes), labelled[places]) for name, places in chosen.items()}
+        masks = _drawn(labels)
+        if not masks["test"].any():
+            return None
     return np.where(masks[split], labels, NO_LABEL).astype(np.int32)
+
+
+def _drawn(labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Masks (nodes,): of each class the tenth of the nodes that come first by the hash of their places is to learn
+    from, one at least, and the others are to test, one at least of a class that has two."""
+    train = np.zeros(len(labels), bool)
+    for k in np.unique(labels[labels != NO_LABEL]):
+        of_class = np.flatnonzero(labels == k)
+        order = np.argsort(np.array(key_hashes([str(node) for node in of_class]), np.uint64))
+        train[of_class[order[: max(1, round(TEST_FRACTION * len(of_class)))]]] = True
+    return {"train": train, "test": ~train & (labels != NO_LABEL)}

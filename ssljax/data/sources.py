@@ -250,9 +250,14 @@ def hashed_splits(keys: Sequence[str]) -> dict[str, list[int]]:
     Returns:
         For ``train`` and ``test`` the positions in ``keys``, ascending; ``test`` is left out if it would be empty.
     """
-    hashes = [int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") for key in keys]
+    hashes = key_hashes(keys)
     by_hash = sorted(range(len(keys)), key=hashes.__getitem__)
     below = sum(value < TEST_FRACTION * 2**64 for value in hashes)
     test_size = min(max(below, 1), len(keys) - 1)
     splits = {"train": sorted(by_hash[test_size:]), "test": sorted(by_hash[:test_size])}
     return {split: positions for split, positions in splits.items() if positions}
+
+
+def key_hashes(keys: Sequence[str]) -> list[int]:
+    """A number in [0, 2^64) for each key, the same on every machine."""
+    return [int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") for key in keys]

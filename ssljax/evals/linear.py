@@ -59,7 +59,8 @@ def leave_one_out(
     """How often the examples of each group are right by a `linear_probe` that has learnt from all other groups; its
     penalty is chosen by holding out the next group, too.
 
-    x (examples, dim), labels and groups (examples,). Raises ValueError if there are fewer than three groups.
+    x (examples, dim), labels and groups (examples,). Raises ValueError if there are fewer than three groups, or
+    the examples of all but one are of one class.
     """
     names = np.unique(groups)
     if len(names) < 3:
@@ -67,6 +68,7 @@ def leave_one_out(
     right = np.zeros(len(x), bool)
     for name, following in zip(names, np.roll(names, -1), strict=True):
         out = groups == name
+        require_classes(labels[~out])
         held = [groups[~out] == following]
         predicted, _ = _fitted(x[~out], labels[~out], x[out], scaling, iterations, held=held)
         right[out] = predicted == labels[out]
@@ -75,10 +77,23 @@ def leave_one_out(
 
 def over_draws(right: Callable[[np.ndarray], np.ndarray], labels: np.ndarray, share: float) -> Score:
     """How often each test example is right: `right(rows)` says it of a classifier that has learnt from those training
-    examples. With a share below 1, the mean over DRAWS of so much of each class, one example at least."""
+    examples. With a share below 1, the mean over DRAWS of so much of each class, one example at least.
+
+    labels: of the training examples. Raises ValueError if they are all the same.
+    """
+    require_classes(labels)
     if share == 1:
         return Score(right(np.arange(len(labels))))
     return Score(np.mean([right(class_share(labels, share, seed)) for seed in range(DRAWS)], axis=0))
+
+
+def require_classes(labels: np.ndarray) -> None:
+    """Raises ValueError if the labels to learn from are all the same."""
+    if len(np.unique(labels)) < 2:
+        raise ValueError(
+            f"all {len(labels)} labels to learn from are the same, which leaves nothing to tell apart: label training "
+            "examples of two classes or more."
+        )
 
 
 def class_share(labels: np.ndarray, share: float, seed: int = 0) -> np.ndarray:

@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.svm import SVC
 
+from ssljax.evals.linear import require_classes
 from ssljax.evals.scores import Score
 
 PENALTIES = tuple(10.0**k for k in range(-4, 5))
@@ -19,8 +20,10 @@ def svm(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, labels: n
     folds, as many as it has; with a class of one the middle C is taken). Of more than MOST training examples a part is
     drawn. TS2Vec's and GraphCL's authors do so, with slightly other grids.
 
-    train (examples, dim), test (examples, dim), labels 0 … classes - 1.
+    train (examples, dim), test (examples, dim), labels 0 … classes - 1. Raises ValueError if those of training are all
+    the same.
     """
+    require_classes(train_labels)
     if len(train) > MOST:
         rows = np.random.default_rng(seed).permutation(len(train))[:MOST]
         train, train_labels = train[rows], train_labels[rows]

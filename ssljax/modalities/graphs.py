@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssljax.data.graphs import FORMS, GraphSource, both_ways, open_graphs, pad
+from ssljax.data.graph_arrays import edge_pairs, finite_rows
+from ssljax.data.graphs import FORMS, GraphSource, open_graphs, pad
 from ssljax.data.sources import DataError, Shapes, split_spec
 from ssljax.modalities.modality import INKS, Modality
 from ssljax.typing import Array, Batch
@@ -58,19 +59,19 @@ class Graphs(Modality):
         """Of a list of graphs: `features` (nodes, dim) and `edges` (2, edges), in one or both directions."""
         graphs = [{name: np.asarray(x) for name, x in graph.items()} for graph in inputs]
         dim = self.shapes()["features"][0][1]
-        for graph in graphs:
+        if not graphs:
+            raise ValueError("there is no graph: give a list of one at least.")
+        features, edges = [], []
+        for place, graph in enumerate(graphs, 1):
             x, e = graph.get("features", np.empty(0)), graph.get("edges", np.empty(0))
             if x.ndim != 2 or x.shape[1] != dim or not len(x) or e.ndim != 2 or len(e) != 2:
                 raise ValueError(
                     f"a graph must have features (nodes, {dim}) and edges (2, edges), not {x.shape} and {e.shape}."
                 )
-            if e.size and not (0 <= e.min() and e.max() < len(x)):
-                raise ValueError(f"a graph of {len(x)} nodes has edges between nodes {e.min()} to {e.max()}.")
-        if not graphs:
-            raise ValueError("there is no graph: give a list of one at least.")
-        edges = [both_ways(graph["edges"]) for graph in graphs]
-        sizes = max(len(graph["features"]) for graph in graphs), max(1, max(e.shape[1] for e in edges))
-        padded = [pad(graph["features"], e, *sizes) for graph, e in zip(graphs, edges, strict=True)]
+            features.append(finite_rows(x, "features", f"graph {place}"))
+            edges.append(edge_pairs(e, len(x), f"graph {place}"))
+        sizes = max(map(len, features)), max(1, max(e.shape[1] for e in edges))
+        padded = [pad(x, e, *sizes) for x, e in zip(features, edges, strict=True)]
         return {name: jnp.asarray(np.stack([graph[name] for graph in padded])) for name in padded[0]}
 
     def floors(self) -> dict[str, Callable[[Batch], Array]]:

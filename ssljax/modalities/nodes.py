@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssljax.data.nodes import FORMS, NodeSource, edge_pairs, open_nodes, scaled_rows
+from ssljax.data.graph_arrays import edge_pairs
+from ssljax.data.nodes import FORMS, NodeSource, open_nodes, scaled_rows
 from ssljax.data.sources import DataError, Shapes, split_spec
 from ssljax.modalities.modality import Modality
 from ssljax.models.gnn import propagate

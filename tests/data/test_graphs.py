@@ -105,9 +105,10 @@ def test_graphs_that_are_too_large_are_left_out_and_counted(tmp_path, caplog):
         ("A", "1, 7\n", "edges between nodes 1 to 7 of 6"),
         ("A", "1, 2\n2, 4\n", "Line 2 of X_A.txt joins nodes of two graphs"),
         ("graph_indicator", "1\n2\n1\n", "must name the graphs 1, 2, …, in this order"),
-        ("graph_labels", "1\n1\n", "has 3 graphs, but labels"),
-        ("node_labels", "1\n1\n", r"has 6 nodes, but node labels \(2, 1\)"),
-        ("node_attributes", "1\n1\n1\n1\n1\nnan\n", "all of them finite numbers"),
+        ("graph_labels", "1\n1\n", r"The graph_labels of .* are \(2,\), but there are 3 graphs: give one for each"),
+        ("node_labels", "1\n1\n", r"The node_labels of .* are \(2, 1\), but there are 6 nodes"),
+        ("node_attributes", "1\n1\n1\n1\n1\nnan\n", "The node_attributes of 1 nodes of .* are not finite: fill in"),
+        ("node_attributes", "1\n1\n", r"The node_attributes of .* are \(2, 1\), but there are 6 nodes"),
         ("graph_indicator", None, "X_graph_indicator.txt', which the format needs"),
         ("A", None, "has 0 files NAME_A.txt"),
     ],
@@ -126,8 +127,28 @@ def test_what_is_wrong_with_text_files_is_said(name, text, sentence, folder):
     [
         ({"edge_offset": None}, "has no edge_offset"),
         ({"edge_offset": np.arange(3)}, "do not fit edge_offset"),
-        ({"edge_index": np.zeros((2, 7442), int) + 40}, "Graph 1 of .* has edges to nodes that it does not have"),
-        ({"label": np.zeros(3)}, r"has 188 graphs, but labels \(3,\)"),
+        ({"edge_index": np.zeros((2, 7442), int) + 40}, "edges of graph 1 of .* are between nodes 40 to 40"),
+        ({"edge_index": np.full((2, 7442), np.nan)}, r"has edges \(2, 7442\) of float64: give edge_index \(2, edges\)"),
+        ({"edge_index": np.full((2, 7442), 0.5)}, r"has edges \(2, 7442\) of float64"),
+        ({"edge_index": np.zeros((3, 7442), int)}, r"has edges \(3, 7442\) of int64"),
+        ({"edge_offset": np.arange(189.0)}, r"The edge_offset of .*a.npz' is of float64: give whole numbers"),
+        ({"node_offset": np.arange(189.0)}, "The node_offset of .* is of float64"),
+        ({"node_offset": np.arange(189, dtype=np.uint8)[::-1]}, "do not fit edge_offset"),
+        (
+            {"x": np.array([["a"]] * 3371)},
+            r"The values in x of .*a.npz are \(3371, 1\) of <U1: give numbers \(nodes, dim\)",
+        ),
+        ({"x": np.full((3371, 2), np.inf)}, "The values in x of 3371 nodes of .*a.npz are not finite"),
+        ({"x": np.ones((2, 2))}, r"The values in x of .* are \(2, 2\), but there are 3371 nodes"),
+        (
+            {"node_tag": np.full(3371, np.nan)},
+            "The values in node_tag of .*a.npz are of float64: give whole numbers or strings",
+        ),
+        ({"label": np.zeros(3)}, r"The values in label of .* are \(3,\), but there are 188 graphs"),
+        (
+            {"label": np.full(188, np.nan)},
+            "The values in label of .*a.npz are of float64: give whole numbers or strings",
+        ),
         ({"label": np.array([{}])}, "cannot be read"),
     ],
 )
@@ -136,6 +157,14 @@ def test_what_is_wrong_with_an_archive_is_said(change, sentence, tmp_path):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(DataError, match=sentence):
         open_graphs(f"npz:{tmp_path / 'a.npz'}", "all")
+
+
+def test_graphs_without_any_edge(tmp_path):
+    """Whatever type an empty array has."""
+    offsets = {"node_offset": np.array([0, 2, 3]), "edge_offset": np.zeros(3, int)}
+    np.savez(tmp_path / "a.npz", edge_index=np.zeros((2, 0)), label=np.array(["a", "b"]), **offsets)
+    source = open_graphs(f"npz:{tmp_path / 'a.npz'}", "all")
+    assert len(source) == 2 and (source[0]["edges"] == -1).all() and source.class_names == ("a", "b")
 
 
 def test_nothing_there():

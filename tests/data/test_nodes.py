@@ -50,16 +50,27 @@ def test_labels_are_those_of_the_split(graph):
     train, test = (open_nodes(graph(), split) for split in ("train", "test"))
     assert train[0]["label"].tolist() == [0, 1, -1, -1, -1] and test[0]["label"].tolist() == [-1, -1, 1, 0, -1]
     assert train.labels().tolist() == [0, 1] and train.class_names == test.class_names
-    for none in (None, np.full(5, -1)):
+    for none in (None, np.full(5, -1), np.array([0, 1, 2, -1, -1])):  # of classes with one node none is left to test
         unlabelled = open_nodes(graph(label=none, train_mask=None, test_mask=None), "train")
         assert not unlabelled.has_labels and "label" not in unlabelled[0]
 
 
-def test_without_masks_a_tenth_is_to_learn_from(graph):
-    rng = np.random.RandomState(0)
-    many = {"x": rng.rand(400, 3), "label": rng.randint(0, 2, 400), "train_mask": None, "test_mask": None}
+@pytest.mark.parametrize("sizes, learnt", [((300, 100), (30, 10)), ((25, 25), (2, 2)), ((40, 2, 1), (4, 1, 1))])
+def test_without_masks_a_tenth_of_each_class_is_to_learn_from(sizes, learnt, graph):
+    labels = np.random.RandomState(0).permutation(np.repeat(np.arange(len(sizes) + 1) - 1, (5, *sizes)))
+    many = {"x": np.ones((len(labels), 3)), "label": labels, "train_mask": None, "test_mask": None}
     train, test = (open_nodes(graph(**many), split)[0]["label"] for split in ("train", "test"))
-    assert 20 < (train >= 0).sum() < 70 and ((train >= 0) ^ (test >= 0)).all()
+    assert tuple(np.bincount(train[train >= 0])) == learnt
+    np.testing.assert_array_equal((train >= 0).astype(int) + (test >= 0), labels >= 0)
+    np.testing.assert_array_equal(np.maximum(train, test), labels)
+    np.testing.assert_array_equal(open_nodes(graph(**many), "train")[0]["label"], train)
+
+
+def test_the_tenth_is_the_same_everywhere(graph):
+    """Of the even and of the odd places the two of the lowest SHA-256."""
+    many = {"x": np.ones((30, 3)), "label": np.arange(30) % 2, "train_mask": None, "test_mask": None}
+    chosen = open_nodes(graph(**many), "train")[0]["label"]
+    assert np.flatnonzero(chosen >= 0).tolist() == [8, 9, 10, 29]
 
 
 def test_features_may_be_given_by_their_entries(graph):
@@ -74,6 +85,7 @@ def test_an_encoder_is_given_a_graph_as_a_source_makes_it(graph):
     batch = nodes.as_batch({"features": GRAPH["x"], "edges": GRAPH["edge_index"]})
     for name, array in batch.items():
         np.testing.assert_array_equal(array[0], source[0][name])
+    assert nodes.as_batch({"features": GRAPH["x"], "edges": np.zeros((2, 0))})["edges"].shape == (1, 2, 0)
     for changes, sentence in (
         ({"edges": np.array([[0], [9]])}, "between nodes 0 to 9, but there are 5"),
         ({"features": np.ones((5, 3))}, r"must have features \(nodes, 2\) and edges \(2, edges\), not \(5, 3\)"),
@@ -130,8 +142,9 @@ def test_graphs_that_cannot_be_used_are_explained(changes, sentence, graph):
         open_nodes(graph(**changes), "train")
 
 
-def test_isolated_nodes_and_loops_are_no_trouble(graph):
-    source = open_nodes(graph(edge_index=np.array([[3], [3]])), "train")
+@pytest.mark.parametrize("edges", [np.array([[3], [3]]), np.zeros((2, 0))])
+def test_isolated_nodes_and_loops_are_no_trouble(edges, graph):
+    source = open_nodes(graph(edge_index=edges), "train")
     assert source[0]["edges"].shape == (2, 0) and len(source[0]["features"]) == 5
 
 

@@ -6,6 +6,7 @@ import pytest
 from ssljax.evals import svm as of_svm
 from ssljax.evals.folds import cross_validated
 from ssljax.evals.knn import one_nearest
+from ssljax.evals.linear import linear_probe
 from ssljax.evals.scores import Score
 from ssljax.evals.svm import svm
 
@@ -39,6 +40,13 @@ def test_svm_of_a_class_with_one_example_and_of_very_many(monkeypatch):
     assert svm(x, labels, x, labels).accuracy > 0.9
     monkeypatch.setattr(of_svm, "MOST", 30)
     assert 0.8 < svm(x, labels % 2, x, labels % 2).accuracy
+
+
+@pytest.mark.parametrize("judge", [svm, linear_probe])
+def test_what_has_learnt_of_one_class_tells_nothing_apart(judge):
+    x, labels = rings(20)
+    with pytest.raises(ValueError, match="all 10 labels to learn from are the same, which leaves nothing to tell"):
+        judge(x[labels == 1], labels[labels == 1], x, labels)
 
 
 def test_one_nearest_is_a_loop():
