@@ -256,7 +256,7 @@ def _fine_tuned(features, states, train: Source, test: Source, name: str, share:
 
 
 def _notes(splits: tuple[Source, Source | None, str], results: dict[str, Any], left_out: dict[str, str]) -> list[str]:
-    """What a reader should know of the data: why there are no accuracies, and what could not be read."""
+    """What a reader should know of the data: why there are no accuracies, and what could not be read or is left out."""
     *sources, unjudged = splits
     notes = [f"no {'probes' if 'encoders' in results else 'accuracies'}: {unjudged}"] if unjudged else []
     notes += [f"no {PROTOCOLS[protocol]}: {why}" for protocol, why in left_out.items()]
@@ -264,7 +264,7 @@ def _notes(splits: tuple[Source, Source | None, str], results: dict[str, Any], l
         if source and source.skipped:
             names = ", ".join(list(source.skipped)[:3]) + (", …" if len(source.skipped) > 3 else "")
             notes.append(f"{source.name}: {len(source.skipped)} files could not be decoded and were skipped ({names})")
-    return notes
+    return [*notes, *dict.fromkeys(note for source in sources if source for note in source.left_out)]
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ssljax.collectives import example_keys
-from ssljax.data.pipeline import eval_batches
 from ssljax.data.sources import Source
 from ssljax.data.subset import Subset
 from ssljax.engine.mesh import over_devices
@@ -86,7 +86,8 @@ def gallery(
 
 
 def _panels(method: Method, state: TrainState, train: Source) -> Any:
-    examples = next(eval_batches(Subset(train, PANELS), min(PANELS, len(train))))
-    batch = {name: jnp.asarray(examples[name]) for name in examples if name not in ("mask", "label")}
-    keys = example_keys(jax.random.key(0), len(examples["mask"]))
-    return jax.jit(method.show)(jax.device_get(state), batch, keys)
+    """Of the first examples, in an order that is drawn, which can be decoded."""
+    order = Subset(train, len(train))
+    examples = list(islice(filter(None, map(order.read, range(len(order)))), PANELS))
+    batch = {name: jnp.stack([x[name] for x in examples]) for name in order.gap() if name != "label"}
+    return jax.jit(method.show)(jax.device_get(state), batch, example_keys(jax.random.key(0), len(examples)))

@@ -15,13 +15,17 @@ from PIL import Image
 import ssljax
 from ssljax.build import open_run
 from ssljax.config import base_config, recall
+from ssljax.data.canvas import OnCanvas
 from ssljax.data.nodes import open_nodes
 from ssljax.data.sources import DataError, open_source
 from ssljax.data.speech import open_speech
+from ssljax.data.subset import Subset
+from ssljax.data.tables import open_table
 from ssljax.encoder import Encoder
 from ssljax.engine.checkpoint import CheckpointError
-from ssljax.evaluate import _scores, evaluate
+from ssljax.evaluate import _notes, _scores, evaluate
 from ssljax.forecast import forecast
+from ssljax.gallery import PANELS, _panels
 from ssljax.methods import METHODS
 from ssljax.modalities.images import Images
 from ssljax.modalities.tables import Tables
@@ -371,6 +375,31 @@ def test_text_without_labels_has_an_objective_all_the_same(short, tmp_path, caps
     np.testing.assert_allclose(bits, nats / np.log(2))
     with pytest.raises(DataError, match="has no labels"):
         evaluate(tmp_path / "run", ["knn", "objective"])
+
+
+def test_notes_say_once_what_is_left_out(tmp_path):
+    (tmp_path / "rows.csv").write_text("a,b\n" + "1,x\n2,y\n" * 20 + "3\n")
+    train, test = (open_table(f"csv:{tmp_path / 'rows.csv'}", split) for split in ("train", "test"))
+    some, note = Subset(train, 5), f"{tmp_path / 'rows.csv'}: 1 rows with another number of fields are skipped"
+    assert _notes((some, test, ""), {}, {}) == [note]
+    assert _notes((train, None, "no test"), {}, {}) == ["no accuracies: no test", note]
+
+
+@pytest.mark.parametrize("whole", [20, 10, 3])
+def test_pictures_are_of_what_can_be_decoded(whole, tmp_path):
+    """The first of them, or all where they are few."""
+    for i in range(20):
+        path = tmp_path / "train" / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"broken")
+        if i < whole:
+            Image.fromarray(np.full((9, 9, 3), 100 + i, np.uint8)).save(path)
+    source = OnCanvas(open_source(f"folder:{tmp_path}", "train"), 4)
+    shown = _panels(SimpleNamespace(show=lambda _, batch, keys: batch | {"keys": keys}), (), source)
+    assert len(shown["image"]) == len(shown["keys"]) == min(whole, PANELS)
+    values = shown["image"][:, 0, 0, 0]
+    assert (values >= 100).all() and len(np.unique(values)) == len(values)
+    assert (shown["size"] == 9).all() and "label" not in shown
 
 
 # Video ----------------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ import numpy as np
 from ssljax.data.arrays import DEMO_FOLDER, ArraySource
 from ssljax.data.folder import EXTENSIONS, FolderSource, folders_of, list_files, split_files
 from ssljax.data.images import UndecodableImage, decode
-from ssljax.data.sources import DataError, Example, Source, resolve_split, split_spec
+from ssljax.data.sources import DataError, Example, Source, note_left_out, resolve_split, split_spec
 from ssljax.data.tokens import CLS, PAD, SEP, Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ def open_captions(spec: str, split: str, *, tokenizer: Tokenizer, length: int) -
     if length < 3:
         raise ValueError(f"--config.data.length={length} must be at least 3: a caption's begin, its end, and a token.")
     kind, where = split_spec(spec, FORMS)
-    table, files, place = _read(kind, where)
+    table, files, place, left_out = _read(kind, where)
     name = f"{spec} ({split})"
     splits = _splits(table, files, spec)
     chosen = splits[resolve_split(split, splits, spec)]
@@ -131,7 +131,7 @@ def open_captions(spec: str, split: str, *, tokenizer: Tokenizer, length: int) -
     if kind == "demo":
         images = _demo_images(name, [place[file] for file in chosen])
     labels, classes = _labels(table, files, chosen, name)
-    return CaptionSource(
+    source = CaptionSource(
         name,
         images,
         [table[file].captions for file in chosen],
@@ -141,12 +141,14 @@ def open_captions(spec: str, split: str, *, tokenizer: Tokenizer, length: int) -
         tokenizer=tokenizer,
         length=length,
     )
+    source.left_out = left_out
+    return source
 
 
 def all_captions(spec: str, split: str) -> list[str]:
     """The captions of a split, for a tokeniser to learn from. Raises as `open_captions`."""
     kind, where = split_spec(spec, FORMS)
-    table, files, _ = _read(kind, where)
+    table, files, *_ = _read(kind, where)
     splits = _splits(table, files, spec)
     return [text for file in splits[resolve_split(split, splits, spec)] for text in table[file].captions]
 
@@ -154,13 +156,13 @@ def all_captions(spec: str, split: str) -> list[str]:
 # Tables ---------------------------------------------------------------------------------------------------------------
 
 
-def _read(kind: str, where: str) -> tuple[dict[str, Captioned], list[str], dict[str, int]]:
-    """What the table says of each image, the images that are there and have a caption, and the place of each image in
-    the table."""
+def _read(kind: str, where: str) -> tuple[dict[str, Captioned], list[str], dict[str, int], tuple[str, ...]]:
+    """What the table says of each image, the images that are there and have a caption, the place of each image in the
+    table, and what is left out, in sentences."""
     if kind == "demo":
         name, data = "captions.csv.gz", _demo_bytes("captions.csv.gz")
-        table = _table(name, gzip.decompress(data))
-        return table, list(table), {file: i for i, file in enumerate(table)}
+        table, left_out = _table(name, gzip.decompress(data))
+        return table, list(table), {file: i for i, file in enumerate(table)}, left_out
     root = Path(where).expanduser()
     if not root.is_dir():
         raise DataError(f"There is no folder {str(root)!r}: check the path after 'folder:'.")
@@ -168,24 +170,25 @@ def _read(kind: str, where: str) -> tuple[dict[str, Captioned], list[str], dict[
     if len(found) != 1:
         has = f"has {' and '.join(found)}, of which one must go" if found else "has no table of captions"
         raise DataError(f"The folder {str(root)!r} {has}: it needs one of {', '.join(TABLES)}.")
-    table = _table(str(root / found[0]), (root / found[0]).read_bytes())
+    table, left_out = _table(str(root / found[0]), (root / found[0]).read_bytes())
     there = list_files(root, EXTENSIONS)
     by_name = {"/".join(folders_of(file)): file for file in there}
     table = {by_name.get(file, file): of for file, of in table.items()}
     files = [file for file in there if file in table]
-    _tell(str(root), "images have no caption", [file for file in there if file not in table])
-    _tell(str(root), "images that have captions are not there", sorted(set(table) - set(there)))
+    left_out += _left_out(str(root), "images have no caption", [file for file in there if file not in table])
+    left_out += _left_out(str(root), "images that have captions are not there", sorted(set(table) - set(there)))
     if not files:
         first = next(iter(table), "")
         raise DataError(
             f"No image of {str(root)!r} has a caption: {found[0]} is of {len(table)} images, the first {first!r}; give "
             f"their paths relative to the folder, which holds {len(there)} images."
         )
-    return table, files, {file: i for i, file in enumerate(files)}
+    return table, files, {file: i for i, file in enumerate(files)}, left_out
 
 
-def _table(name: str, data: bytes) -> dict[str, Captioned]:
-    """Of each image, by its path in one spelling, what the table says; without rows that lack an image or a text."""
+def _table(name: str, data: bytes) -> tuple[dict[str, Captioned], tuple[str, ...]]:
+    """Of each image, by its path in one spelling, what the table says; and what is left out, in sentences: rows that
+    lack an image or a text."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -216,10 +219,10 @@ def _table(name: str, data: bytes) -> dict[str, Captioned]:
                 f"{name} has columns {', '.join(columns)}, and none of {', '.join(COLUMNS[what])}: "
                 f"name the one that says the {what}."
             )
-    _tell(name, "rows have no image or no text", empty)
+    left_out = _left_out(name, "rows have no image or no text", empty)
     if not table:
         raise DataError(f"{name} has no captions: give it a row for each, with columns file_name and caption.")
-    return table
+    return table, left_out
 
 
 def _csv_rows(name: str, text: str) -> Iterator[tuple[int, dict]]:
@@ -248,9 +251,8 @@ def _json_rows(name: str, text: str) -> Iterator[tuple[int, dict]]:
         yield number, row
 
 
-def _tell(name: str, what: str, which: Sequence[str]) -> None:
-    if which:
-        logger.warning("%s: %d %s and are left out (%s)", name, len(which), what, ", ".join(which[:3]))
+def _left_out(name: str, what: str, which: Sequence[str]) -> tuple[str, ...]:
+    return (note_left_out(name, f"{len(which)} {what} and are left out ({', '.join(which[:3])})"),) if which else ()
 
 
 def _splits(table: dict[str, Captioned], files: list[str], spec: str) -> dict[str, list[str]]:

@@ -4,25 +4,23 @@ A folder holds two files. Each line of ``NAME.content`` is a paper, its name, th
 class, with tabs or blanks between; each line of ``NAME.cites`` is two names, the paper cited and the one that cites.
 """
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from ssljax.data.sources import DataError
+from ssljax.data.sources import DataError, note_left_out
 
 PER_CLASS, TESTED = 20, 1000
 """Papers of each class to learn from, and papers to test, as in Yang et al., "Revisiting Semi-Supervised Learning with
 Graph Embeddings", 2016 (Planetoid)."""
-logger = logging.getLogger(__name__)
 
 
-def read_citations(folder: Path) -> dict[str, np.ndarray]:
-    """Arrays as `ssljax.data.nodes` has them. Which papers are learnt from and tested is drawn, always the same: the
-    public split is not in these files.
+def read_citations(folder: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Arrays as `ssljax.data.nodes` has them, and what is left out, in sentences. Which papers are learnt from and
+    tested is drawn, always the same: the public split is not in these files.
 
-    Citations of papers that are not in the set are left out, and counted in the log. Raises DataError for files that
+    Citations of papers that are not in the set are left out, and counted. Raises DataError for files that
     are missing, and names the line that cannot be read.
     """
     content, cites = (_only(folder, ending) for ending in ("content", "cites"))
@@ -41,9 +39,9 @@ def read_citations(folder: Path) -> dict[str, np.ndarray]:
     except ValueError as error:
         raise DataError(f"{content}: the features of a paper must be numbers ({error}).") from error
     classes, label = np.unique([row[-1] for _, row in rows], return_inverse=True)
-    edges = list(_citations(cites, names))
+    edges, left_out = _citations(cites, names)
     train, test = _split(label, len(classes))
-    return {
+    arrays: dict[str, np.ndarray] = {
         "x": features,
         "edge_index": np.array(edges, np.int64).reshape(-1, 2).T,
         "label": label,
@@ -51,6 +49,7 @@ def read_citations(folder: Path) -> dict[str, np.ndarray]:
         "train_mask": train,
         "test_mask": test,
     }
+    return arrays, left_out
 
 
 def _only(folder: Path, ending: str) -> Path:
@@ -74,17 +73,17 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     return ((number, line.split()) for number, line in enumerate(text.split("\n"), 1) if line.strip())
 
 
-def _citations(path: Path, names: dict[str, int]) -> Iterator[tuple[int, int]]:
-    outside = 0
+def _citations(path: Path, names: dict[str, int]) -> tuple[list[tuple[int, int]], tuple[str, ...]]:
+    inside, outside = [], 0
     for number, fields in _lines(path):
         if len(fields) != 2:
             raise DataError(f"{path}, line {number}: {len(fields)} fields, where there must be two names.")
         if fields[0] in names and fields[1] in names:
-            yield names[fields[0]], names[fields[1]]
+            inside.append((names[fields[0]], names[fields[1]]))
         else:
             outside += 1
-    if outside:
-        logger.warning("%s: %d citations are of papers that have no features, and left out", path, outside)
+    told = f"{outside} citations are of papers that have no features, and left out"
+    return inside, (note_left_out(str(path), told),) if outside else ()
 
 
 def _split(label: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@
 
 Features of a node are its labels (one-hot), its attributes, both, or where there is neither a 1. Each edge is taken
 once in both directions; loops are left out, for an encoder sees each node's own features anyway. A node without edges
-stays; a graph without nodes is left out, and counted in the log.
+stays; a graph without nodes is left out, and counted in the log and the report.
 
 Every graph is padded to the largest one, so that a step costs as if all were as large: what is many times larger than
 the rest can be left out, too (`most_nodes`), and the log says where that would help.
@@ -26,7 +26,17 @@ from pathlib import Path
 import numpy as np
 
 from ssljax.data.graph_arrays import edge_index, edge_pairs, finite_rows, one_each
-from ssljax.data.sources import DataError, Example, Shapes, Source, hashed_splits, read_npz, resolve_split, split_spec
+from ssljax.data.sources import (
+    DataError,
+    Example,
+    Shapes,
+    Source,
+    hashed_splits,
+    note_left_out,
+    read_npz,
+    resolve_split,
+    split_spec,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +53,14 @@ SPARSE = 16
 
 @dataclass(frozen=True)
 class Found:
-    """Of each graph: features (nodes, dim) float32 and edges (2, edges) int32 in both directions; their labels; and
-    the places of those that are not too large, ascending."""
+    """Of each graph: features (nodes, dim) float32 and edges (2, edges) int32 in both directions; their labels; the
+    places of those that are not too large, ascending; and what is left out, in sentences."""
 
     features: list[np.ndarray]
     edges: list[np.ndarray]
     labels: np.ndarray | None
     kept: np.ndarray
+    left_out: tuple[str, ...]
 
 
 class GraphSource(Source):
@@ -123,7 +134,9 @@ def open_graphs(spec: str, split: str, most_nodes: int = 0) -> GraphSource:
     rows = np.intersect1d(splits[resolve_split(split, splits, spec)], found.kept)
     if not len(rows):
         raise DataError(f"{spec} ({split}) has no graph of at most {most_nodes} nodes: raise --config.data.most_nodes.")
-    return GraphSource(f"{spec} ({split})", found, rows)
+    source = GraphSource(f"{spec} ({split})", found, rows)
+    source.left_out = found.left_out
+    return source
 
 
 @functools.lru_cache(maxsize=4)
@@ -143,21 +156,23 @@ def _read(kind: str, path: Path, changed: tuple[int, ...], most_nodes: int) -> F
     labels = arrays.get("label")
     if labels is not None:
         _require_classes(one_each(labels, len(counts), "graphs", called["label"], name), called["label"], name)
-    if len(kept) < len(counts):
-        logger.warning("%s: %d graphs without nodes are left out", name, len(counts) - len(kept))
+    small = _small(counts[kept], most_nodes, name)
+    left_out = {
+        "graphs without nodes": len(counts) - len(kept),
+        f"graphs with more than {most_nodes} nodes": len(kept) - len(small),
+    }
     return Found(
         [features[offsets[i] : offsets[i + 1]] for i in kept],
         [edges[i] for i in kept],
         None if labels is None else labels[kept],
-        _small(counts[kept], most_nodes, name),
+        small,
+        tuple(note_left_out(name, f"{count} {what} are left out") for what, count in left_out.items() if count),
     )
 
 
 def _small(sizes: np.ndarray, most_nodes: int, name: str) -> np.ndarray:
     """Places of the graphs that are not too large, ascending."""
     kept = np.flatnonzero(sizes <= (most_nodes or sizes.max()))
-    if len(kept) < len(sizes):
-        logger.warning("%s: %d graphs with more than %d nodes are left out", name, len(sizes) - len(kept), most_nodes)
     left = sizes[kept]
     if len(left) and left.max() > SPARSE * left.mean():
         limit = int(SPARSE * left.mean())

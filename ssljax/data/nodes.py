@@ -86,11 +86,13 @@ def open_nodes(spec: str, split: str) -> NodeSource:
     if split not in SPLITS:
         raise DataError(f"{spec} has no split {split!r}: choose one of {', '.join(SPLITS)}.")
     path = DEMO if kind == "demo" else Path(where).expanduser()
-    arrays = read_citations(path) if kind == "planetoid" else read_npz(path)
+    arrays, left_out = read_citations(path) if kind == "planetoid" else (read_npz(path), ())
     features = scaled_rows(_features(arrays, spec), spec)
     edges = edge_pairs(arrays.get("edge_index"), len(features), spec)
     labels = _labels(arrays, len(features), split, spec)
-    return NodeSource(f"{spec} ({split})", features, edges, labels, _class_names(arrays, labels, spec))
+    source = NodeSource(f"{spec} ({split})", features, edges, labels, _class_names(arrays, labels, spec))
+    source.left_out = left_out
+    return source
 
 
 def _features(arrays: dict[str, np.ndarray], spec: str) -> np.ndarray:

@@ -12,7 +12,7 @@ empty, or ``?``); steps without any number at the end of a series are taken for 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +100,9 @@ def open_series(
     longest = max(len(x) for part in splits.values() for x in part.series)
     labels = splits["train"].labels
     classes = None if labels is None or found.labels is None else tuple(sorted(set(labels)))
-    return SeriesSource(name, found, classes, learnt, longest)
+    source = SeriesSource(name, found, classes, learnt, longest)
+    source.left_out = found.left_out
+    return source
 
 
 @dataclass(frozen=True)
@@ -162,5 +164,6 @@ def _cut(found: Found, length: int) -> Found:
     cut = [np.array_split(x, -(-len(x) // length)) for x in found.series]
     pieces = [piece for of_one in cut for piece in of_one]
     if found.labels is None:
-        return Found(pieces, None)
-    return Found(pieces, [label for label, of_one in zip(found.labels, cut, strict=True) for _ in of_one])
+        return replace(found, series=pieces)
+    labels = [label for label, of_one in zip(found.labels, cut, strict=True) for _ in of_one]
+    return replace(found, series=pieces, labels=labels)

@@ -3,9 +3,8 @@
 import functools
 import gzip
 import io
-import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,8 @@ import pyarrow as pa
 import pyarrow.compute
 
 from ssljax.data.schema import numbers_of
-from ssljax.data.sources import EVALUATION_SPLITS, DataError, hashed_splits, read_npz
+from ssljax.data.sources import EVALUATION_SPLITS, DataError, hashed_splits, note_left_out, read_npz
 from ssljax.data.tables import read_file
-
-logger = logging.getLogger(__name__)
 
 DEMO = Path(__file__).parent / "demo" / "series" / "digits.npz"
 WHOLE = "whole"
@@ -30,11 +27,12 @@ UNIT, SILENCE = 0.1, -14.0
 @dataclass(frozen=True)
 class Found:
     """Series (time, channels) float32, each with at least one step, the name of the class of each, if they have any,
-    and the names of the channels, if these have any."""
+    the names of the channels, if these have any, and what is left out, in sentences."""
 
     series: list[np.ndarray]
     labels: list[str] | None
     channels: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,10 +102,12 @@ def _present(found: Found, path: Path) -> Found:
     kept = [i for i, end in enumerate(ends) if len(end)]
     if not kept:
         raise DataError(f"{str(path)!r} has no series with a number: check that it is whole.")
-    if left_out := len(ends) - len(kept):
-        logger.warning("%s: %d series without any number are left out", path, left_out)
+    left_out = found.left_out
+    if gone := len(ends) - len(kept):
+        left_out += (note_left_out(str(path), f"{gone} series without any number are left out"),)
     series = [found.series[i][: ends[i][-1] + 1] for i in kept]
-    return Found(series, None if found.labels is None else [found.labels[i] for i in kept], found.channels)
+    labels = None if found.labels is None else [found.labels[i] for i in kept]
+    return replace(found, series=series, labels=labels, left_out=left_out)
 
 
 def _divide(found: Found, parts: tuple[float, ...], path: Path) -> dict[str, Found]:
@@ -118,11 +118,12 @@ def _divide(found: Found, parts: tuple[float, ...], path: Path) -> dict[str, Fou
         ends = _ends(len(whole), parts, path)
         names = ("train", "test") if len(ends) == 2 else ("train", "val", "test")
         pieces = np.split(whole[: ends[-1]], ends[:-1])
-        return {name: Found([piece], found.labels) for name, piece in zip(names, pieces, strict=True)}
+        return {name: replace(found, series=[piece]) for name, piece in zip(names, pieces, strict=True)}
     places = hashed_splits([str(index) for index in range(len(found.series))])
 
     def part(rows: list[int]) -> Found:
-        return Found([found.series[i] for i in rows], None if found.labels is None else [found.labels[i] for i in rows])
+        labels = None if found.labels is None else [found.labels[i] for i in rows]
+        return replace(found, series=[found.series[i] for i in rows], labels=labels)
 
     return {split: part(rows) for split, rows in places.items()}
 
@@ -210,7 +211,7 @@ def _csv(path: Path, reading: Reading, channels: tuple[str, ...] = ()) -> Found:
 
     channels: those of the training file, which another one must have too, in any order; a column of them may be empty.
     """
-    table = read_file("csv", path)
+    table, left_out = read_file("csv", path)
     if unknown := {*reading.columns, *filter(None, [reading.time])} - {*table.column_names}:
         raise DataError(f"{str(path)!r} has no column {min(unknown)!r}: it has {', '.join(table.column_names)}.")
     names = [name for name in table.column_names if name not in ("series", "label", reading.time)]
@@ -229,7 +230,8 @@ def _csv(path: Path, reading: Reading, channels: tuple[str, ...] = ()) -> Found:
     if not numbers:
         raise DataError(f"{str(path)!r} has no column of numbers: it has {', '.join(table.column_names)}.")
     if len(numbers) < len(names):
-        logger.warning("%s: columns without numbers are left out: %s", path, ", ".join(sorted({*names} - {*numbers})))
+        told = ", ".join(sorted({*names} - {*numbers}))
+        left_out += (note_left_out(str(path), f"columns without numbers are left out: {told}"),)
     values = _float32(np.stack([numbers_of(table[name]) for name in numbers], axis=1))
     if reading.time:
         values = np.concatenate([values, _calendar(table[reading.time], reading.time, path)], axis=1)
@@ -244,13 +246,13 @@ def _csv(path: Path, reading: Reading, channels: tuple[str, ...] = ()) -> Found:
     steps = np.split(np.argsort(of, kind="stable"), np.cumsum(counts)[:-1])
     series = [values[steps[k]] for k in order]
     if "label" not in table.column_names:
-        return Found(series, None, tuple(numbers))
+        return Found(series, None, tuple(numbers), left_out)
     texts = table["label"].to_pylist()
     for k in order:
         found = {texts[i] for i in steps[k]}
         if len(found) > 1 or None in found:
             raise DataError(f"Series {whose[first[k]]} of {str(path)!r} has several labels or gaps: give it one.")
-    return Found(series, [str(texts[first[k]]) for k in order], tuple(numbers))
+    return Found(series, [str(texts[first[k]]) for k in order], tuple(numbers), left_out)
 
 
 def _calendar(dates: pa.ChunkedArray, name: str, path: Path) -> np.ndarray:

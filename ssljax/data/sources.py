@@ -12,6 +12,7 @@
 """
 
 import abc
+import functools
 import hashlib
 import logging
 import threading
@@ -57,6 +58,7 @@ class Source(abc.ABC):
         shapes: of every example's arrays, or None if they differ or are not known without decoding.
         in_memory: whether reading an example is only a look-up.
         skipped: the files that could not be decoded so far, each with the reason.
+        left_out: what of its files is not among its examples, in sentences (`note_left_out`).
         things: what its examples are, in messages.
         drawn: shapes of what a training example has besides, or in the place of its own arrays, drawn anew each time
             (`draw`); nothing for most sources.
@@ -79,6 +81,7 @@ class Source(abc.ABC):
         self.shapes = shapes
         self.drawn: Shapes = {}
         self.skipped: dict[str, str] = {}
+        self.left_out: tuple[str, ...] = ()
 
     @abc.abstractmethod
     def __len__(self) -> int:
@@ -174,6 +177,14 @@ class Source(abc.ABC):
             self.skipped[path] = reason
             count = len(self.skipped)
         logger.warning("%s: skipping %s, not decodable (%s); %d skipped so far", self.name, path, reason, count)
+
+
+@functools.cache
+def note_left_out(where: str, what: str) -> str:
+    """The sentence that says what is left out of a file, which the log has once, however often the file is read."""
+    note = f"{where}: {what}"
+    logger.warning("%s", note)
+    return note
 
 
 def open_source(spec: str, split: str) -> Source:

@@ -13,7 +13,7 @@ class Part(Source):
             source.name, has_labels=source.has_labels, class_names=source.class_names, shapes=source.shapes
         )
         self.in_memory, self.things = source.in_memory, source.things
-        self.drawn, self.skipped = source.drawn, source.skipped
+        self.drawn, self.skipped, self.left_out = source.drawn, source.skipped, source.left_out
         self._source = source
         self._places = places
 

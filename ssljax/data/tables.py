@@ -28,6 +28,7 @@ from ssljax.data.sources import (
     Shapes,
     Source,
     hashed_splits,
+    note_left_out,
     resolve_split,
     split_spec,
 )
@@ -90,34 +91,38 @@ def open_table(
     kind, where = split_spec(spec, FORMS)
     folder_kind, path = ("csv", DEMO_FOLDER) if kind == "demo" else (kind, Path(where).expanduser())
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
-    tables = _splits(folder_kind, path, tuple(file.stat().st_mtime_ns for file in files))
+    tables, left_out = _splits(folder_kind, path, tuple(file.stat().st_mtime_ns for file in files))
     name = f"{spec} ({split})"
     table = tables[resolve_split(split, tables, spec)]
     schema = learn(tables["train"], spec, label, ignore, scale)
-    return TableSource(name, schema.values(table, name), schema.labels(table, name), schema)
+    source = TableSource(name, schema.values(table, name), schema.labels(table, name), schema)
+    source.left_out = left_out
+    return source
 
 
 @functools.lru_cache(maxsize=8)
-def _splits(kind: str, path: Path, changed: tuple[int, ...]) -> dict[str, pa.Table]:
-    """The tables by split, read again if their files have changed."""
+def _splits(kind: str, path: Path, changed: tuple[int, ...]) -> tuple[dict[str, pa.Table], tuple[str, ...]]:
+    """The tables by split, and what is left out of them; read again if their files have changed."""
     if path.is_dir():
         found: dict[str, pa.Table] = {}
+        left_out: tuple[str, ...] = ()
         for split in ("train", *EVALUATION_SPLITS):
             for suffix in SUFFIXES[kind]:
                 if (file := path / f"{split}{suffix}").is_file():
-                    found[split] = read_file(kind, file, like=found.get("train"))
+                    found[split], notes = read_file(kind, file, like=found.get("train"))
+                    left_out += notes
         if "train" not in found:
             raise DataError(f"The folder {str(path)!r} has no train{SUFFIXES[kind][0]}: write one, and test likewise.")
-        return found
+        return found, left_out
     if not path.is_file():
         raise DataError(f"There is no file {str(path)!r}: check the path after '{kind}:'.")
-    table = read_file(kind, path)
+    table, left_out = read_file(kind, path)
     places = hashed_splits([str(index) for index in range(len(table))])
-    return {split: table.take(rows) for split, rows in places.items()}
+    return {split: table.take(rows) for split, rows in places.items()}, left_out
 
 
-def read_file(kind: str, path: Path, like: pa.Table | None = None) -> pa.Table:
-    """The rows of a file; those of a CSV file with another number of fields are skipped, and counted in the log.
+def read_file(kind: str, path: Path, like: pa.Table | None = None) -> tuple[pa.Table, tuple[str, ...]]:
+    """The rows of a file, and what is left out, in sentences: rows of a CSV file with another number of fields.
 
     like: rows whose columns of text are text in a CSV file here, too, even if all of it could be numbers (01, 02).
     """
@@ -149,9 +154,8 @@ def read_file(kind: str, path: Path, like: pa.Table | None = None) -> pa.Table:
         raise DataError(f"{str(path)!r} has {names.count(twice[0])} columns {twice[0]!r}: give each a name of its own.")
     if not len(table):
         raise DataError(f"{str(path)!r} has no rows: it needs a line of names, and a line for each row.")
-    if skipped:
-        logger.warning("%s: %d rows with another number of fields are skipped", path, len(skipped))
-    return table
+    told = f"{len(skipped)} rows with another number of fields are skipped"
+    return table, (note_left_out(str(path), told),) if skipped else ()
 
 
 def _require_text(path: Path) -> None:

@@ -32,6 +32,7 @@ from ssljax.data.sources import (
     Shapes,
     Source,
     hashed_splits,
+    note_left_out,
     resolve_split,
     split_spec,
 )
@@ -211,6 +212,7 @@ def open_text(spec: str, split: str, reading: Reading, vocabulary_of: str = "") 
         source = Rows(name, rows, labels, texts.classes, reading, tokenizer)
     for path, reason in texts.skipped.items():
         source._note_skipped(path, reason)
+    source.left_out = texts.left_out
     return source
 
 
@@ -223,12 +225,14 @@ def vocabulary(spec: str, reading: Reading) -> Tokenizer:
 
 @dataclasses.dataclass(frozen=True)
 class Texts:
-    """What files hold: (text, label) of each document or row, by splits; classes of the training rows."""
+    """What files hold: (text, label) of each document or row, by splits; classes of the training rows; files that are
+    skipped, with the reason, and what is left out of the others, in sentences."""
 
     kind: str
     splits: dict[str, list[tuple[str, str]]]
     classes: tuple[str, ...] | None
     skipped: dict[str, str]
+    left_out: tuple[str, ...] = ()
 
     def labels(self, rows: list[tuple[str, str]], name: str) -> np.ndarray | None:
         if self.classes is None:
@@ -297,10 +301,9 @@ def _read(spec: str, text: str, label: str, files: tuple[tuple[Path, int], ...])
             whole = splits.pop("")[0][0]
             splits = {"train": [(whole[: len(whole) * 9 // 10], "")], "test": [(whole[len(whole) * 9 // 10 :], "")]}
         return Texts(kind, splits, None, skipped)
-    splits = {
-        split: [row for file in group for row in _rows(kind, file, contents[file], text, label)]
-        for split, group in groups.items()
-    }
+    read = {file: _rows(kind, file, contents[file], text, label) for group in groups.values() for file in group}
+    splits = {split: [row for file in group for row in read[file][0]] for split, group in groups.items()}
+    left_out = tuple(note for _, notes in read.values() for note in notes)
     if "" in splits:
         rows = splits.pop("")
         places = hashed_splits([str(place) for place in range(len(rows))])
@@ -312,7 +315,7 @@ def _read(spec: str, text: str, label: str, files: tuple[tuple[Path, int], ...])
             "--config.data.label (none: there are no labels), and that of the texts with --config.data.text; either "
             "may be a place, from 0."
         )
-    return Texts(kind, splits, classes, skipped)
+    return Texts(kind, splits, classes, skipped, left_out)
 
 
 def _decoded(path: Path) -> str:
@@ -336,8 +339,9 @@ def _decoded(path: Path) -> str:
     return text.replace("\r\n", "\n")
 
 
-def _rows(kind: str, path: Path, contents: str, text: str, label: str) -> list[tuple[str, str]]:
-    """(text, label) of each row; those without text or label, or with another number of fields, are counted."""
+def _rows(kind: str, path: Path, contents: str, text: str, label: str) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
+    """(text, label) of each row, and what is left out, in sentences: rows without text or label, or with another number
+    of fields."""
     options: dict = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == "tsv" else {}
     try:
         lines = [row for row in csv.reader(io.StringIO(contents, newline=""), **options) if row]
@@ -362,9 +366,10 @@ def _rows(kind: str, path: Path, contents: str, text: str, label: str) -> list[t
     whole = [row for row in lines if len(row) == len(header) and all(row[place].strip() for place in places)]
     if not whole:
         raise DataError(f"{str(path)!r} has no rows with a text: it needs a line of names, and a line for each text.")
-    if gone := len(lines) - len(whole):
-        logger.warning("%s: %d rows without text or label, or with another number of fields, are skipped", path, gone)
-    return [(row[places[0]], row[places[1]].strip() if len(places) > 1 else "") for row in whole]
+    gone = len(lines) - len(whole)
+    told = f"{gone} rows without text or label, or with another number of fields, are skipped"
+    rows = [(row[places[0]], row[places[1]].strip() if len(places) > 1 else "") for row in whole]
+    return rows, (note_left_out(str(path), told),) if gone else ()
 
 
 @functools.lru_cache(maxsize=4)

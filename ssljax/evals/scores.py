@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+ROUNDING = 1e-6
+"""Of numbers in [0, 1], also of 32 bits."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -25,10 +28,11 @@ def margin(score: Score, floor: Score) -> tuple[float, float]:
     """How much better `score` is than `floor`, and the standard error of that.
 
     The test examples are the same, so the error is that of the mean of paired differences, which is smaller than that
-    of two independent accuracies.
+    of two independent accuracies. It is 0 where all differences are the same but for rounding.
     """
     difference = score.correct.astype(np.float64) - floor.correct.astype(np.float64)
-    return float(difference.mean()), float(difference.std(ddof=min(1, len(difference) - 1)) / np.sqrt(len(difference)))
+    spread = difference.std(ddof=min(1, len(difference) - 1)) if np.ptp(difference) > ROUNDING else 0.0
+    return float(difference.mean()), float(spread / np.sqrt(len(difference)))
 
 
 def mean_of(sums: np.ndarray, counts: np.ndarray) -> dict[str, float]:

@@ -19,6 +19,8 @@ HEIGHT, WIDTH = 80, 160
 RANGE = 10.0
 """Of log energies in a picture: what is so much less than the loudest is white, and that black."""
 HIDDEN = np.array([0.55, 0.68, 0.86])
+LOUDEST = 10.0
+"""Of samples that a user gives as floats, 20 dB beyond full scale: what is above are whole numbers as floats."""
 SEGMENTS = 4
 """Of the floor: parts of a clip over which its spectrogram is averaged."""
 
@@ -55,14 +57,20 @@ class Speech(Modality):
     def as_batch(self, inputs: Sequence[np.ndarray] | np.ndarray) -> Batch:
         """Of clips (samples,) of any lengths, at the rate that was trained at: whole numbers, or floats in [-1, 1].
 
+        Floats may go beyond, as resampled ones and some files' do, but those above `LOUDEST` are no such samples.
         An array (n, samples) is n clips.
         """
         clips = [as_floats(np.asarray(clip)) for clip in inputs]
         if not clips or any(clip.ndim != 1 or not clip.size for clip in clips):
             found = [clip.shape for clip in clips[:3]]
             raise ValueError(f"clips must be arrays (samples,), not empty, in a list; the first are {found}.")
-        if any(not np.isfinite(clip).all() or np.abs(clip).max() > 1.001 for clip in clips):
-            raise ValueError("clips must be finite, and whole numbers or floats in [-1, 1].")
+        if not all(np.isfinite(clip).all() for clip in clips):
+            raise ValueError("clips must be finite numbers.")
+        if (peak := max(np.abs(clip).max() for clip in clips)) > LOUDEST:
+            raise ValueError(
+                f"clips must be whole numbers, or floats in about [-1, 1], but one has {peak:.6g}: divide floats by "
+                "the largest that their format can hold, as 32768, or give the whole numbers themselves."
+            )
         least, shortest = math.ceil(SHORTEST * self.data.rate), min(map(len, clips))
         if shortest < least:
             raise ValueError(

@@ -107,7 +107,9 @@ def test_what_is_left_out_is_counted_and_named(folder, caplog):
     text = "\n".join(rows().splitlines()[:-2]) + "\nb/gone.png,nowhere\na/0.png,\n,nothing\n"
     with caplog.at_level(logging.WARNING):
         spec = folder("captions.csv", text)
-        assert len(opened(spec)) + len(opened(spec, "test")) == 28
+        train, test = opened(spec), opened(spec, "test")
+    assert len(train) + len(test) == 28
+    assert train.left_out == test.left_out == tuple(caplog.messages)  # which has each once
     said = " ".join(caplog.messages)
     for sentence in (
         "2 images have no caption and are left out (a/28.png, b/29.png)",

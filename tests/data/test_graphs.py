@@ -48,7 +48,7 @@ def test_molecules():
 def test_text_files(folder, caplog):
     source = open_graphs(f"tu:{folder}", "all")
     assert len(source) == 2 and source.class_names == ("-1", "1") and list(source.labels()) == [1, 0]
-    assert "1 graphs without nodes are left out" in caplog.text
+    assert source.left_out == (f"{folder}: 1 graphs without nodes are left out",) == tuple(caplog.messages)
     first, second = source[0], source[1]
     np.testing.assert_array_equal(first["edges"], [[0, 1], [1, 0]])
     np.testing.assert_array_equal(second["edges"], [[1, 2], [2, 1]])

@@ -168,6 +168,18 @@ def test_an_encoder_is_given_no_clip_that_is_too_short():
         speech.as_batch([tone(80, 0.1), tone(5, 0.1)])
 
 
+def test_an_encoder_is_given_what_training_takes(folder):
+    """Floats beyond 1, as in some files and after resampling, but no whole numbers as floats."""
+    speech = Speech(ConfigDict({"data": {"rate": RATE, "normalise": False}}))
+    steps = np.sign(np.sin(np.arange(400) / 9)).astype(np.float32)
+    spec = folder({"train/a.wav": (2 * RATE, steps), "train/b.wav": 3 * steps, "test/c.wav": steps})
+    clips = [open_speech(spec, "train", **OPTIONS)[i]["clip"] for i in range(2)]
+    assert 1.01 < np.abs(clips[0]).max() < 2 and np.abs(clips[1]).max() == 3
+    np.testing.assert_array_equal(speech.as_batch(clips)["audio"][1], clips[1])
+    with pytest.raises(ValueError, match="floats in about .* but one has 32767: divide floats by"):
+        speech.as_batch([clips[0], 32767 * steps])
+
+
 def test_a_clip_that_is_gone_ends_the_run(folder, tmp_path):
     spec = folder({"train/a.wav": tone(99, 0.1), "test/b.wav": tone(99, 0.1)})
     source = open_speech(spec, "train", **OPTIONS)

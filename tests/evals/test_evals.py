@@ -80,6 +80,17 @@ def test_standard_errors_are_those_of_repeated_draws():
     np.testing.assert_allclose(np.mean([s.standard_error for s in single]), spread, rtol=0.05)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_differences_that_are_the_same_have_no_spread(kind):
+    """Though rounding makes them several: 1 - 2/3 is not 1/3, and neither is a mean of thirds."""
+    third = kind(1) / kind(3)
+    score, floor = np.array([1, third, 2 * third, 1] * 3, kind), np.array([2 * third, 0, third, 2 * third] * 3, kind)
+    difference, error = margin(Score(score), Score(floor))
+    assert difference == pytest.approx(1 / 3) and error == 0
+    assert margin(Score(np.zeros(3, bool)), Score(np.full(3, third))) == (pytest.approx(-1 / 3), 0)
+    assert margin(Score(score), Score(floor[::-1]))[1] > 0.01
+
+
 def test_extract_leaves_padding_out():
     batches = [
         {"image": np.full((2, 4, 4, 3), 51 * i, np.uint8), "label": np.array([i, -1]), "mask": np.array([True, False])}
