@@ -9,11 +9,10 @@ from sklearn.linear_model import LogisticRegression
 
 from ssljax.evals.scores import Score
 
-PENALTIES = {"standard": (1e-3, 1e-2, 1e-1, 1.0), "unit": (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)}
+PENALTIES = {"standard": (1e-3, 1e-2, 1e-1, 1.0), "unit": (1e-5, 1e-4, 1e-3, 1e-2)}
 """Strengths of the L2 penalty that are tried on held-out training examples, for each way to scale: features to mean 0
 and standard deviation 1, or examples to length 1."""
-MIDDLE = {"standard": 1e-1, "unit": 1e-3}
-"""What is taken where nothing can be held out."""
+
 
 FOLDS, FEW = 5, 2000
 """The penalty is chosen on a fifth of the training examples; of fewer than so many, on each fifth in turn."""
@@ -43,7 +42,7 @@ def linear_probe(
     train (examples, dim), test (examples, dim), labels 0 … classes - 1. share: of the labels that are used: see
     `over_draws`. scaling: of `PENALTIES`; "unit" is for features of which most are zero, such as words of a text.
     """
-    best = MIDDLE[scaling]
+    best = PENALTIES[scaling][2]
 
     def right(rows: np.ndarray) -> np.ndarray:
         nonlocal best
@@ -129,7 +128,7 @@ def _fitted(x, labels, x_test, scaling: str, iterations: int, held: list[np.ndar
         return float(np.mean([fit(kept, penalty).score(x[part], labels[part]) for kept, part in folds]))
 
     folds = [(np.flatnonzero(~part), np.flatnonzero(part)) for part in held]
-    best = MIDDLE[scaling]
+    best = PENALTIES[scaling][2]
     if all(len(fold) and len(set(labels[kept])) > 1 for kept, fold in folds):
         best = max(PENALTIES[scaling], key=held_out_accuracy)
     return fit(np.arange(len(x)), best).predict(x_test), best
