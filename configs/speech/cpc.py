@@ -5,8 +5,7 @@
 | variant  | data                           | encoder            | hardware    | expected                   | status  |
 |----------|--------------------------------|--------------------|-------------|----------------------------|---------|
 | `:demo`  | 480 spoken digits, embedded    | conv 48 + GRU 64   | 2 CPU cores | docs/results.md            | run     |
-| `:fsdd`  | npz:PATH, all 2,700 digits     | conv 48 + GRU 64   | 2 CPU cores | new voices 70 %, above the | run, 1  |
-|          |                                |                    |             | 66 % of log-mel            | seed    |
+| `:fsdd`  | npz:PATH, all 2,700 digits     | conv 48 + GRU 64   | 2 CPU cores | docs/results.md            | run     |
 | `:paper` | folder:PATH, LibriSpeech 100 h | conv 512 + GRU 256 | 8 GPUs      | phones 64.6 %, by frames   | not run |
 """
 

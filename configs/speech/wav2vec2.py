@@ -9,7 +9,7 @@
 |-------------|-------------------------------|----------------|-------------------|-------------------------|---------|
 | `:demo`     | 480 spoken digits, embedded   | wav2vec2_micro | 2 CPU cores       | docs/results.md         | run     |
 | `:ctc_demo` | a quarter of the labels       | the teacher's  | 2 CPU cores       | docs/results.md         | run     |
-| `:fsdd`     | npz:PATH, all 2,700 digits    | wav2vec2_micro | 2 CPU cores       | –                       | not run |
+| `:fsdd`     | npz:PATH, all 2,700 digits    | wav2vec2_micro | 2 CPU cores       | docs/results.md         | run     |
 | `:paper`    | folder:PATH, LibriSpeech      | wav2vec2_base  | 64 V100, 1.6 days | WER with labels         | not run |
 | `:large`    | folder:PATH, LibriSpeech      | wav2vec2_large | 128 V100          | WER with labels         | not run |
 """
