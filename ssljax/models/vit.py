@@ -63,7 +63,8 @@ def _gelu_jvp(primals, tangents):
 
 
 def _normal_cdf(x: Array) -> Array:
-    return 0.5 * jax.lax.erfc(-x * 0.5**0.5)
+    """By `erf`, as PyTorch has it: the TPU compiler takes three times as long for `erfc`."""
+    return 0.5 * (1.0 + jax.lax.erf(x * 0.5**0.5))
 
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
