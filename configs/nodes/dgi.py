@@ -2,10 +2,10 @@
 
     python -m ssljax.train --config=configs/nodes/dgi.py:demo --workdir=runs/dgi
 
-| variant  | data              | encoder     | hardware    | expected             | status                       |
-|----------|-------------------|-------------|-------------|----------------------|------------------------------|
-| `:demo`  | Cora, embedded    | GCN 1 x 256 | 2 CPU cores | not in the results   | run                          |
-| `:paper` | Cora, or npz:PATH | GCN 1 x 512 | 1 device    | 82.3 ± 0.6 % on Cora | run on Cora: docs/results.md |
+| variant  | data              | encoder     | hardware    | expected             | status               |
+|----------|-------------------|-------------|-------------|----------------------|----------------------|
+| `:demo`  | Cora, embedded    | GCN 1 x 256 | 2 CPU cores | not in the results   | run                  |
+| `:paper` | Cora, or npz:PATH | GCN 1 x 512 | 1 device    | 82.3 ± 0.6 % on Cora | run: docs/results.md |
 """
 
 from ssljax.config import base_config, variant_of

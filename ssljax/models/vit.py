@@ -50,7 +50,7 @@ INITIALIZERS = {
 def gelu(x: Array) -> Array:
     """x Φ(x) with the exact normal distribution function Φ, as in the reference ViTs; JAX approximates by default.
 
-    Its derivative Φ(x) + x φ(x) is written out because JAX 0.12 cannot differentiate `erfc` under `shard_map`.
+    Its derivative Φ(x) + x φ(x) is written out: JAX 0.12 failed to differentiate Φ under `shard_map` (as `erfc`).
     """
     return x * _normal_cdf(x)
 
