@@ -2,7 +2,7 @@
 
     python benchmarks/distillation.py [--write] [--chain=simclr_v2] [--runs=runs/distillation]
 
-What the runs gave is read from their results.json; a run whose folder has one is not repeated. With --write the table
+What the runs gave is read from their results.json; a finished run is not repeated. With --write the table
 goes into docs/distillation.md.
 """
 

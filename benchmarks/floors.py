@@ -5,7 +5,7 @@
     python benchmarks/floors.py --kind=text --source=demo --write
     python benchmarks/floors.py --kind=speech --source=npz:fsdd.npz --write
 
-Writes a section of docs/results.md for the kind and the source. A run whose folder has results is not repeated.
+Writes a section of docs/results.md for the kind and the source. Finished runs are not repeated.
 """
 
 import json
@@ -125,8 +125,9 @@ def main() -> None:
     shown = f"{kind}:{Path(where).name}" if where else kind
     head = f"""Made by `python benchmarks/floors.py --write --kind={arguments.kind} --source={shown}
         --seeds={arguments.seeds}`, with the settings of `:{variant}`. Accuracy in percent, ± the standard deviation of
-        {arguments.seeds} seeds, of {JUDGED[arguments.kind]}. CPU minutes of pretraining:
-        {of_methods}.{" Floors differ by how a method scales numbers." if arguments.kind == "tables" else ""}"""
+        {arguments.seeds} seeds, of {JUDGED[arguments.kind]}. CPU minutes of pretraining, the
+        least of the seeds': {of_methods}.
+        {"Floors differ by how a method scales numbers." if arguments.kind == "tables" else ""}"""
     lines = [
         *textwrap.wrap(" ".join(head.split()), 118),
         "",

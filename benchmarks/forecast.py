@@ -2,8 +2,7 @@
 
     python benchmarks/forecast.py --source=csv:ETTh1.csv --length=216 [--write] [--seeds=3] [--runs=runs/forecast]
 
-`--length` is that of a training piece. Writes a section of docs/results.md. Runs whose folder has forecasts are not
-repeated.
+`--length` is that of a training piece. Writes a section of docs/results.md. Finished runs are not repeated.
 """
 
 import json

@@ -11,7 +11,6 @@ are, is learnt from the training rows (`ssljax.data.schema`) and then holds for 
 
 import functools
 import io
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,6 @@ from ssljax.data.sources import (
     resolve_split,
     split_spec,
 )
-
-logger = logging.getLogger(__name__)
 
 FORMS = {"demo": "demo", "csv": "csv:PATH", "parquet": "parquet:PATH"}
 SUFFIXES = {"csv": (".csv", ".csv.gz"), "parquet": (".parquet",)}
