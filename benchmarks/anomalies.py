@@ -12,8 +12,8 @@ import textwrap
 from pathlib import Path
 
 import numpy as np
-from runs import make, parser
 from sections import ROOT, machine, publish
+from trials import make, parser
 
 PIECE, STEPS, CONTEXT = 200, 200, 201
 NEAR = 100

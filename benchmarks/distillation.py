@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 
 import jax
-from runs import make
 from sections import ROOT, machine, publish
+from trials import make
 
 import ssljax
 

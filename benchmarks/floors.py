@@ -13,8 +13,8 @@ import statistics
 import textwrap
 from pathlib import Path
 
-from runs import make, minutes, parser
 from sections import ROOT, machine, publish
+from trials import make, minutes, parser
 
 VARIANTS = {"graphs": "paper", "nodes": "paper", "series": "paper"}
 """The variant that is run, where it is not the demo."""

@@ -10,8 +10,8 @@ import statistics
 import textwrap
 from pathlib import Path
 
-from runs import make, minutes, parser
 from sections import ROOT, machine, publish
+from trials import make, minutes, parser
 
 HORIZONS = 24, 48, 168, 336, 720
 REPORTED = {"ETTh1": {24: 0.599}}

@@ -20,8 +20,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from runs import make
 from sections import ROOT, publish
+from trials import make
 
 import ssljax
 from ssljax.build import build_method
