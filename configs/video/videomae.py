@@ -18,7 +18,7 @@ def demo():
     config.encoder.update(name="video_vit_micro")
     config.method.update(mask_ratio=0.75, decoder_width=64, decoder_depth=1, decoder_heads=4)
     config.views.update(name="multi_scale", size=32, scales=(1.0, 0.875))
-    config.batch_size, config.epochs = 64, 4.0
+    config.batch_size, config.epochs = 64, 12.0
     config.optimizer.update(
         name="adamw", learning_rate=2e-3, scaling="none", b2=0.95, weight_decay=0.05, warmup_epochs=0.5
     )
