@@ -15,7 +15,7 @@ from ssljax.data.sources import Source
 from ssljax.data.subset import Subset
 from ssljax.engine.mesh import over_devices
 from ssljax.evals.knn import nearest
-from ssljax.evals.maps import tsne
+from ssljax.evals.maps import MAPS, maps
 from ssljax.modalities.modality import Modality
 from ssljax.typing import Method, TrainState
 
@@ -31,9 +31,10 @@ class Gallery(NamedTuple):
     """What `ssljax.report.Report` has under the same names."""
 
     panels: tuple[str, np.ndarray]
-    maps: dict[str, np.ndarray]
+    maps: dict[str, dict[str, np.ndarray]]
     map_images: np.ndarray
     map_labels: np.ndarray | None
+    map_texts: tuple[str, ...]
     neighbours: dict[str, np.ndarray]
     neighbour_labels: dict[str, np.ndarray] | None
     shown: str
@@ -64,25 +65,35 @@ def gallery(
 
     (bank_images, bank_labels), (images, labels) = pictures(bank), pictures(shown)
     some = np.linspace(0, len(images) - 1, min(MOST_MAPPED, len(images))).astype(int)
+    texts = _texts(shown, len(images), some)
     images, labels = images[some], labels[some]
     queries = np.linspace(0, len(images) - 1, min(QUERIES, len(images))).astype(int)
-    maps, neighbours, neighbour_labels = {}, {}, {}
+    laid_out: dict[str, dict[str, np.ndarray]] = {kind: {} for kind in MAPS}
+    neighbours, neighbour_labels = {}, {}
     for name, encoder in encoders.items():
         bank_features, features = rows(encoder, bank)[0], rows(encoder, shown)[0][some]
         if len(features) >= FEWEST_MAPPED:
-            maps[name] = tsne(features)
+            for kind, points in maps(features).items():
+                laid_out[kind][name] = points
         _, found = nearest(bank_features, features[queries], NEIGHBOURS)
         neighbours[name] = np.concatenate([images[queries, None], bank_images[found]], axis=1)
         neighbour_labels[name] = np.concatenate([labels[queries, None], bank_labels[found]], axis=1)
     return Gallery(
         panels=(method.caption, modality.pictures(_panels(method, state, train))),
-        maps=maps,
+        maps={kind: by_features for kind, by_features in laid_out.items() if by_features},
         map_images=images,
         map_labels=labels if train.has_labels else None,
+        map_texts=texts,
         neighbours=neighbours,
         neighbour_labels=neighbour_labels if train.has_labels else None,
         shown=f"test {train.things}" if test else f"held-back {train.things} (which pretraining has seen)",
     )
+
+
+def _texts(source: Source, rows: int, some: np.ndarray) -> tuple[str, ...]:
+    """What is said of `some` of a source's rows; nothing unless they are one an example that can be decoded."""
+    examples = source.decodable()
+    return tuple(source.text(examples[row]) for row in some) if len(examples) == rows else ()
 
 
 def _panels(method: Method, state: TrainState, train: Source) -> Any:

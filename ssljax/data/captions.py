@@ -93,6 +93,9 @@ class CaptionSource(Source):
     def _where(self, index: int) -> str:
         return self._images._where(index)
 
+    def text(self, index: int) -> str:
+        return "\n".join(self.captions[index])
+
     def _load(self, index: int) -> Example:
         example: Example = {"image": self._images._load(index)["image"]}
         example["captions"] = encode(self.captions[index], self._tokenizer, self.most, self.length)

@@ -96,6 +96,14 @@ class Source(abc.ABC):
     def _where(self, index: int) -> str:
         """What names example ``index`` in the log: a path, if it has one."""
 
+    def text(self, index: int) -> str:
+        """What tells a reader which example ``index`` is: its text, the path of its file, or its number."""
+        return self._where(index)
+
+    def decodable(self) -> list[int]:
+        """The examples that are not known to be undecodable, from what was read so far."""
+        return [index for index in range(len(self)) if self._where(index) not in self.skipped]
+
     @abc.abstractmethod
     def _load(self, index: int) -> Example:
         """Reads example ``index``; raises OSError or UndecodableImage where that can't be done."""

@@ -32,6 +32,9 @@ class Part(Source):
     def _where(self, index: int) -> str:
         return self._source._where(int(self._places[index]))
 
+    def text(self, index: int) -> str:
+        return self._source.text(int(self._places[index]))
+
     def _load(self, index: int) -> Example:
         return self._source._load(int(self._places[index]))
 

@@ -119,6 +119,9 @@ class TextSource(Source):
     def _where(self, index: int) -> str:
         return f"{self.name}[{index}]"
 
+    def text(self, index: int) -> str:
+        return self.tokenizer.decode(self._load(index)["tokens"])
+
     def _example(self, ids: np.ndarray) -> Example:
         return self.reading.arrays(ids) | self._for_evaluation(ids)
 

@@ -21,6 +21,8 @@ DPI = 200
 """Pixels of an inch, which the page shows as about 100: sharp on dense screens."""
 SMOOTHED_FROM = 200
 """Curves of so many points are drawn pale, with their running mean over a fiftieth of them in front."""
+MAP_MARGIN = 0.04
+"""Of a map's picture, at each of its sides."""
 MOST_NAMED_CLASSES = 20
 """Beyond these no two colours can be told apart by a legend."""
 
@@ -213,17 +215,22 @@ def class_colours(classes: int) -> np.ndarray:
 
 
 def draw_map(points: np.ndarray, colours: np.ndarray | None) -> Image.Image:
-    """Points (n, 2), stretched to fill a square, in their colours (n, 3), all alike where that is None.
-
-    There are no axes: a t-SNE map has none worth a number.
-    """
-    figure, axes = _figure(4.8, 4.8)
+    """Points (n, 2), stretched to fill a square, in their colours (n, 3), all alike where that is None: each where
+    `places` says. There are no axes: these maps have none worth a number."""
+    figure = Figure((4.8, 4.8), dpi=DPI, facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1))
     area = float(np.clip(12000 / max(len(points), 1), 6, 40))
-    x, y = _stretched(points).T
-    axes.scatter(x, y, s=area, c=BLUE if colours is None else colours, alpha=0.85, linewidths=0)
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    x, y = places(points).T
+    axes.scatter(x, 1 - y, s=area, c=BLUE if colours is None else colours, alpha=0.85, linewidths=0)
+    axes.set(xlim=(0, 1), ylim=(0, 1))
     axes.set_axis_off()
     return _rendered(figure)
+
+
+def places(points: np.ndarray) -> np.ndarray:
+    """Where `draw_map` puts points: parts of the picture (n, 2) from its left and from its top."""
+    x, y = (MAP_MARGIN + (1 - 2 * MAP_MARGIN) * _stretched(points)).T
+    return np.stack([x, 1 - y], axis=1)
 
 
 def draw_image_map(points: np.ndarray, images: np.ndarray, *, cells: int = 20, side: int = 32) -> Image.Image:
@@ -251,6 +258,17 @@ def draw_panels(pictures: np.ndarray) -> Image.Image:
     blocks = [np.asarray(_tiled(block[None], gap=4)) for block in fitted.reshape(examples, columns, *fitted.shape[1:])]
     blocks += [np.full_like(blocks[0], 255)] * (-examples % across)
     return _tiled(np.stack(blocks).reshape(-1, across, *blocks[0].shape), gap=24)
+
+
+def draw_sprite(images: np.ndarray, side: int = 64) -> Image.Image:
+    """All images (n, h, w, 3) in one, line by line, ⌈√n⌉ in a line; each in a white cell of `side` pixels."""
+    fitted = _fit(images, side)
+    height, width = fitted.shape[1:3]
+    across = int(np.ceil(np.sqrt(len(images))))
+    cells = np.full((-(-len(images) // across) * across, side, side, 3), 255, np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    cells[: len(images), top : top + height, left : left + width] = fitted
+    return _tiled(cells.reshape(-1, across, side, side, 3), gap=0)
 
 
 def draw_neighbours(pictures: np.ndarray, labels: np.ndarray | None, side: int = 64) -> Image.Image:
@@ -330,7 +348,7 @@ def _fit(images: np.ndarray, side: int) -> np.ndarray:
 def _tiled(pictures: np.ndarray, gap: int) -> Image.Image:
     """uint8 pictures (rows, columns, h, w, 3) on a white ground, `gap` pixels apart."""
     spaced = np.pad(pictures, [(0, 0), (0, 0), (0, gap), (0, gap), (0, 0)], constant_values=255)
-    return Image.fromarray(rearrange(spaced, "r c h w d -> (r h) (c w) d")[:-gap, :-gap])
+    return Image.fromarray(rearrange(spaced, "r c h w d -> (r h) (c w) d")[: -gap or None, : -gap or None])
 
 
 def _rgb(colour: str) -> np.ndarray:

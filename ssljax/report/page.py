@@ -1,8 +1,5 @@
 """The report of a run: one HTML file that needs nothing else, and its pictures as PNG files beside it."""
 
-import base64
-import io
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import escape
@@ -10,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ssljax.evals.scores import written
 from ssljax.report import figures
+from ssljax.report.html import card, document, inlined, listed, pairs, section, slug, write_page
+from ssljax.report.maps import Examples, map_section
 
 PROTOCOLS = {
     "nn1": "1-NN",
@@ -48,8 +46,9 @@ class Report:
       standard_error}}}); `objective` (`measured on`, and `of`: {encoder: {number: {value, standard_error}}}). Any key
       may be absent.
     panels: a caption that names the columns, and what the method sees: (examples, columns, h, w, 3) in [0, 1].
-    maps: for each kind of features the t-SNE coordinates (n, 2) of the same n test images.
+    maps: {kind of map: {kind of features: coordinates (n, 2) of the same n test images}}.
     map_images, map_labels: those images (n, h, w, 3) uint8, and their classes (n,).
+    map_texts: what each is called, or its text; nothing where they have none.
     class_names: the name of class k at place k.
     neighbours: for each kind of features test images, each followed by its nearest training images:
       (queries, 1 + k, h, w, 3) uint8.
@@ -66,13 +65,14 @@ class Report:
     metrics: list[dict[str, float]]
     results: dict[str, Any]
     panels: tuple[str, np.ndarray]
-    maps: dict[str, np.ndarray]
+    maps: dict[str, dict[str, np.ndarray]]
     map_images: np.ndarray
     map_labels: np.ndarray | None
     class_names: tuple[str, ...] | None
     neighbours: dict[str, np.ndarray]
     neighbour_labels: dict[str, np.ndarray] | None
     notes: list[str]
+    map_texts: tuple[str, ...] = ()
     things: str = "images"
     shown: str = "test images"
     found: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
@@ -82,38 +82,21 @@ def write_report(report: Report, workdir: Path) -> Path:
     """Writes `report.html` and `figures/*.png` into the workdir, and returns the path of the page."""
     folder = workdir / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    page = workdir / "report.html"
-    part = page.with_suffix(".part")
-    part.write_text("\n".join(_page(report, folder)) + "\n", encoding="utf-8")
-    part.replace(page)
-    return page
+    facts = " · ".join(map(escape, _facts(report)))
+    return write_page(workdir / "report.html", document(report.title, facts, _sections(report, folder)))
 
 
-def _page(report: Report, folder: Path) -> Iterator[str]:
-    title = escape(report.title)
-    yield "<!doctype html>"
-    yield '<html lang="en"><head><meta charset="utf-8">'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f"<title>{title}</title><style>{STYLE}</style></head><body><main>"
-    yield f"<header><h1>{title}</h1><p class='facts'>{' · '.join(map(escape, _facts(report)))}</p></header>"
-    yield from _section("Accuracy", _accuracy(report.results, report.things))
-    yield from _section("What it was trained to do", _objective(report.results.get("objective")))
-    yield from _section("What the method sees", _panels(report, folder))
-    yield from _section("Training", _curves(figures.PROGRESS, report, folder))
-    yield from _section("Is the representation alive?", _curves(figures.COLLAPSE, report, folder))
-    yield from _section(f"A map of the {report.shown}", _maps(report, folder))
-    yield from _section("Nearest neighbours", _neighbours(report, folder))
-    yield from _section("What finds what", _found(report, folder))
-    yield from _section("Config", _config(report.config))
-    yield from _section("Notes", _notes(report.notes))
-    yield "</main></body></html>"
-
-
-def _section(heading: str, content: Iterator[str]) -> Iterator[str]:
-    """A section under its heading, or nothing where there is no content."""
-    body = "\n".join(content)
-    if body:
-        yield f"<section><h2>{heading}</h2>\n{body}\n</section>"
+def _sections(report: Report, folder: Path) -> Iterator[str]:
+    yield from section("Accuracy", _accuracy(report.results, report.things))
+    yield from section("What it was trained to do", _objective(report.results.get("objective")))
+    yield from section("What the method sees", _panels(report, folder))
+    yield from section("Training", _curves(figures.PROGRESS, report, folder))
+    yield from section("Is the representation alive?", _curves(figures.COLLAPSE, report, folder))
+    yield from section(f"A map of the {report.shown}", _maps(report, folder))
+    yield from section("Nearest neighbours", _neighbours(report, folder))
+    yield from section("What finds what", _found(report, folder))
+    yield from section("Config", _config(report.config))
+    yield from section("Notes", _notes(report.notes))
 
 
 def _facts(report: Report) -> Iterator[str]:
@@ -150,7 +133,7 @@ def _accuracy(results: dict[str, Any], things: str) -> Iterator[str]:
         yield f"<p>{_margin_sentence(protocol, encoders, margins)}</p>"
     yield f"<p class='reading'>Accuracy on the test {things} ± one standard error.</p>"
     if told:
-        yield _list("ol", [escape(results["protocols"][name]) for name in told], "footnotes")
+        yield listed("ol", [escape(results["protocols"][name]) for name in told], "footnotes")
 
 
 def _objective(objective: dict[str, Any] | None) -> Iterator[str]:
@@ -202,7 +185,7 @@ def _panels(report: Report, folder: Path) -> Iterator[str]:
     if pictures.size:
         image = figures.draw_panels(pictures)
         text = f"Each group, from left to right: {caption}."
-        yield _figure(image, folder / "views.png", alt=text, caption=escape(text))
+        yield card(inlined(image, folder / "views.png", alt=text), escape(text))
 
 
 def _curves(curves: tuple[figures.Curve, ...], report: Report, folder: Path) -> Iterator[str]:
@@ -211,38 +194,27 @@ def _curves(curves: tuple[figures.Curve, ...], report: Report, folder: Path) -> 
         image = figures.draw_curve(curve, report.metrics)
         if image is not None:
             alt = figures.describe_curve(curve, report.metrics)
-            cards.append(_figure(image, folder / f"{curve.name}.png", alt=alt, caption=curve.reading))
+            cards.append(card(inlined(image, folder / f"{curve.name}.png", alt=alt), curve.reading))
     if cards:
-        yield _pairs(cards)
+        yield pairs(cards)
     if cards and len(report.metrics) >= figures.SMOOTHED_FROM:
         yield "<p class='reading'>Pale: what each row of the log says. Dark: the running mean.</p>"
 
 
 def _maps(report: Report, folder: Path) -> Iterator[str]:
-    """t-SNE maps side by side, as coloured points and again as the images themselves."""
+    """Maps of each kind, and by whom their points may be coloured."""
     if not report.maps:
         return
-    labels, colours, how = report.map_labels, None, ""
+    labels, names, colours = report.map_labels, None, None
     if labels is not None:
         names = _class_names(labels, report.class_names)
         palette = figures.class_colours(len(names))
-        colours, how = palette[labels], ", coloured by class"
+        colours = palette[labels]
         if len(names) <= figures.MOST_NAMED_CLASSES:
             yield _legend(names, palette)
-    points, images = [], []
-    for name, at in report.maps.items():
-        label, path = f"<b>{escape(name)}</b>", folder / f"map_{_slug(name)}.png"
-        alt = f"t-SNE of {len(at):,} {report.shown} by their {name} features{how}."
-        points.append(_figure(figures.draw_map(at, colours), path, alt=alt, caption=label))
-        path = folder / f"map_images_{_slug(name)}.png"
-        alt = f"The same map by {name} features, made of the {report.things} themselves."
-        collage = figures.draw_image_map(at, report.map_images)
-        images.append(_figure(collage, path, alt=alt, caption=f"{label}, as pictures"))
-    yield _pairs(points + images)
-    yield (
-        f"<p class='reading'>t-SNE lays out the same {report.things} by how near their features are. Which of them lie "
-        "together means something; directions, and the distances between groups, do not.</p>"
-    )
+    classes = None if labels is None or names is None else [names[label] for label in labels]
+    examples = Examples(report.map_images, classes, report.map_texts, colours)
+    yield from map_section(report.maps, examples, folder, things=report.things, shown=report.shown)
 
 
 def _class_names(labels: np.ndarray, names: tuple[str, ...] | None) -> list[str]:
@@ -256,7 +228,7 @@ def _legend(names: list[str], palette: np.ndarray) -> str:
     for name, colour in zip(names, palette, strict=True):
         red, green, blue = np.rint(255 * colour).astype(int)
         items.append(f"<i style='background:rgb({red},{green},{blue})'></i>{escape(name)}")
-    return _list("ul", items, "legend")
+    return listed("ul", items, "legend")
 
 
 def _neighbours(report: Report, folder: Path) -> Iterator[str]:
@@ -270,9 +242,9 @@ def _neighbours(report: Report, folder: Path) -> Iterator[str]:
         k = pictures.shape[1] - 1
         alt = f"{len(pictures)} {report.shown}, each with its {k} nearest training {report.things} by {name} features."
         image = figures.draw_neighbours(pictures, labels)
-        cards.append(_figure(image, folder / f"neighbours_{_slug(name)}.png", alt=alt, caption=caption))
+        cards.append(card(inlined(image, folder / f"neighbours_{slug(name)}.png", alt=alt), caption))
     if cards:
-        yield _pairs(cards)
+        yield pairs(cards)
         frames = " Green frames: the same class; vermilion frames: another." if report.neighbour_labels else ""
         yield (
             f"<p class='reading'>On the left of each row one of the {report.shown}, then the training "
@@ -285,10 +257,10 @@ def _found(report: Report, folder: Path) -> Iterator[str]:
     for name, (pictures, whose) in report.found.items():
         right = (whose[:, 1:] == whose[:, :1]).any(axis=1)
         caption = f"{escape(name)}: {right.sum()} of {len(right)} find their own among the first {whose.shape[1] - 1}"
-        path = folder / f"found_{_slug(name.split(',')[0])}.png"
-        cards.append(_figure(figures.draw_neighbours(pictures, whose, side=96), path, alt=caption, caption=caption))
+        path = folder / f"found_{slug(name.split(',')[0])}.png"
+        cards.append(card(inlined(figures.draw_neighbours(pictures, whose, side=96), path, alt=caption), caption))
     if cards:
-        yield _pairs(cards)
+        yield pairs(cards)
         yield "<p class='reading'>The most similar first. Green frames: what belongs to the query.</p>"
 
 
@@ -317,79 +289,4 @@ def _short(value: Any) -> str:
 
 def _notes(notes: list[str]) -> Iterator[str]:
     if notes:
-        yield _list("ul", [escape(note) for note in notes])
-
-
-def _list(tag: str, items: list[str], style: str = "") -> str:
-    """A list of pieces of HTML."""
-    return f"<{tag} class='{style}'>" + "".join(f"<li>{item}</li>" for item in items) + f"</{tag}>"
-
-
-def _pairs(cards: list[str]) -> str:
-    return "<div class='pairs'>" + "\n".join(cards) + "</div>"
-
-
-def _figure(image: Image.Image, path: Path, *, alt: str, caption: str) -> str:
-    """The image on a card, inlined; it is also written to `path`. `caption` is HTML."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    path.write_bytes(buffer.getvalue())
-    data = base64.b64encode(buffer.getvalue()).decode()
-    width, height = image.size
-    return (
-        f"<figure><img alt='{escape(alt)}' width='{width}' height='{height}' src='data:image/png;base64,{data}'>"
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
-
-
-def _slug(name: str) -> str:
-    """A name that is safe in a file name."""
-    return re.sub(r"\W+", "_", name)
-
-
-STYLE = """
-:root { color-scheme: light dark; --ink: #1f2328; --muted: #667085; --line: #e4e7ec; --ground: #fbfbfa;
-  --accent: #3563a8; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --muted: #9aa4b2; --line: #2d333b; --ground: #15181c;
-  --accent: #7ea6e0; } img { filter: brightness(0.92); } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--ground); color: var(--ink); line-height: 1.55; font-size: 16px;
-  font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
-main { max-width: 1000px; margin: 0 auto; padding: 3rem 1.25rem 5rem; }
-h1 { font-size: 1.9rem; line-height: 1.2; margin: 0; letter-spacing: -0.01em; }
-h2 { font-size: 1.15rem; margin: 0 0 1rem; }
-section { margin-top: 2.75rem; padding-top: 1.5rem; border-top: 1px solid var(--line); }
-p { margin: 0.5rem 0; max-width: 46rem; }
-.facts, .reading, .footnotes, figcaption { color: var(--muted); font-size: 0.875rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th { text-align: left; font-weight: 500; }
-.accuracy { width: 100%; margin-bottom: 1rem; }
-.accuracy th, .accuracy td { padding: 0.6rem 1rem 0.6rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
-.accuracy thead th { color: var(--muted); font-size: 0.875rem; }
-.accuracy tbody tr:first-child { font-size: 1.1rem; }
-.accuracy tbody tr:first-child i { background: var(--accent); }
-.bar { display: inline-block; width: 7rem; height: 0.4rem; margin-right: 0.75rem; vertical-align: 0.15em;
-  background: var(--line); border-radius: 1rem; overflow: hidden; }
-.bar i { display: block; height: 100%; background: var(--muted); border-radius: 1rem; }
-sup { line-height: 0; color: var(--muted); }
-.facts { max-width: none; }
-.footnotes { padding-left: 1.2rem; margin: 0.25rem 0 0; }
-.pairs { display: grid; gap: 1.25rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 380px), 1fr)); }
-figure { margin: 0; }
-img { display: block; width: 100%; height: auto; padding: 0.75rem; background: #fff; border: 1px solid var(--line);
-  border-radius: 10px; }
-figcaption { padding: 0.5rem 0.25rem 0; }
-figcaption b { color: var(--ink); font-weight: 600; }
-.legend { display: flex; flex-wrap: wrap; gap: 0.25rem 1.1rem; list-style: none; padding: 0; margin: 0 0 1rem;
-  font-size: 0.875rem; }
-.legend i { display: inline-block; width: 0.7rem; height: 0.7rem; margin-right: 0.4rem; border-radius: 50%; }
-summary { cursor: pointer; color: var(--accent); }
-.config { columns: 22rem; column-gap: 2.5rem; margin-top: 1rem;
-  font: 0.8rem/1.5 ui-monospace, Menlo, Consolas, monospace; }
-.config table { width: 100%; margin-bottom: 1rem; break-inside: avoid; }
-.config th, .config td { padding: 0.15rem 1rem 0.15rem 0; vertical-align: top; border-bottom: 1px solid var(--line); }
-.config th { color: var(--muted); font-weight: 400; width: 60%; }
-.config td { overflow-wrap: anywhere; }
-@media (max-width: 640px) { .bar { display: none; } }
-"""
+        yield listed("ul", [escape(note) for note in notes])

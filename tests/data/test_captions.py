@@ -55,6 +55,7 @@ def test_a_csv_with_several_captions_and_classes(folder):
             example = source[i]
             number = int(example["image"][0, 0, 0])
             captions = read(example["captions"])
+            assert source.text(i).startswith(f"picture {number}")
             assert captions[0] == f"picture {number}" and example["label"] == number % 2
             assert example["captions"].shape == (2, LENGTH) and len(captions) == 1 + (number == 0)
             row = example["captions"][0]

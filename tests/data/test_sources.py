@@ -11,6 +11,7 @@ from ssljax.data import DataError, open_source
 from ssljax.data.arrays import DEMO_CLASSES
 from ssljax.data.images import image_shapes
 from ssljax.data.sources import hashed_splits, resolve_split
+from ssljax.data.subset import Subset
 
 
 @pytest.mark.parametrize("spec", ["imagenet", "s3:bucket", "", "folder", "folder:", "demo:train"])
@@ -104,6 +105,10 @@ def test_undecodable_files_are_replaced_counted_and_named_once(damaged_folder, c
     assert int(source[3]["label"]) == 1, "the label goes with the image that is shown"
     assert [source.read(i) is None for i in range(10)] == [i in (3, 4, 9) for i in range(10)]
     assert sorted(path[-5:] for path in source.skipped) == ["3.png", "4.png", "9.png"]
+    assert source.decodable() == [0, 1, 2, 5, 6, 7, 8]
+    part = Subset(source, 10)
+    assert {part.text(i) for i in range(10)} == {source.text(i) for i in range(10)}
+    assert source.text(9).endswith("b/9.png")
 
     warnings = [record.getMessage() for record in caplog.records]
     assert len(warnings) == 3

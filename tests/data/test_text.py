@@ -123,6 +123,7 @@ def test_rows_of_a_table_have_labels_and_are_cut_and_counted(tmp_path, caplog):
     write(tmp_path / "test.csv", "text,mood", "three,bad")
     train, test = (open_text(f"csv:{tmp_path}", split, Reading(length=8)) for split in ("train", "test"))
     assert texts(train) == ["one, two", "a\u2028much"] and texts(test) == ["three"]
+    assert [train.text(i) for i in range(2)] == texts(train)
     assert train.class_names == test.class_names == ("bad", "good")
     assert train.labels().tolist() == [1, 0] and test[0]["label"] == 0
     assert "1 of 2 texts are cut to 8 tokens" in caplog.text

@@ -11,7 +11,7 @@ from ssljax.evals.features import extract, raw_pixels
 from ssljax.evals.finetune import fine_tune
 from ssljax.evals.knn import knn, nearest
 from ssljax.evals.linear import DRAWS, FOLDS, PENALTIES, class_share, leave_one_out, linear_probe, over_draws
-from ssljax.evals.maps import tsne
+from ssljax.evals.maps import MAPS, maps
 from ssljax.evals.scores import Score, margin
 from ssljax.typing import Variables
 
@@ -107,12 +107,37 @@ def test_raw_pixels_of_large_images_are_block_means():
     np.testing.assert_allclose(pixels[3, 5], image[0, 6:8, 15:18].mean(axis=(0, 1)) / 255, rtol=1e-5)
 
 
-def test_tsne_keeps_groups_together():
+@pytest.mark.parametrize("kind", MAPS)
+def test_maps_keep_groups_together(kind):
+    if kind == "UMAP":
+        pytest.importorskip("umap")
     rng = np.random.RandomState(0)
     features = np.concatenate([rng.randn(20, 8), rng.randn(20, 8) + 20]).astype(np.float32)
-    places = tsne(features)
+    places = MAPS[kind](features)
+    assert places.shape == (40, 2)
     apart = np.linalg.norm(places[:20].mean(0) - places[20:].mean(0))
-    assert apart > 2 * max(places[:20].std(), places[20:].std())
+    assert apart > 2 * max(places[:20].std(axis=0).max(), places[20:].std(axis=0).max())
+    np.testing.assert_array_equal(places, MAPS[kind](features))
+
+
+def test_pca_is_along_the_directions_of_most_variance():
+    """Against the eigenvectors of the covariance."""
+    features = (np.random.RandomState(0).randn(30, 5) * [1, 5, 2, 9, 3]).astype(np.float32)
+    values, vectors = np.linalg.eigh(np.cov(features.T))
+    expected = (features - features.mean(0)) @ vectors[:, ::-1][:, :2]
+    np.testing.assert_allclose(np.abs(MAPS["PCA"](features)), np.abs(expected), rtol=1e-3, atol=1e-3)
+    assert MAPS["PCA"](features[:, :1]).shape == (30, 2)
+
+
+def test_a_collapsed_encoder_has_maps():
+    """t-SNE alone ends the process."""
+    for places in maps(np.ones((12, 3), np.float32)).values():
+        np.testing.assert_array_equal(places, np.zeros((12, 2)))
+
+
+def test_without_umap_there_are_the_other_maps(monkeypatch):
+    monkeypatch.setattr("ssljax.evals.maps.find_spec", lambda name: None)
+    assert list(maps(np.random.RandomState(0).randn(12, 3))) == ["t-SNE", "PCA"]
 
 
 def test_a_share_of_the_labels_is_of_each_class_and_of_several_draws():

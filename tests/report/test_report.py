@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+import json
 import re
 from html.parser import HTMLParser
 
@@ -65,13 +66,14 @@ def full_report(classes: int = CLASSES) -> Report:
         metrics=rows(12),
         results=RESULTS,
         panels=("the image and two views", rng.random((5, 3, 16, 12, 3))),
-        maps={kind: rng.normal(size=(60, 2)) for kind in kinds},
+        maps={layout: {kind: rng.normal(size=(60, 2)) for kind in kinds} for layout in ("t-SNE", "PCA")},
         map_images=images,
         map_labels=labels,
         class_names=tuple(f"kind {k}" for k in range(classes)),
         neighbours={kind: images[chosen] for kind in kinds},
         neighbour_labels={kind: labels[chosen] for kind in kinds},
         notes=["2 files could not be decoded."],
+        map_texts=tuple(f"folder/{i}.png" for i in range(60)),
     )
 
 
@@ -83,7 +85,7 @@ def without_metrics(report: Report) -> Report:
 class Page(HTMLParser):
     """The elements that are open at the end, the addresses that the page asks for, and its pictures and their texts."""
 
-    VOID = {"meta", "img"}
+    VOID = {"meta", "img", "input"}
 
     def __init__(self, html: str):
         super().__init__()
@@ -113,11 +115,11 @@ def write(report: Report, workdir) -> str:
     page = Page(html)
     assert not page.open
     assert not re.search(r"https?://|url\(|@import", html)
-    assert not page.tags & {"script", "link", "iframe"}
-    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    assert not page.tags & {"link", "iframe"}
+    assert all(re.match("data:image/(png|webp);base64,", address) for address in page.addresses)
     assert all(page.alts)
     inlined = {base64.b64decode(address.partition(",")[2]) for address in page.addresses}
-    assert inlined == {file.read_bytes() for file in (workdir / "figures").glob("*.png")}
+    assert inlined == {file.read_bytes() for file in (workdir / "figures").iterdir()}
     for picture in inlined:
         image = np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
         assert min(image.shape[:2]) > 30
@@ -133,7 +135,7 @@ def full(tmp_path_factory):
 
 
 def names(workdir) -> set[str]:
-    return {file.stem for file in (workdir / "figures").glob("*.png")}
+    return {file.stem for file in (workdir / "figures").iterdir()}
 
 
 def test_full_report(full):
@@ -148,8 +150,11 @@ def test_full_report(full):
         "effective_rank",
         "alignment",
         "uniformity",
-        "map_pretrained",
-        "map_raw_pixels",
+        "map_t_SNE_pretrained",
+        "map_t_SNE_raw_pixels",
+        "map_PCA_pretrained",
+        "map_PCA_raw_pixels",
+        "sprite",
         "map_images_pretrained",
         "map_images_raw_pixels",
         "neighbours_pretrained",
@@ -201,7 +206,7 @@ def test_without_labels(tmp_path):
     assert "class='legend'" not in html
     assert "Green frames" not in html and "query's class" not in html
     assert "<h2>Notes</h2>" not in html
-    assert {"map_pretrained", "neighbours_pretrained"} <= names(tmp_path)
+    assert {"map_t_SNE_pretrained", "neighbours_pretrained"} <= names(tmp_path)
     assert "<h2>Training</h2>" not in html
 
 
@@ -247,13 +252,56 @@ def test_texts_are_escaped(tmp_path):
         results={**RESULTS, "protocols": {"knn": nasty}, "encoders": {nasty: RESULTS["encoders"]["pretrained"]}},
         panels=(nasty, report.panels[1]),
         class_names=(nasty,) * CLASSES,
-        maps={nasty: report.maps["pretrained"]},
+        maps={nasty: {nasty: report.maps["PCA"]["pretrained"]}},
+        map_texts=(nasty + "</script><!--",) * 60,
         neighbours={nasty: report.neighbours["pretrained"]},
         notes=[nasty],
     )
     html = write(report, tmp_path)
-    assert "<script>" not in html
+    assert nasty not in html and "<script>alert" not in html and "<!--" not in html
     assert "&lt;script&gt;" in html
+    assert told(html)["texts"][0] == nasty + "</script><!--"
+
+
+def told(html: str) -> dict:
+    """What the script of the maps knows."""
+    return json.loads(re.findall("<script type='application/json' id='told'>(.*?)</script>", html)[0])
+
+
+def test_each_point_has_its_class_its_text_and_its_picture(full):
+    workdir, html = full
+    report, known = full_report(), told(full[1])
+    assert known["texts"] == list(report.map_texts)
+    assert known["classes"] == [f"kind {label}" for label in report.map_labels]
+    # The sprite is 8 pictures wide; each of 16 x 12 pixels is enlarged four times, and in the middle of its cell.
+    sprite = np.asarray(Image.open(workdir / "figures" / "sprite.webp").convert("RGB")).astype(float)
+    assert sprite.shape == (8 * 64, 8 * 64, 3)
+    cell = sprite[128:192, 256:320]  # line 2, column 4: the 20th
+    expected = report.map_images[20].repeat(4, axis=0).repeat(4, axis=1)
+    assert np.corrcoef(cell[:, 8:56].ravel(), expected.ravel())[0, 1] > 0.8
+    assert cell[:, :6].mean() > 250
+
+
+def test_points_are_where_the_script_looks_for_them():
+    points = np.array([[0.0, 0.0], [4.0, 1.0], [1.0, 0.75]])
+    colours = np.array([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]])
+    drawn = np.asarray(figures.draw_map(points, colours).convert("RGB")).astype(int)
+    for (x, y), colour in zip(figures.places(points), colours, strict=True):
+        row, column = (np.array([y, x]) * drawn.shape[:2]).astype(int)
+        assert drawn[row, column].argmax() == colour.argmax() and drawn[row, column].min() < 100
+    np.testing.assert_allclose(figures.places(points)[0], [figures.MAP_MARGIN, 1 - figures.MAP_MARGIN])  # lower left
+
+
+def test_maps_that_there_are_not_are_said(full, tmp_path):
+    assert "pip install umap-learn" in full[1]
+    report = without_metrics(full_report())
+    maps = {"UMAP" if kind == "PCA" else kind: by for kind, by in report.maps.items()}
+    assert "pip install umap-learn" not in write(dataclasses.replace(report, maps=maps), tmp_path)
+
+
+def test_long_texts_are_cut(tmp_path):
+    report = dataclasses.replace(without_metrics(full_report()), map_texts=("long " * 100,) * 60)
+    assert len(told(write(report, tmp_path))["texts"][0]) < 250
 
 
 def test_a_long_run_is_smoothed(full, tmp_path):
