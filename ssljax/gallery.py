@@ -16,8 +16,9 @@ from ssljax.data.subset import Subset
 from ssljax.engine.mesh import over_devices
 from ssljax.evals.knn import nearest
 from ssljax.evals.maps import MAPS, maps
+from ssljax.looks import Seen, looks
 from ssljax.modalities.modality import Modality
-from ssljax.typing import Method, TrainState
+from ssljax.typing import Array, Batch, Method, TrainState
 
 BANK, TEST, QUERIES, NEIGHBOURS, PANELS, THUMBNAIL = 2000, 800, 8, 6, 8, 64
 FEWEST_MAPPED, MOST_MAPPED = 10, 2000
@@ -38,6 +39,7 @@ class Gallery(NamedTuple):
     neighbours: dict[str, np.ndarray]
     neighbour_labels: dict[str, np.ndarray] | None
     shown: str
+    seen: tuple[Seen, ...]
 
 
 def gallery(
@@ -87,6 +89,7 @@ def gallery(
         neighbours=neighbours,
         neighbour_labels=neighbour_labels if train.has_labels else None,
         shown=f"test {train.things}" if test else f"held-back {train.things} (which pretraining has seen)",
+        seen=looks(method, modality, jax.device_get(state), *_first(shown)),
     )
 
 
@@ -97,8 +100,13 @@ def _texts(source: Source, rows: int, some: np.ndarray) -> tuple[str, ...]:
 
 
 def _panels(method: Method, state: TrainState, train: Source) -> Any:
-    """Of the first examples, in an order that is drawn, which can be decoded."""
-    order = Subset(train, len(train))
-    examples = list(islice(filter(None, map(order.read, range(len(order)))), PANELS))
-    batch = {name: jnp.stack([x[name] for x in examples]) for name in order.gap() if name != "label"}
-    return jax.jit(method.show)(jax.device_get(state), batch, example_keys(jax.random.key(0), len(examples)))
+    """Of training examples, in an order that is drawn."""
+    batch, keys = _first(Subset(train, len(train)))
+    return jax.jit(method.show)(jax.device_get(state), batch, keys)
+
+
+def _first(source: Source) -> tuple[Batch, Array]:
+    """A batch of the first examples of a source that can be decoded, without labels, and a key for each."""
+    examples = list(islice(filter(None, map(source.read, range(len(source)))), PANELS))
+    batch = {name: jnp.stack([x[name] for x in examples]) for name in source.gap() if name != "label"}
+    return batch, example_keys(jax.random.key(0), len(examples))

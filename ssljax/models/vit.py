@@ -108,7 +108,7 @@ class Block(nn.Module):
             deterministic=True,
             force_fp32_for_softmax=True,
             name="attention",
-        )(norm(name="norm1")(x), mask=None if valid is None else valid[:, None, None, :])
+        )(norm(name="norm1")(x), mask=None if valid is None else valid[:, None, None, :], sow_weights=True)
         x = x + self._branch("scale1", y, drop_path, keys, 0)
         y = norm(name="norm2")(x)
         hidden = int(dim * self.mlp_ratio)
@@ -188,7 +188,12 @@ class Blocks(nn.Module):
                 kept = jax.lax.dynamic_update_index_in_dim(kept, x, jnp.maximum(index - self.depth + last, 0), 0)
             return (x, kept), None
 
-        scanned = nn.scan(layer, variable_axes={"params": 0}, split_rngs={"params": True}, length=self.depth)
+        scanned = nn.scan(
+            layer,
+            variable_axes={"params": 0, "intermediates": 0},
+            split_rngs={"params": True},
+            length=self.depth,
+        )
         kept = None if last is None else jnp.broadcast_to(x, (last, *x.shape))
         layers = jnp.arange(self.depth), jnp.asarray(rates)
         x, kept = scanned(make(name="blocks"), (x, kept), layers)[0]

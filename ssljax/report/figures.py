@@ -250,12 +250,12 @@ def draw_image_map(points: np.ndarray, images: np.ndarray, *, cells: int = 20, s
 
 
 def draw_panels(pictures: np.ndarray) -> Image.Image:
-    """What a method sees, (examples, columns, h, w, 3) in [0, 1]: an example's pictures side by side, then the next."""
-    examples, columns = pictures.shape[:2]
+    """What belongs to each example, (examples, lines, columns, h, w, 3) in [0, 1], in a block of its own."""
+    examples, lines, columns = pictures.shape[:3]
     across = min(max(1, 12 // columns), examples)
     pixels = np.rint(255 * np.clip(np.nan_to_num(pictures), 0, 1)).astype(np.uint8)
-    fitted = _fit(pixels.reshape(-1, *pixels.shape[2:]), 112)
-    blocks = [np.asarray(_tiled(block[None], gap=4)) for block in fitted.reshape(examples, columns, *fitted.shape[1:])]
+    fitted = _fit(pixels.reshape(-1, *pixels.shape[3:]), 112)
+    blocks = [np.asarray(_tiled(x, gap=4)) for x in fitted.reshape(examples, lines, columns, *fitted.shape[1:])]
     blocks += [np.full_like(blocks[0], 255)] * (-examples % across)
     return _tiled(np.stack(blocks).reshape(-1, across, *blocks[0].shape), gap=24)
 

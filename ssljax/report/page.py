@@ -54,6 +54,8 @@ class Report:
       (queries, 1 + k, h, w, 3) uint8.
     neighbour_labels: for the same kinds the classes, (queries, 1 + k).
     notes: sentences worth telling.
+    seen: what else there is to see: a heading, a caption that names lines and columns, and pictures (examples, lines,
+      columns, h, w, 3) in [0, 1].
     things: what the examples are.
     shown: what those of maps and queries are, "test images" or what stands in for them.
     found: by what they are, queries of another kind than what they find: (queries, 1 + k, h, w, 3) uint8, and whose
@@ -73,6 +75,7 @@ class Report:
     neighbour_labels: dict[str, np.ndarray] | None
     notes: list[str]
     map_texts: tuple[str, ...] = ()
+    seen: tuple[tuple[str, str, np.ndarray], ...] = ()
     things: str = "images"
     shown: str = "test images"
     found: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
@@ -92,6 +95,8 @@ def _sections(report: Report, folder: Path) -> Iterator[str]:
     yield from section("What the method sees", _panels(report, folder))
     yield from section("Training", _curves(figures.PROGRESS, report, folder))
     yield from section("Is the representation alive?", _curves(figures.COLLAPSE, report, folder))
+    for heading, caption, pictures in report.seen:
+        yield from section(heading, _seen(caption, pictures, folder / f"{slug(heading)}.png"))
     yield from section(f"A map of the {report.shown}", _maps(report, folder))
     yield from section("Nearest neighbours", _neighbours(report, folder))
     yield from section("What finds what", _found(report, folder))
@@ -183,9 +188,13 @@ def _protocol_name(protocol: str) -> str:
 def _panels(report: Report, folder: Path) -> Iterator[str]:
     caption, pictures = report.panels
     if pictures.size:
-        image = figures.draw_panels(pictures)
+        image = figures.draw_panels(pictures[:, None])
         text = f"Each group, from left to right: {caption}."
         yield card(inlined(image, folder / "views.png", alt=text), escape(text))
+
+
+def _seen(caption: str, pictures: np.ndarray, path: Path) -> Iterator[str]:
+    yield card(inlined(figures.draw_panels(pictures), path, alt=caption), escape(caption))
 
 
 def _curves(curves: tuple[figures.Curve, ...], report: Report, folder: Path) -> Iterator[str]:

@@ -74,6 +74,7 @@ def full_report(classes: int = CLASSES) -> Report:
         neighbour_labels={kind: labels[chosen] for kind in kinds},
         notes=["2 files could not be decoded."],
         map_texts=tuple(f"folder/{i}.png" for i in range(60)),
+        seen=(("What the encoder looks at", "heads above, masks below", rng.random((3, 2, 4, 16, 12, 3))),),
     )
 
 
@@ -155,6 +156,7 @@ def test_full_report(full):
         "map_PCA_pretrained",
         "map_PCA_raw_pixels",
         "sprite",
+        "What_the_encoder_looks_at",
         "map_images_pretrained",
         "map_images_raw_pixels",
         "neighbours_pretrained",
@@ -171,6 +173,7 @@ def test_full_report(full):
         "0.4 points (0.8 standard errors, no clear difference) below raw pixels.",
         "k=20, cosine, T&lt;0.1",
         "the image and two views",
+        "heads above, masks below",
         "kind 9",
         "method.name",
         "2 files could not be decoded.",
@@ -185,6 +188,7 @@ def test_sections_are_in_order(full):
         "What the method sees",
         "Training",
         "Is the representation alive?",
+        "What the encoder looks at",
         "A map of the test images",
         "Nearest neighbours",
         "Config",
@@ -339,10 +343,18 @@ def test_image_map_puts_each_image_where_its_point_is():
 
 
 def test_panels_with_values_out_of_range_and_ragged_rows():
-    pictures = np.full((7, 5, 8, 8, 3), np.nan)
+    pictures = np.full((7, 1, 5, 8, 8, 3), np.nan)
     pictures[0] = 7.0
     image = np.asarray(figures.draw_panels(pictures))
     assert set(np.unique(image)) == {0, 255}
+
+
+def test_lines_of_an_example_stand_below_each_other():
+    pictures = np.zeros((1, 2, 3, 112, 112, 3))
+    pictures[0, 1, 2] = 1.0
+    image = np.asarray(figures.draw_panels(pictures))
+    assert image.shape == (2 * 112 + 4, 3 * 112 + 8, 3)
+    assert (image[116:, 232:] == 255).all() and (image[:112, 232:] == 0).all()
 
 
 def test_small_images_are_enlarged_by_a_whole_factor_and_large_ones_fit():

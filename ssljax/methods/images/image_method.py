@@ -14,9 +14,11 @@ import optax
 from ssljax import collectives
 from ssljax.collectives import example_keys
 from ssljax.models import infer, initialise, run
+from ssljax.models.attention import last_attention
 from ssljax.models.heads import MLP
+from ssljax.models.vit import ViT
 from ssljax.typing import Array, Batch, PyTree, TrainState, Variables
-from ssljax.views.images import Augment, center_view, draw_views, show_views
+from ssljax.views.images import Augment, center_view, draw_views, show_views, unnormalize
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +40,18 @@ class ImageMethod:
     def views(self, keys: Array, batch: Batch) -> PyTree:
         return draw_views(self.augmentations, keys, batch)
 
+    def evaluated(self, state: Variables) -> tuple[PyTree, PyTree]:
+        """(params, state) of the encoder that is evaluated."""
+        return state.params["encoder"], state.model_state["encoder"]
+
     def features(self, state: Variables, batch: Batch) -> Array:
-        return infer(self.encoder, state.params["encoder"], state.model_state["encoder"], self.eval_view(batch))
+        return infer(self.encoder, *self.evaluated(state), self.eval_view(batch))
+
+    def look(self, state: Variables, batch: Batch) -> tuple[Array, Array, Array]:
+        """What an encoder that is a ViT sees, images in [0, 1], and `last_attention` of it."""
+        assert isinstance(self.encoder, ViT)
+        images, view = self.eval_view(batch), self.augmentations[0]
+        return unnormalize(images, view.mean, view.std), *last_attention(self.encoder, self.evaluated(state)[0], images)
 
     def eval_view(self, batch: Batch) -> Array:
         view = self.augmentations[0]

@@ -50,6 +50,7 @@ class MAE(ImageMethod):
     decoder_heads: int = 16
 
     mean_over_examples = True
+    shown_ratios = (0.5, 0.75, 0.9)
 
     def __post_init__(self):
         if not isinstance(self.encoder, ViT):

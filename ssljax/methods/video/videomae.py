@@ -38,6 +38,7 @@ class VideoMAE:
 
     modality = "video"
     mean_over_examples = True
+    shown_ratios = (0.5, 0.75, 0.9)
     needs_labels = False
 
     def __post_init__(self):
