@@ -178,20 +178,27 @@ def draw_curve(curve: Curve, metrics: Sequence[dict[str, float]]) -> Image.Image
         axes.plot(steps, values, color=BLUE, linewidth=0.7, alpha=0.3)
     axes.plot(steps, line, color=BLUE, linewidth=1.6)
     axes.plot(steps[-1:], line[-1:], "o", color=BLUE, markersize=4.5, clip_on=False)
-    if curve.level is not None:
-        axes.axhline(curve.level, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    alarmed = False
-    if curve.alarm_below is not None:
-        alarmed = line[-1] < curve.alarm_below
-        axes.axhspan(0, curve.alarm_below, color=WRONG, alpha=0.15, linewidth=0)
-        axes.set_ylim(bottom=0)
-    if curve.alarm_above is not None:
-        alarmed = line[-1] > curve.alarm_above
-        axes.axhspan(curve.alarm_above, 1.0, color=WRONG, alpha=0.15, linewidth=0)
-        axes.set_ylim(bottom=0)
+    _zones(axes, curve)
+    low, high = curve.alarm_below, curve.alarm_above
+    alarmed = (low is not None and line[-1] < low) or (high is not None and line[-1] > high)
     axes.set_title(curve.title, loc="left", fontsize=10, fontweight="bold", color=INK)
     axes.set_title(curve.text(line[-1]), loc="right", fontsize=10, color=WRONG if alarmed else BLUE)
     _scale(axes, last_step=max(row["step"] for row in metrics))
+    return _rendered(figure)
+
+
+def draw_curves(curve: Curve, runs: Sequence[Sequence[dict[str, float]]], colours: np.ndarray) -> Image.Image | None:
+    """The metric of several runs, each in its colour (runs, 3), smoothed if it is long; None where no run has it."""
+    lines = [curve.points(metrics) for metrics in runs]
+    if not any(len(steps) for steps, _ in lines):
+        return None
+    figure, axes = _figure(4.8, 2.7)
+    for (steps, values), colour in zip(lines, colours, strict=True):
+        axes.plot(steps, _smoothed(values), color=colour, linewidth=1.6)
+        axes.plot(steps[-1:], _smoothed(values)[-1:], "o", color=colour, markersize=4.5, clip_on=False)
+    _zones(axes, curve)
+    axes.set_title(curve.title, loc="left", fontsize=10, fontweight="bold", color=INK)
+    _scale(axes, last_step=max(row["step"] for metrics in runs for row in metrics))
     return _rendered(figure)
 
 
@@ -301,6 +308,18 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     axes.set_axisbelow(True)
     axes.tick_params(length=0, labelsize=8.5, labelcolor=MUTED)
     return figure, axes
+
+
+def _zones(axes: Axes, curve: Curve) -> None:
+    """Its level, and shades where a value is alarming."""
+    if curve.level is not None:
+        axes.axhline(curve.level, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    if curve.alarm_below is not None:
+        axes.axhspan(0, curve.alarm_below, color=WRONG, alpha=0.15, linewidth=0)
+        axes.set_ylim(bottom=0)
+    if curve.alarm_above is not None:
+        axes.axhspan(curve.alarm_above, 1.0, color=WRONG, alpha=0.15, linewidth=0)
+        axes.set_ylim(bottom=0)
 
 
 def _scale(axes: Axes, last_step: float) -> None:

@@ -52,12 +52,13 @@ def card(picture: str, caption: str) -> str:
     return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
 
 
-def inlined(image: Image.Image, path: Path, *, alt: str, attributes: str = "") -> str:
-    """The image as an element; it is also written to `path`, whose suffix (.png, .webp) says in which format."""
+def inlined(image: Image.Image, path: Path | None, *, alt: str, attributes: str = "") -> str:
+    """The image as an element, a PNG; it is also written to a `path`, whose suffix says if it is to be a WebP."""
     buffer = io.BytesIO()
-    kind = path.suffix.removeprefix(".")
+    kind = path.suffix.removeprefix(".") if path else "png"
     image.save(buffer, kind, **SAVED[kind])
-    path.write_bytes(buffer.getvalue())
+    if path:
+        path.write_bytes(buffer.getvalue())
     data = base64.b64encode(buffer.getvalue()).decode()
     width, height = image.size
     return (
@@ -130,9 +131,11 @@ figcaption b { color: var(--ink); font-weight: 600; }
 #pointed canvas { display: block; background: #fff; border-radius: 4px; }
 #pointed p { margin: 0.4rem 0 0; line-height: 1.35; overflow-wrap: anywhere; }
 #pointed b { display: block; }
+.compared td, .compared th { white-space: normal; overflow-wrap: anywhere; }
+.compared th[scope=row] { min-width: 11rem; }
 .legend { display: flex; flex-wrap: wrap; gap: 0.25rem 1.1rem; list-style: none; padding: 0; margin: 0 0 1rem;
   font-size: 0.875rem; }
-.legend i { display: inline-block; width: 0.7rem; height: 0.7rem; margin-right: 0.4rem; border-radius: 50%; }
+.legend i, th i.run { display: inline-block; width: 0.7rem; height: 0.7rem; margin-right: 0.4rem; border-radius: 50%; }
 summary { cursor: pointer; color: var(--accent); }
 .config { columns: 22rem; column-gap: 2.5rem; margin-top: 1rem;
   font: 0.8rem/1.5 ui-monospace, Menlo, Consolas, monospace; }

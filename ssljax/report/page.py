@@ -128,10 +128,10 @@ def _accuracy(results: dict[str, Any], things: str) -> Iterator[str]:
     yield "<div class='scroll'><table class='accuracy'><thead><tr><th scope='col'>Features</th>"
     for protocol in protocols:
         mark = f"<sup>{told.index(protocol) + 1}</sup>" if protocol in told else ""
-        yield f"<th scope='col'>{_protocol_name(protocol)}{mark}</th>"
+        yield f"<th scope='col'>{protocol_name(protocol)}{mark}</th>"
     yield "</tr></thead><tbody>"
     for encoder, scores in encoders.items():
-        cells = "".join(_score_cell(scores.get(protocol)) for protocol in protocols)
+        cells = "".join(score_cell(scores.get(protocol)) for protocol in protocols)
         yield f"<tr><th scope='row'>{escape(encoder)}</th>{cells}</tr>"
     yield "</tbody></table></div>"
     for protocol, margins in results.get("margins", {}).items():
@@ -154,7 +154,8 @@ def _objective(objective: dict[str, Any] | None) -> Iterator[str]:
     yield f"</tbody></table></div><p class='reading'>On {escape(objective['measured on'])}.</p>"
 
 
-def _score_cell(score: dict[str, float] | None) -> str:
+def score_cell(score: dict[str, float] | None) -> str:
+    """An accuracy in percent with its standard error and a bar."""
     if score is None:
         return "<td>–</td>"
     percent = 100 * score["accuracy"]
@@ -169,7 +170,7 @@ def _margin_sentence(protocol: str, encoders: dict[str, Any], margins: dict[str,
     accuracy = encoders.get("pretrained", {}).get(protocol, {}).get("accuracy")
     subject = "pretrained" if accuracy is None else f"{100 * accuracy:.1f} %"
     clauses = [_margin(FLOORS.get(floor, floor), m["difference"], m["standard_error"]) for floor, m in margins.items()]
-    return f"<b>{_protocol_name(protocol)}</b>: {subject} is {' and '.join(clauses)}."
+    return f"<b>{protocol_name(protocol)}</b>: {subject} is {' and '.join(clauses)}."
 
 
 def _margin(floor: str, difference: float, standard_error: float) -> str:
@@ -181,7 +182,7 @@ def _margin(floor: str, difference: float, standard_error: float) -> str:
     return f"{size} {'above' if difference >= 0 else 'below'} {escape(floor)}"
 
 
-def _protocol_name(protocol: str) -> str:
+def protocol_name(protocol: str) -> str:
     return escape(PROTOCOLS.get(protocol, protocol))
 
 
