@@ -14,8 +14,8 @@ from ssljax.typing import Array, Batch, Method, Variables
 
 SHARE = 0.6
 """Of a head's attention that its mask holds, as DINO draws it."""
-DIMMED = 0.2
-"""How much of an image is left outside of a mask."""
+FADED, GREY = 0.2, 0.55
+"""How much of an image is left outside of a mask, and what is there for the rest: dark and bright images fade alike."""
 
 Seen = tuple[str, str, np.ndarray]
 """A heading, what the lines and columns are, and pictures (examples, lines, columns, height, width, 3) in [0, 1]."""
@@ -39,7 +39,7 @@ def _attention(method: Any, state: Variables, batch: Batch) -> Seen:
     relative = [a / a.max(axis=1, keepdims=True) for a in per_head]
     heat = [_painted(colormaps["viridis"](a)[..., :3], images.shape, patch) for a in relative]
     masks = [_painted(held(a, SHARE)[..., None], images.shape, patch) for a in per_head]
-    kept = [images * np.where(mask, 1.0, DIMMED) for mask in masks]
+    kept = [np.where(mask, images, FADED * images + (1 - FADED) * GREY) for mask in masks]
     pictures = np.stack([np.stack([images, *heat], axis=1), np.stack([colours, *kept], axis=1)], axis=1)
     whose = "the class token's" if method.encoder.cls_token else "the patches' mean (there is no class token)"
     return (

@@ -46,13 +46,13 @@ def _head(run: Compared, colour: np.ndarray) -> str:
     return f"<i class='run' style='background:rgb({red},{green},{blue})'></i>{escape(run.name)}"
 
 
-def _table(columns: list[str], rows: dict[str, list[str]], style: str = "accuracy") -> str:
+def _table(columns: list[str], rows: dict[str, list[str]], style: str = "") -> str:
     """columns: headings; rows: by their headings, cells as `<td>` elements. All are HTML."""
     heads = "".join(f"<th scope='col'>{column}</th>" for column in columns)
     body = "".join(f"<tr><th scope='row'>{head}</th>{''.join(cells)}</tr>" for head, cells in rows.items())
     return (
-        f"<div class='scroll'><table class='{style}'><thead><tr><th scope='col'></th>{heads}</tr></thead>"
-        f"<tbody>{body}</tbody></table></div>"
+        f"<div class='scroll'><table class='accuracy compared {style}'>"
+        f"<thead><tr><th scope='col'></th>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
@@ -120,7 +120,7 @@ def _differences(runs: list[Compared], heads: list[str]) -> Iterator[str]:
         values = [run.config.get(field) for run in runs]
         if any(value != values[0] for value in values):
             rows[escape(field)] = [f"<td>{'–' if value is None else escape(_short(value))}</td>" for value in values]
-    yield _table(heads, rows, "accuracy compared") if rows else "<p>Nothing.</p>"
+    yield _table(heads, rows, "fields") if rows else "<p>Nothing.</p>"
 
 
 def _short(value: Any) -> str:

@@ -198,6 +198,7 @@ def draw_curves(curve: Curve, runs: Sequence[Sequence[dict[str, float]]], colour
         axes.plot(steps[-1:], _smoothed(values)[-1:], "o", color=colour, markersize=4.5, clip_on=False)
     _zones(axes, curve)
     axes.set_title(curve.title, loc="left", fontsize=10, fontweight="bold", color=INK)
+    axes.set_title(curve.unit, loc="right", fontsize=10, color=MUTED)
     _scale(axes, last_step=max(row["step"] for metrics in runs for row in metrics))
     return _rendered(figure)
 
@@ -259,7 +260,7 @@ def draw_image_map(points: np.ndarray, images: np.ndarray, *, cells: int = 20, s
 def draw_panels(pictures: np.ndarray) -> Image.Image:
     """What belongs to each example, (examples, lines, columns, h, w, 3) in [0, 1], in a block of its own."""
     examples, lines, columns = pictures.shape[:3]
-    across = min(max(1, 12 // columns), examples)
+    across = min(max(1, 14 // columns), examples)
     pixels = np.rint(255 * np.clip(np.nan_to_num(pictures), 0, 1)).astype(np.uint8)
     fitted = _fit(pixels.reshape(-1, *pixels.shape[3:]), 112)
     blocks = [np.asarray(_tiled(x, gap=4)) for x in fitted.reshape(examples, lines, columns, *fitted.shape[1:])]

@@ -96,7 +96,11 @@ th { text-align: left; font-weight: 500; }
 .accuracy th, .accuracy td { padding: 0.6rem 1rem 0.6rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
 .accuracy thead th { color: var(--muted); font-size: 0.875rem; }
 .accuracy tbody tr:first-child { font-size: 1.1rem; }
-.accuracy tbody tr:first-child i { background: var(--accent); }
+.accuracy tbody tr:first-child .bar i, .compared .bar i { background: var(--accent); }
+.compared tbody tr:first-child { font-size: inherit; }
+.fields th, .fields td { padding: 0.25rem 1rem 0.25rem 0; }
+.fields td, .fields th[scope=row] { white-space: normal; min-width: 5rem; overflow-wrap: anywhere; }
+.fields th[scope=row] { min-width: 9rem; }
 .bar { display: inline-block; width: 7rem; height: 0.4rem; margin-right: 0.75rem; vertical-align: 0.15em;
   background: var(--line); border-radius: 1rem; overflow: hidden; }
 .bar i { display: block; height: 100%; background: var(--muted); border-radius: 1rem; }
@@ -131,8 +135,6 @@ figcaption b { color: var(--ink); font-weight: 600; }
 #pointed canvas { display: block; background: #fff; border-radius: 4px; }
 #pointed p { margin: 0.4rem 0 0; line-height: 1.35; overflow-wrap: anywhere; }
 #pointed b { display: block; }
-.compared td, .compared th { white-space: normal; overflow-wrap: anywhere; }
-.compared th[scope=row] { min-width: 11rem; }
 .legend { display: flex; flex-wrap: wrap; gap: 0.25rem 1.1rem; list-style: none; padding: 0; margin: 0 0 1rem;
   font-size: 0.875rem; }
 .legend i, th i.run { display: inline-block; width: 0.7rem; height: 0.7rem; margin-right: 0.4rem; border-radius: 50%; }
