@@ -25,7 +25,7 @@ from ssljax.encoder import Encoder
 from ssljax.engine.checkpoint import CheckpointError
 from ssljax.evaluate import _notes, _scores, evaluate
 from ssljax.forecast import forecast
-from ssljax.gallery import PANELS, _panels
+from ssljax.gallery import PANELS, _panels, _texts
 from ssljax.methods import METHODS
 from ssljax.modalities.images import Images
 from ssljax.modalities.tables import Tables
@@ -66,7 +66,10 @@ def test_own_photographs(short, photographs, tmp_path, capsys):
         assert all(0 <= cell["accuracy"] <= 1 for cell in row.values())
     printed = capsys.readouterr().out
     assert "standard errors" in printed and "k-NN protocol: weighted k-NN, k = " in printed
-    assert (tmp_path / "report.html").stat().st_size > 100_000
+    page = (tmp_path / "report.html").read_text()
+    assert len(page) > 100_000
+    for heading in ("What the encoder looks at", "Reconstructions"):
+        assert (heading in page) == (short.method.name == "mae")
     # A method that learns classes is judged by what it says itself, too.
     classifies = hasattr(METHODS[short.method.name], "classify")
     assert ("classifier" in results) == ("the run's own classifier" in printed) == classifies
@@ -107,6 +110,13 @@ def test_grey_images_are_encoded_as_the_same_three_times(encoder):
 
 
 only_mae = pytest.mark.parametrize("name", ["mae"], indirect=True)
+
+
+def test_points_of_maps_are_called_as_the_files_that_can_be_decoded(photographs):
+    source = open_source(f"folder:{photographs}", "train")
+    source.skipped[source.text(1)] = "cut off"
+    assert _texts(source, len(source) - 1, np.array([0, 1])) == (source.text(0), source.text(2))
+    assert _texts(source, len(source), np.array([0, 1])) == ()  # other rows than examples: nobody knows which are which
 
 
 @only_mae
@@ -192,7 +202,7 @@ def test_own_table(short, protocols, own_table, tmp_path, capsys):
     assert said in results["protocols"]["linear_10"]
     printed, page = capsys.readouterr().out, (run / "report.html").read_text()
     assert "linear, 10 %" in printed and "gradient boosting" in page and "90 train and 30 test rows" in page
-    for figure in ("views", "map_pretrained", "map_raw_columns", "neighbours_pretrained"):
+    for figure in ("views", "map_t_SNE_pretrained", "map_t_SNE_raw_columns", "neighbours_pretrained"):
         assert (run / "figures" / f"{figure}.png").stat().st_size > 500
 
     encoder = ssljax.load(run)
@@ -232,7 +242,7 @@ def test_own_series(short, small_series, tmp_path):
     assert list(results["protocols"]) == ["nn1", "linear", "svm"] and results["examples"] == {"train": 30, "test": 10}
     assert results["encoders"]["raw series"]["svm"]["accuracy"] > 0.8
     assert "C chosen on 5 folds of 30 training series; 10 test series" in results["protocols"]["svm"]
-    for figure in ("views", "map_pretrained", "neighbours_raw_series"):
+    for figure in ("views", "map_t_SNE_pretrained", "neighbours_raw_series"):
         assert (tmp_path / "figures" / f"{figure}.png").stat().st_size > 300
     encoder = ssljax.load(tmp_path)
     series = [np.random.RandomState(0).standard_normal((n, 2)) for n in (5, 9, 30)]
@@ -280,7 +290,7 @@ def test_own_graphs(short, small_graphs, tmp_path):
     assert results["encoders"]["label histogram"]["svm"]["accuracy"] > 0.9  # degrees tell a ring from a star
     assert "5 folds of 36 training graphs; 10-fold cross-validation over 40 graphs" in results["protocols"]["svm"]
     assert "held-back graphs" in (tmp_path / "report.html").read_text()
-    for figure in ("views", "map_pretrained", "neighbours_label_histogram"):
+    for figure in ("views", "map_t_SNE_pretrained", "neighbours_label_histogram"):
         assert (tmp_path / "figures" / f"{figure}.png").stat().st_size > 300
     encoder = ssljax.load(tmp_path)
     triangle = {"features": np.eye(3), "edges": np.array([[0, 1, 2], [1, 2, 0]])}
@@ -427,6 +437,7 @@ def test_own_clips(short, tmp_path):
     assert results["encoders"]["mean change"]["linear"]["accuracy"] < 1
     page = (run / "report.html").read_text()
     assert "1 files could not be decoded and were skipped" in page and "four moments of a clip" in page
+    assert "<h2>Reconstructions</h2>" in page
     for figure in ("views", "neighbours_pretrained", "neighbours_mean_frame"):
         assert (run / "figures" / f"{figure}.png").stat().st_size > 300
 
@@ -528,7 +539,7 @@ def test_own_recordings(short, digits, tmp_path, capsys):
     )
     out = capsys.readouterr().out
     assert "1 files could not be decoded" in out and "left-out groups" in out
-    for figure in ("views", "map_pretrained", "map_log_mel", "neighbours_pretrained"):
+    for figure in ("views", "map_t_SNE_pretrained", "map_t_SNE_log_mel", "neighbours_pretrained"):
         assert (tmp_path / "figures" / f"{figure}.png").stat().st_size > 500
 
     encoder, clips = ssljax.load(tmp_path), [np.sin(np.arange(n) / 5).astype(np.float32) for n in (3000, 1000)]
