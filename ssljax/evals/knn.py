@@ -86,12 +86,12 @@ def knn_grid(
     return _voted(similarity, neighbours, bank_labels, labels, ks, temperatures)
 
 
-def nearest_others(bank: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """As `nearest`, of each row of the bank among all others, which must be k at least."""
-    similarity, index = nearest(bank, bank, k + 1)
+def nearest_others(bank: np.ndarray, k: int, rows: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """As `nearest`, of some rows (places) of the bank, or of all, among all others, which must be k at least."""
+    rows = np.arange(len(bank)) if rows is None else rows
+    similarity, index = nearest(bank, bank[rows], k + 1)
     # A row that has more than k copies may not be among its own neighbours; the last of these then goes instead.
-    own = index == np.arange(len(bank))[:, None]
-    order = np.argsort(own, axis=1, kind="stable")[:, :k]
+    order = np.argsort(index == rows[:, None], axis=1, kind="stable")[:, :k]
     return np.take_along_axis(similarity, order, axis=1), np.take_along_axis(index, order, axis=1)
 
 

@@ -61,7 +61,7 @@ RECIPES = {
     "mae": Recipe((0.1,), 90, 16384, "lars", warmup=10, norm=True),
     "dino": Recipe((0.001,), 100, 256),
     "dinov2": Recipe((1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1), 10, 1024),
-    "grid": Recipe((0.01, 0.03, 0.1, 0.3, 1.0, 3.0), 90, 1024, decays=(0.0, 1e-6, 1e-4), norm=True),
+    "grid": Recipe((0.01, 0.03, 0.1, 0.3, 1.0, 3.0), 30, 1024, decays=(0.0, 1e-4), norm=True),
 }
 """The published ones by who published them, and a grid that fits features of any scale.
 

@@ -15,6 +15,7 @@ from ssljax import collectives
 from ssljax.collectives import example_keys
 from ssljax.models import infer, initialise, run
 from ssljax.models.heads import MLP
+from ssljax.models.vit import ViT
 from ssljax.typing import Array, Batch, PyTree, TrainState, Variables
 from ssljax.views.images import Augment, center_view, draw_views, show_views
 
@@ -38,8 +39,31 @@ class ImageMethod:
     def views(self, keys: Array, batch: Batch) -> PyTree:
         return draw_views(self.augmentations, keys, batch)
 
+    def evaluated(self, state: Variables) -> tuple[PyTree, PyTree]:
+        """Parameters and statistics of the encoder that is evaluated."""
+        return state.params["encoder"], state.model_state["encoder"]
+
     def features(self, state: Variables, batch: Batch) -> Array:
-        return infer(self.encoder, state.params["encoder"], state.model_state["encoder"], self.eval_view(batch))
+        return infer(self.encoder, *self.evaluated(state), self.eval_view(batch))
+
+    def last_blocks(self, state: Variables, batch: Batch, count: int, *, patches: bool = False) -> Array:
+        """Class tokens of the last `count` blocks of a Vision Transformer, each after the last norm, one after the
+        other: (batch, count · width); without a class token the means of the patches (I-JEPA). patches: and the mean of
+        the last block's patches (DINO, DINOv2).
+
+        Raises ValueError for other encoders, and if there are not so many blocks.
+        """
+        if not isinstance(self.encoder, ViT):
+            raise ValueError("a probe of the last blocks is of a Vision Transformer: take the probe of the features.")
+        blocks = infer(self.encoder, *self.evaluated(state), self.eval_view(batch), method="tokens", last=count)
+        means = [tokens[:, self.encoder.num_prefix :].mean(axis=1) for tokens in blocks]
+        parts = [tokens[:, 0] for tokens in blocks] if self.encoder.cls_token else means
+        return jnp.concatenate([*parts, *means[-1:]] if patches else parts, axis=1).astype(jnp.float32)
+
+    def view_features(self, state: Variables, batch: Batch, keys: Array, count: int) -> Array:
+        """What the evaluated encoder makes of `count` draws of the first view of each image: (batch, count, dim)."""
+        views = draw_views(self.augmentations[:1] * count, keys, batch)
+        return jnp.stack([infer(self.encoder, *self.evaluated(state), view) for view in views], axis=1)
 
     def eval_view(self, batch: Batch) -> Array:
         view = self.augmentations[0]
