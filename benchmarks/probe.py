@@ -51,7 +51,8 @@ def main() -> None:
             score, penalty = linear_probe(*parts)
             chosen = f"penalty {penalty:g}"
         else:
-            score, rate, decay = sgd_probe(*parts, RECIPES[name])
+            train, labels, test, truth = parts
+            score, _, rate, decay = sgd_probe({"": (train, test)}, labels, truth, RECIPES[name])
             chosen = f"rate {rate:g}, weight decay {decay:g}"
         seconds = time.perf_counter() - start
         heads = 1 if name == "linear" else len(RECIPES[name].rates) * len(RECIPES[name].decays)

@@ -1,9 +1,10 @@
 """Linear classifiers on frozen features as papers train them, all of a grid of rates and weight decays at once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +41,10 @@ class Recipe:
     milestones: tuple[int, ...] = ()
     norm: bool = False
 
+    @property
+    def is_grid(self) -> bool:
+        return len(self.rates) * len(self.decays) > 1
+
     def __str__(self) -> str:
         way = {"sgd": "SGD", "lars": "LARS"}[self.optimizer] + (" with Nesterov's momentum" if self.nesterov else "")
         falls = f"a tenth from epochs {', '.join(map(str, self.milestones))} on" if self.milestones else "a cosine to 0"
@@ -73,37 +78,52 @@ are made once.
 """
 
 
+class Chosen(NamedTuple):
+    """features: the name of those that did best; rate: without the factor of the batch."""
+
+    score: Score
+    features: str
+    rate: float
+    decay: float
+
+
 def sgd_probe(
-    train: np.ndarray,
+    features: Mapping[str, tuple[np.ndarray, np.ndarray]],
     train_labels: np.ndarray,
-    test: np.ndarray,
     labels: np.ndarray,
     recipe: Recipe,
     *,
     share: float = VALIDATION,
     seed: int = 0,
-) -> tuple[Score, float, float]:
-    """Score of the best head of the grid, its rate (without the factor of the batch) and its weight decay.
+) -> Chosen:
+    """The best head of the grid, of the best features.
 
-    A grid of several heads is trained on the training examples but a share of each class, on which the head is chosen
-    that is right most often (of several the first); that one is then trained again on all of them. Heads start from
+    If there are several, they are trained on the training examples but a share of each class, on which the one is
+    chosen that is right most often (of several the first); it is then trained again on all of them. Heads start from
     N(0, 0.01²) and 0. The test examples choose nothing.
 
-    train (examples, dim), test (examples, dim), labels 0 … classes - 1. Raises ValueError if those of training are all
-    the same.
+    features: by name, those of training (examples, dim) and of test (examples, dim); labels 0 … classes - 1. Raises
+    ValueError if those of training are all the same.
     """
     require_classes(train_labels)
     classes = int(max(train_labels.max(), labels.max())) + 1
     grid = list(product(recipe.rates, recipe.decays))
-    best = 0
-    if len(grid) > 1:
-        held = class_share(train_labels, share, seed)
-        kept = np.setdiff1d(np.arange(len(train)), held)
-        kept = kept if len(kept) else held  # of classes with one example each
+    held = class_share(train_labels, share, seed)
+    kept = np.setdiff1d(np.arange(len(train_labels)), held)
+    kept = kept if len(kept) else held  # of classes with one example each
+
+    def right(train: np.ndarray) -> list[float]:
         heads = fit(train[kept], train_labels[kept], classes, recipe, grid, seed=seed)
-        best = int(np.argmax([(predict(head, train[held]) == train_labels[held]).mean() for head in heads]))
-    (head,) = fit(train, train_labels, classes, recipe, [grid[best]], seed=seed)
-    return Score(predict(head, test) == labels), *grid[best]
+        return [float((predict(head, train[held]) == train_labels[held]).mean()) for head in heads]
+
+    best, point = next(iter(features)), grid[0]
+    if len(features) * len(grid) > 1:
+        found = {name: right(train) for name, (train, _) in features.items()}
+        best = max(found, key=lambda name: max(found[name]))
+        point = grid[int(np.argmax(found[best]))]
+    train, test = features[best]
+    (head,) = fit(train, train_labels, classes, recipe, [point], seed=seed)
+    return Chosen(Score(predict(head, test) == labels), best, *point)
 
 
 Head = tuple[np.ndarray, np.ndarray]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from ssljax.evals.probe import RECIPES, Recipe, fit, predict, sgd_probe
+from ssljax.evals.probe import RECIPES, Recipe, fit, predict
+from ssljax.evals.probe import sgd_probe as probe_of_several
 
 
 @pytest.fixture
@@ -17,6 +18,11 @@ def clusters():
     labels, test_labels = rng.randint(0, 3, 150), rng.randint(0, 3, 100)
     noisy = lambda y: (centres[y] + 0.8 * rng.randn(len(y), 5)).astype(np.float32)  # noqa: E731
     return noisy(labels), labels, noisy(test_labels), test_labels
+
+
+def sgd_probe(train, labels, test, test_labels, recipe):
+    score, _, rate, decay = probe_of_several({"": (train, test)}, labels, test_labels, recipe)
+    return score, rate, decay
 
 
 def by_hand(x, labels, recipe, rate, decay):
@@ -85,6 +91,15 @@ def test_the_validation_examples_choose_and_the_test_examples_do_not(clusters):
     assert (rate, decay) == (0.5, 0.0) and right.accuracy > 0.75
     others, rate, decay = sgd_probe(train, labels, test, (test_labels + 1) % 3, recipe)
     assert (rate, decay) == (0.5, 0.0) and not (right.correct & others.correct).any()
+
+
+def test_of_several_features_those_are_chosen_that_tell_validation_examples_apart(clusters):
+    train, labels, test, test_labels = clusters
+    noise = np.random.RandomState(1).randn(250, 5).astype(np.float32)
+    several = {"noise": (noise[:150], noise[150:]), "signal": (train, test)}
+    chosen = probe_of_several(several, labels, test_labels, Recipe((0.5,), 40, 32))
+    assert chosen.features == "signal" and chosen.score.accuracy > 0.75
+    np.testing.assert_array_equal(chosen.score.correct, sgd_probe(*clusters, Recipe((0.5,), 40, 32))[0].correct)
 
 
 @pytest.mark.parametrize("name", RECIPES)
