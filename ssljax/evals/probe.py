@@ -16,6 +16,8 @@ from ssljax.evals.scores import Score
 from ssljax.schedules import warmup_cosine
 from ssljax.typing import Array, PyTree
 
+EPSILON = 1e-6
+"""Added to BatchNorm's variance."""
 VALIDATION = 0.1
 """Share of each class of the training examples on which the grid's best is chosen."""
 
@@ -27,7 +29,9 @@ class Recipe:
     optimizer: "sgd", or "lars": the kernel's update is trust · |w| / |update| as large, with a trust of 0.001, before
     the momentum. rates, decays: the grid; rates are multiplied by batch / 256 if `scaled`. batch: of as many examples
     as there are, if there are fewer. milestones: epochs from which the rate is a tenth of what it was, instead of a
-    cosine to 0. norm: the features go through BatchNorm without scale and offset first (`_normed`).
+    cosine to 0. norm: the features go through BatchNorm without scale and
+    offset first: by mean and variance of the batch, and to be judged by those of all training examples, which running
+    averages only come near to.
     """
 
     rates: tuple[float, ...]
@@ -160,10 +164,6 @@ def predict(head: Head, x: np.ndarray) -> np.ndarray:
     return (x @ kernel + bias).argmax(axis=1)
 
 
-EPSILON, FOLLOWS = 1e-6, 0.1
-"""Of BatchNorm: added to the variance, and how far running statistics follow those of a batch."""
-
-
 @partial(jax.jit, static_argnames=("recipe", "per_epoch"))
 def _trained(
     recipe: Recipe, per_epoch: int, x: Array, labels: Array, order: Array, rates: Array, decays: Array, start: Array
@@ -193,36 +193,25 @@ def _trained(
         return optax.softmax_cross_entropy_with_integer_labels(logits, told).mean()
 
     def step(carry, picked):
-        heads, moments, running = carry
-        rows, told = x[picked], labels[picked]
+        (heads, moments), rows, told = carry, x[picked], labels[picked]
         if recipe.norm:
-            rows, running = _normed(rows, running)
+            rows = (rows - rows.mean(axis=0)) * jax.lax.rsqrt(rows.var(axis=0) + EPSILON)
 
         def moved(head, moment, rate, decay):
             updates, moment = optimizer(rate, decay).update(jax.grad(loss)(head, rows, told), moment, head)
             return optax.apply_updates(head, updates), moment
 
-        return (*jax.vmap(moved)(heads, moments, rates, decays), running), None
+        return jax.vmap(moved)(heads, moments, rates, decays), None
 
     count, (dim, classes) = len(rates), start.shape
     heads = {"kernel": jnp.broadcast_to(start, (count, dim, classes)), "bias": jnp.zeros((count, classes))}
-    running = {"mean": jnp.zeros(dim), "variance": jnp.ones(dim)}
     moments = jax.vmap(optimizer(0.0, 0.0).init)(heads)
-    (heads, _, running), _ = jax.lax.scan(step, (heads, moments, running), order)
+    (heads, _), _ = jax.lax.scan(step, (heads, moments), order)
     kernel, bias = heads["kernel"], heads["bias"]
     if recipe.norm:
-        kernel = kernel * jax.lax.rsqrt(running["variance"] + EPSILON)[:, None]
-        bias = bias - running["mean"] @ kernel
+        kernel = kernel * jax.lax.rsqrt(x.var(axis=0) + EPSILON)[:, None]
+        bias = bias - x.mean(axis=0) @ kernel
     return kernel, bias
-
-
-def _normed(rows: Array, running: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
-    """BatchNorm in train mode: rows by their own mean and variance, and the running ones after them, of which the
-    variance is that of n - 1, as PyTorch has it."""
-    mean, variance, n = rows.mean(axis=0), rows.var(axis=0), len(rows)
-    seen = {"mean": mean, "variance": variance * n / max(n - 1, 1)}
-    running = jax.tree.map(lambda old, new: (1 - FOLLOWS) * old + FOLLOWS * new, running, seen)
-    return (rows - mean) * jax.lax.rsqrt(variance + EPSILON), running
 
 
 def _listed(numbers: Sequence[float]) -> str:

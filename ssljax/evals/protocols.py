@@ -35,6 +35,8 @@ FEW_SHOT = {
     for shots in (1, 5, 10)
 }
 """By so many labels of each class, in closed form (`ssljax.evals.few_shot`)."""
+ONLINE = ("knn", "nn1", "svm", *LINEAR, *FEW_SHOT, *PROBES, "geometry")
+"""What needs frozen features alone, and is so computed while a run is trained (`ssljax.train`)."""
 TITLES = {
     "knn": "k-NN",
     "linear_1": "linear, 1 %",

@@ -30,12 +30,10 @@ def by_hand(x, labels, recipe, rate, decay):
     x, classes = x.astype(np.float64), labels.max() + 1
     w, b = (np.asarray(part, np.float64) for part in fit(x, labels, classes, replace(recipe, norm=False), [(0, 0)])[0])
     moments, rate = [np.zeros_like(w), np.zeros_like(b)], rate * (len(x) / 256 if recipe.scaled else 1)
-    mean, variance = np.zeros(x.shape[1]), np.ones(x.shape[1])
     for step in range(int(recipe.epochs)):
         rows = x
         if recipe.norm:
             rows = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-6)
-            mean, variance = 0.9 * mean + 0.1 * x.mean(axis=0), 0.9 * variance + 0.1 * x.var(axis=0, ddof=1)
         logits = rows @ w + b
         p = np.exp(logits - logits.max(axis=1, keepdims=True))
         error = (p / p.sum(axis=1, keepdims=True) - np.eye(classes)[labels]) / len(x)
@@ -50,8 +48,10 @@ def by_hand(x, labels, recipe, rate, decay):
                 update *= 0.001 * np.linalg.norm(values) / np.linalg.norm(update)
             moments[i] = 0.9 * moments[i] + update
             values -= rate * shape * (update + 0.9 * moments[i] if recipe.nesterov else moments[i])
-    scale = 1 / np.sqrt(variance + 1e-6) if recipe.norm else 1.0
-    return w * np.reshape(scale, (-1, 1)), b - mean @ (w * np.reshape(scale, (-1, 1)))
+    if recipe.norm:
+        w = w / np.sqrt(x.var(axis=0) + 1e-6)[:, None]
+        b = b - x.mean(axis=0) @ w
+    return w, b
 
 
 @pytest.mark.parametrize(
