@@ -93,7 +93,10 @@ def evaluate(
     splits = train, test, _ = _splits(config, must_have_labels=bool(protocols and probes) and not alone)
     if set(probes) - {"geometry"} and alone:
         train.require_labels()
-    outside = modality_of(modality.on_other_data(absolute(ood))).open("test") if ood else None
+    outside = None
+    if ood:
+        other = modality_of(modality.on_other_data(absolute(ood)))
+        outside = other.judged_by("test") or other.open("test")
     for source in filter(None, (train if data else None, test if data else None, outside)):
         _must_fit(run.method, state, config, source)
     features = over_devices(run.method.features, mesh)
@@ -140,7 +143,7 @@ def evaluate(
     if found.tables:
         results["tables"] = found.tables
     shown = {"pretrained": encoders["pretrained"]} | floors
-    other = None if folds_of(config) else test  # with folds, what is shown is near to a part of the same data
+    held = None if folds_of(config) else test  # with folds, what is shown is near to a part of the same data
     report = Report(
         title=f"{config.method.name} · {config.encoder.name} · {config.data.source}",
         config=config.to_dict(),
@@ -149,7 +152,7 @@ def evaluate(
         class_names=train.class_names,
         things=train.things,
         found=judged.pictures,
-        **gallery(run.method, modality, state, mesh, shown, judge.rows, train, other)._asdict(),
+        **gallery(run.method, modality, state, mesh, shown, judge.rows, train, held)._asdict(),
         notes=_notes(splits, results, found.left_out),
     )
     on_first(partial(_publish, folder, results, report, found.subsets))

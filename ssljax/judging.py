@@ -180,7 +180,11 @@ class Judge:
             table.setdefault("spectrum", {})[name] = tables.spectrum(judged)
         else:
             assert self.outside is not None
-            table["of"][name] = tables.of_other_data(x, labels, test, self.rows(encoder, self.outside)[0])
+            if test is None:
+                raise ValueError("protocol 'ood' needs a test split that is not learnt from: give --data one.")
+            outside, _ = self.rows(encoder, self.outside)
+            if outside.shape[1:] == x.shape[1:]:  # raw images of another size are no vectors of the same space
+                table["of"][name] = tables.of_other_data(x, labels, test, outside)
 
     def _views(self, name: str) -> np.ndarray | None:
         """Features (examples, views, dim) of views of some examples, the same draws for each batch."""

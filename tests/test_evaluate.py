@@ -31,6 +31,7 @@ from ssljax.judging import Judge
 from ssljax.methods import METHODS
 from ssljax.modalities.images import Images
 from ssljax.modalities.tables import Tables
+from ssljax.modalities.text import Text
 from ssljax.train import train
 
 
@@ -645,6 +646,8 @@ def test_protocols_with_several_numbers_parts_of_the_labels_and_other_data(short
 def test_other_data_must_fit(own_table, small_graph):
     with pytest.raises(DataError, match="takes no other table"):
         Tables(base_config("scarf")).on_other_data(f"csv:{own_table}")
+    read = Text(base_config("bert")).on_other_data("csv:other.csv")
+    assert (read.data.source, read.data.probe) == ("demo", "csv:other.csv")  # in the tokens of the run's own
     config = base_config("dgi")
     config.encoder.name = "gcn"
     config.data.source = f"npz:{small_graph}"
