@@ -17,6 +17,7 @@ from ssljax.engine.checkpoint import CheckpointError, Checkpoints
 from ssljax.engine.mesh import abstract_batch, check_batch_size, make_mesh, replicated
 from ssljax.engine.optim import make_optimizer, make_schedule, peak_rate
 from ssljax.engine.step import StepFunction, make_train
+from ssljax.evals.protocols import ONLINE
 from ssljax.fields import Range, check_ranges, set_fields
 from ssljax.methods import METHODS, make_method
 from ssljax.modalities import MODALITIES, Modality
@@ -36,6 +37,7 @@ RANGES: dict[str, list[Range]] = {
     "evaluate": [
         ("0 or more", lambda x: x >= 0, "every"),
         ("at least 1", lambda x: x >= 1, "k train_examples test_examples"),
+        (f"some of {', '.join(ONLINE)}", lambda x: set(x) <= set(ONLINE), "online"),
         ("above 0", lambda x: x > 0, "temperature"),
     ],
 }

@@ -73,7 +73,14 @@ def base_config(method: str) -> ConfigDict:
     config.log = {"every": 20, "wandb": ""}
     config.profile = ()  # (first, last): these steps are traced into the workdir's profile/
     config.checkpoint = {"every": 1000, "keep": 2}
-    config.evaluate = {"every": 1000, "train_examples": 4000, "test_examples": 1000, "k": 20, "temperature": 0.07}
+    config.evaluate = {
+        "every": 1000,
+        "online": ("knn",),  # what is computed then: names of ssljax.evals.protocols.ONLINE
+        "train_examples": 4000,
+        "test_examples": 1000,
+        "k": 20,
+        "temperature": 0.07,
+    }
     return config
 
 
@@ -214,7 +221,7 @@ def remember(config: ConfigDict, workdir: Path) -> None:
         theirs = json.loads(path.read_text())
         changed = sorted(set(_flat(mine).items()) ^ set(_flat(theirs).items()))
         how = (*HOW_NOT_WHAT, *(() if _has_batch_statistics(config) else ("train.microbatch",)))
-        names = sorted({name for name, _ in changed if not (name in how or name.split(".")[0] in how)})
+        names = sorted({name for name, _ in changed if not _among(name, how)})
         if names:
             a, b = _flat(theirs), _flat(mine)
             shown = ", ".join(f"{n} is {a.get(n, 'absent')} there and {b.get(n, 'absent')} here" for n in names[:3])
@@ -243,7 +250,13 @@ def recall(workdir: Path) -> ConfigDict:
         raise ValueError(
             f"{path} is damaged ({error}); bring it back from a copy, or start again in another --workdir."
         ) from None
-    if missing := set(_flat(base_config(config.method.name).to_dict())) - set(_flat(config.to_dict())):
+    defaults = base_config(config.method.name)
+    missing = set(_flat(defaults.to_dict())) - set(_flat(config.to_dict()))
+    for name in {name for name in missing if _among(name, HOW_NOT_WHAT)}:
+        section, _, field = name.partition(".")
+        config[section][field] = defaults[section][field]
+        missing.remove(name)
+    if missing:
         raise ValueError(
             f"{path} was written by another version of ssljax, which had no {min(missing)}; use that version, or start "
             "again in another --workdir."
@@ -260,6 +273,11 @@ def _remember_teacher(config: ConfigDict, workdir: Path) -> None:
         (workdir / TEACHER).mkdir(exist_ok=True)
         _write(workdir / TEACHER / "config.json", json.loads(theirs.to_json()))
         _remember_teacher(theirs, workdir / TEACHER)
+
+
+def _among(name: str, fields: tuple[str, ...]) -> bool:
+    """Whether such a field is one of these, or in a section that is."""
+    return name in fields or name.split(".")[0] in fields
 
 
 def _write(path: Path, contents: dict[str, Any]) -> None:

@@ -1,73 +1,104 @@
 """What a run's encoder is worth, beside a random-init encoder and the raw data, and a report to look at.
 
     python -m ssljax.evaluate --workdir=runs/simclr [--protocol=knn,linear,linear_1,finetune_1,objective]
+        [--data=SOURCE] [--ood=SOURCE] [--tune=frozen=2,layer_decay=0.75] [--scratch]
 
 `objective` is how well a method does on the test split what it was trained to do, where it has a number for that.
-Prints the accuracies, and writes `results.json`, `report.html` and `figures/` into the run's folder.
+Prints the accuracies, and writes `results.json`, `report.html` and `figures/` into the run's folder, and, where a part
+of the labels is used, which that is: `label_subsets.npz`. What is found on other data (--data) has a folder of its own
+in the run's `on/`. docs/evaluation.md says what each protocol does.
 """
 
 import json
-from collections.abc import Callable
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import flax
 import jax
 import numpy as np
 from absl import flags
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from ssljax.build import build_source, modality_of, open_run
+from ssljax.build import build_source, modality_of, open_run, small_batch
 from ssljax.commands import launch, local_path
-from ssljax.data.pipeline import eval_batches
-from ssljax.data.sources import DataError, Source
+from ssljax.data.sources import DataError, Source, absolute
 from ssljax.engine.logs import read_metrics
-from ssljax.engine.mesh import eval_batch_size, make_mesh, over_devices, process_rows, replicate
+from ssljax.engine.mesh import make_mesh, over_devices, replicate
 from ssljax.engine.processes import on_first
 from ssljax.evals import protocols as of_features
-from ssljax.evals.features import extract
-from ssljax.evals.finetune import fine_tune
-from ssljax.evals.linear import leave_one_out, linear_probe
-from ssljax.evals.protocols import FINE_TUNED, GROUPED, LINEAR, Settings, described
-from ssljax.evals.results import Scores, accuracy_lines, objective_lines, summary
+from ssljax.evals.finetune import PLAIN, Tuning
+from ssljax.evals.protocols import GROUPED
+from ssljax.evals.results import accuracy_lines, objective_lines, summary
 from ssljax.evals.scores import Score
+from ssljax.evals.tables import ALONE, TABLES, table_lines
 from ssljax.gallery import gallery
+from ssljax.judging import Found, Judge, folds_of
 from ssljax.modalities import MODALITIES
 from ssljax.modalities.modality import Judged
 from ssljax.objective import objective
 from ssljax.report import Report, write_report
+from ssljax.typing import Method, TrainState
 
 PROTOCOLS = of_features.TITLES | {name: title for kind in MODALITIES.values() for name, title in kind.own.items()}
 """What encoders are judged by, and what that is called."""
 OBJECTIVE = "objective"
 """The protocol that needs no labels: `Method.measure` on the test split of what was trained on."""
+KNOWN = (*PROTOCOLS, *TABLES, OBJECTIVE)
 
 
-def main(workdir: str | None, protocols: list[str] | None, step: int | None) -> None:
+def main(workdir: str | None, protocols: list[str] | None, step: int | None, **others: Any) -> None:
     if workdir is None:
         raise ValueError("--workdir is needed: the folder of a run.")
-    evaluate(local_path(workdir), protocols, step)
+    evaluate(local_path(workdir), protocols, step, **others)
 
 
-def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None = None) -> dict[str, Any]:
+def evaluate(
+    workdir: Path,
+    protocols: list[str] | None = None,
+    step: int | None = None,
+    *,
+    data: str = "",
+    ood: str = "",
+    tuning: Tuning = PLAIN,
+    scratch: bool = False,
+) -> dict[str, Any]:
     """Evaluate a checkpoint, the newest or that of `step`; returns what is in `results.json`.
 
-    protocols: some of PROTOCOLS and OBJECTIVE; None for those of the modality, if there are labels, and the objective,
-    if the method has one. Raises DataError where there are none.
+    protocols: some of KNOWN; None for those of the modality, if there are labels, and the objective, if the method has
+    one. data: a source of the same kind to judge by, instead of the run's own; ood: one that the protocol `ood` tells
+    from it. tuning: of fine-tuning; scratch: whether an encoder that was drawn, trained with the same labels, is a
+    floor. Raises DataError where there are no labels, and for data that the encoder does not take.
     """
     for protocol in protocols or ():
-        if protocol not in (*PROTOCOLS, OBJECTIVE):
-            raise ValueError(f"protocol '{protocol}' is unknown; use {', '.join((*PROTOCOLS, OBJECTIVE))}.")
+        if protocol not in KNOWN:
+            raise ValueError(f"protocol '{protocol}' is unknown; use {', '.join(KNOWN)}.")
+    if "ood" in (protocols or ()) and not ood:
+        raise ValueError("protocol 'ood' tells other data from the run's: say which by --ood=SOURCE.")
     mesh = make_mesh()
     config, run, state = open_run(workdir, step, mesh)
+    folder = workdir
+    if data:
+        folder = workdir / "on" / re.sub(r"[^\w.-]+", "-", data).strip("-")
+        config = modality_of(config).on_other_data(absolute(data))
     modality = modality_of(config)
     of_others = {name for other in MODALITIES.values() for name in other.own} - set(modality.own)
     if wrong := of_others.intersection(protocols or ()):
         raise ValueError(f"protocol '{min(wrong)}' is not for what method '{config.method.name}' learns from.")
     chosen = [p for p in protocols or modality.protocols if p != OBJECTIVE]
+    chosen += ["ood"] if ood and "ood" not in chosen else []
     own, probes = ([p for p in chosen if (p in modality.own) == is_own] for is_own in (True, False))
-    splits = train, test, _ = _splits(config, must_have_labels=bool(protocols and probes))
+    alone = bool(protocols) and set(probes) <= set(ALONE)
+    splits = train, test, _ = _splits(config, must_have_labels=bool(protocols and probes) and not alone)
+    if set(probes) - {"geometry"} and alone:
+        train.require_labels()
+    outside = None
+    if ood:
+        other = modality_of(modality.on_other_data(absolute(ood)))
+        outside = other.judged_by("test") or other.open("test")
+    for source in filter(None, (train if data else None, test if data else None, outside)):
+        _must_fit(run.method, state, config, source)
     features = over_devices(run.method.features, mesh)
     if "group" not in (train.shapes or {}):
         if wrong := {protocol for protocol in protocols or () if protocol in GROUPED}:
@@ -80,29 +111,28 @@ def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None
     states = {"pretrained": state, "random init": replicate(run.init(), mesh)}
     floors = {name: without_encoder(floor) for name, floor in modality.floors().items()}
     encoders = {name: partial(features, found) for name, found in states.items()} | floors
+    judge = Judge(
+        config, run, mesh, encoders, states, train, test, outside, tuning, scratch, must=protocols is not None
+    )
 
     results: dict[str, Any] = {"step": int(state.step), "examples": {"train": train.count}}
+    results |= {"data": data} if data else {}
     if protocols is None or OBJECTIVE in protocols:
         results |= objective(run.method, config, states, mesh, must=bool(protocols))
-    rows = partial(_rows, mesh)
-    scores: Scores = {}
-    in_words: dict[str, str] = {}
-    left_out: dict[str, str] = {}
-    if test is not None and probes:
-        tune = partial(_fine_tuned, run.method.features, states, train, test)
-        scores, in_words, counts, left_out = _scores(
-            encoders, rows, train, test, probes, tune, config, must=protocols is not None
-        )
-        results |= {"examples": counts}
-        if hasattr(run.method, "classify"):
-            logits, labels = rows(partial(over_devices(run.method.classify, mesh), state), test)
+    found = Found({}, {}, {}, {}, {}, {})
+    if probes and (test is not None or alone):
+        found = judge.by(probes)
+        results |= {"examples": found.counts}
+        if test is not None and hasattr(run.method, "classify") and not data:
+            logits, labels = judge.rows(partial(over_devices(run.method.classify, mesh), state), test)
             classified = Score(logits.argmax(axis=1) == labels)
             results["classifier"] = {"accuracy": classified.accuracy, "standard_error": classified.standard_error}
+    scores, in_words = found.scores, found.described
     judged = Judged({}, {}, {})
     if own:
 
         def compute(f, state, source):
-            return rows(partial(over_devices(f, mesh), state), source)
+            return judge.rows(partial(over_devices(f, mesh), state), source)
 
         judged = modality.judge(run.method, states, compute, own)
         for name, by_protocol in judged.scores.items():
@@ -110,8 +140,10 @@ def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None
         in_words |= judged.described
     if in_words:
         results |= summary(scores, in_words)
+    if found.tables:
+        results["tables"] = found.tables
     shown = {"pretrained": encoders["pretrained"]} | floors
-    other = None if _folds(config) else test  # with folds, what is shown is near to a part of the same data
+    held = None if folds_of(config) else test  # with folds, what is shown is near to a part of the same data
     report = Report(
         title=f"{config.method.name} · {config.encoder.name} · {config.data.source}",
         config=config.to_dict(),
@@ -120,24 +152,44 @@ def evaluate(workdir: Path, protocols: list[str] | None = None, step: int | None
         class_names=train.class_names,
         things=train.things,
         found=judged.pictures,
-        **gallery(run.method, modality, state, mesh, shown, rows, train, other)._asdict(),
-        notes=_notes(splits, results, left_out),
+        **gallery(run.method, modality, state, mesh, shown, judge.rows, train, held)._asdict(),
+        notes=_notes(splits, results, found.left_out),
     )
-    on_first(partial(_publish, workdir, results, report))
+    on_first(partial(_publish, folder, results, report, found.subsets))
     return results
 
 
-def _publish(workdir: Path, results: dict[str, Any], report: Report) -> None:
+def _publish(folder: Path, results: dict[str, Any], report: Report, subsets: dict[str, np.ndarray]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     if "objective" in results:
         print("\n".join(objective_lines(results["objective"])))
     if "encoders" in results:
         print("\n".join(accuracy_lines(results, PROTOCOLS)))
-    part = workdir / "results.json.part"
+    for protocol, table in results.get("tables", {}).items():
+        print("\n".join(table_lines(TABLES[protocol], table)))
+    if subsets:
+        np.savez_compressed(folder / "label_subsets.npz", allow_pickle=False, **subsets)
+    part = folder / "results.json.part"
     part.write_text(json.dumps(results, indent=2))
-    part.replace(workdir / "results.json")
+    part.replace(folder / "results.json")
     for note in report.notes:
         print(f"note: {note}")
-    print(f"report: {write_report(report, workdir)}")
+    print(f"report: {write_report(report, folder)}")
+
+
+def _must_fit(method: Method, state: TrainState, config: ConfigDict, source: Source) -> None:
+    """Raises DataError if the encoder does not take examples of such shapes; nothing is computed."""
+    if source.shapes is None:
+        return
+    try:
+        jax.eval_shape(method.features, state, small_batch(config, source.shapes))
+    except (ValueError, TypeError, flax.errors.FlaxError) as error:
+        here = ", ".join(f"{name} {shape}" for name, (shape, _) in source.shapes.items())
+        there = ", ".join(f"{name} {shape}" for name, (shape, _) in modality_of(config).shapes().items())
+        raise DataError(
+            f"{source.name} has examples with {here}, which the run's encoder, trained on {there}, does not take: give "
+            f"data of the same shapes ({str(error).splitlines()[0]})"
+        ) from None
 
 
 def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Source | None, str]:
@@ -171,95 +223,11 @@ def _sizes(source: Source) -> str:
     return "images that vary in size" if "size" in shapes else f"images of {shapes['image'][0][:2]} pixels"
 
 
-def _rows(mesh: Mesh, encoder: Callable, source: Source) -> tuple[np.ndarray, np.ndarray]:
-    """See `ssljax.gallery.Rows`; each process makes its part of them."""
-    size = eval_batch_size(mesh, about=min(256, len(source)))
-    return extract(encoder, eval_batches(source, size, process_rows(size, mesh)))
-
-
-def _scores(
-    encoders,
-    rows: Callable[[Any, Source], tuple[np.ndarray, np.ndarray]],
-    train: Source,
-    test: Source,
-    protocols: list[str],
-    tune: Callable[[str, float], Score | None],
-    config: ConfigDict,
-    *,
-    must: bool,
-) -> tuple[Scores, dict[str, str], dict[str, int], dict[str, str]]:
-    """Each encoder by each protocol, the protocols in words, how many things they learn from and are tested on, and
-    what is left out and why: protocols that these data do not allow, which is an error if all `must` be."""
-    modality = modality_of(config)
-    settings = Settings(
-        config.evaluate.k, config.evaluate.temperature, modality.scaling, _folds(config), things=train.things
-    )
-    raw = next(iter(modality.floors()))
-    scores: Scores = {}
-    of_floors: Scores = {}
-    if set(protocols) & set(GROUPED):
-        of_group = partial(over_devices(lambda _, batch: batch["group"][:, None], make_mesh()), ())
-        groups = [rows(of_group, split)[0][:, 0].astype(int) for split in (train, test)]
-
-    def score(protocol: str, name: str, *features: np.ndarray) -> Score | None:
-        if protocol in FINE_TUNED:
-            return tune(name, FINE_TUNED[protocol])
-        if protocol == "groups":
-            return linear_probe(features[0], groups[0], features[2], groups[1], scaling=modality.scaling)[0]
-        if protocol == "left_out":
-            x, y = np.concatenate(features[::2]), np.concatenate(features[1::2])
-            return leave_one_out(x, y, np.concatenate(groups), scaling=modality.scaling)
-        return of_features.judge(protocol, settings, *features)
-
-    left_out: dict[str, str] = {}
-    for name, encoder in encoders.items():
-        features = *rows(encoder, train), *rows(encoder, test)
-        for protocol in protocols:
-            try:
-                found = score(protocol, name, *features) if protocol not in left_out else None
-            except ValueError as error:
-                if must:
-                    raise
-                left_out[protocol] = str(error)
-            else:
-                if found is not None:
-                    scores.setdefault(name, {})[protocol] = found
-        if name == raw:
-            shares = {p: LINEAR[p] for p in protocols if p in LINEAR}
-            for floor, classify in modality.classifiers.items() if shares else ():
-                of_floors[floor] = {p: classify(*features, share=share) for p, share in shares.items()}
-    scores |= of_floors
-    counts = {"train": len(features[0]), "test": len(features[2])}
-    in_words = {p: described(p, settings, **counts) for p in protocols if p not in left_out}
-    return scores, in_words, counts, left_out
-
-
-def _folds(config: ConfigDict) -> int:
-    """0 where one split is for learning and another one for testing."""
-    return modality_of(config).folds if config.data.train_split == config.data.test_split else 0
-
-
-def _fine_tuned(features, states, train: Source, test: Source, name: str, share: float) -> Score | None:
-    """Of an encoder, begun from one of the `states`; None for what has no weights. Each process does it all."""
-    if name not in states:
-        return None
-
-    def examples(source: Source) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        parts = [{k: x[batch["mask"]] for k, x in batch.items()} for batch in eval_batches(source, 256)]
-        arrays = {k: np.concatenate([part[k] for part in parts]) for k in parts[0] if k != "mask"}
-        return arrays, arrays.pop("label")
-
-    train_arrays, train_labels = examples(train)
-    if train_labels.ndim > 1:
-        raise ValueError(f"fine-tuning is of examples that have one label each, not of {train.things} of one example.")
-    return fine_tune(features, jax.device_get(states[name]), train_arrays, train_labels, *examples(test), share=share)
-
-
 def _notes(splits: tuple[Source, Source | None, str], results: dict[str, Any], left_out: dict[str, str]) -> list[str]:
     """What a reader should know of the data: why there are no accuracies, and what could not be read or is left out."""
     *sources, unjudged = splits
     notes = [f"no {'probes' if 'encoders' in results else 'accuracies'}: {unjudged}"] if unjudged else []
-    notes += [f"no {PROTOCOLS[protocol]}: {why}" for protocol, why in left_out.items()]
+    notes += [f"no {(PROTOCOLS | TABLES)[protocol]}: {why}" for protocol, why in left_out.items()]
     for source in sources:
         if source and source.skipped:
             names = ", ".join(list(source.skipped)[:3]) + (", …" if len(source.skipped) > 3 else "")
@@ -272,9 +240,23 @@ if __name__ == "__main__":
     PROTOCOL = flags.DEFINE_list(
         "protocol",
         None,
-        f"Some of {', '.join((*PROTOCOLS, OBJECTIVE))} (1 and 10 per cent of the labels); by default those of the data "
+        f"Some of {', '.join(KNOWN)} (1 and 10 per cent of the labels); by default those of the data "
         "and of the method.",
     )
     STEP = flags.DEFINE_integer("step", None, "Evaluate the checkpoint of this step; by default the newest.")
+    DATA = flags.DEFINE_string("data", "", "Judge by this source, of the same kind, instead of by the run's own data.")
+    OOD = flags.DEFINE_string("ood", "", "A source that is told from the data by distances of features.")
+    TUNE = flags.DEFINE_list("tune", [], "How fine-tuning differs from its default, such as frozen=2,layer_decay=0.75.")
+    SCRATCH = flags.DEFINE_bool("scratch", False, "Train an encoder from scratch, too, with the same labels.")
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM ends it: there is nothing to save
-    launch(lambda: main(WORKDIR.value, PROTOCOL.value, STEP.value))
+    launch(
+        lambda: main(
+            WORKDIR.value,
+            PROTOCOL.value,
+            STEP.value,
+            data=DATA.value,
+            ood=OOD.value,
+            tuning=Tuning.of(TUNE.value),
+            scratch=SCRATCH.value,
+        )
+    )

@@ -40,7 +40,8 @@ from ssljax.engine.mesh import eval_batch_size, over_devices, process_rows
 from ssljax.engine.processes import on_first
 from ssljax.engine.trainer import Every, Profile, fit
 from ssljax.evals.features import extract
-from ssljax.evals.knn import knn
+from ssljax.evals.protocols import Settings, judge
+from ssljax.evals.tables import of_geometry
 from ssljax.typing import TrainState
 
 FEW_STEPS = 100
@@ -101,7 +102,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
             every=Every(config.log.every, config.evaluate.every, config.checkpoint.every),
             logs=logs,
             checkpoints=checkpoints,
-            evaluate=online_knn(config, run, source, logs),
+            evaluate=online(config, run, source, logs),
             replay=lambda step: train_dataset(source, **data)[step],
             post_mortem=partial(post_mortem, config, source, workdir),
             profile=profile,
@@ -198,8 +199,9 @@ def post_mortem(config: ConfigDict, source: Source, workdir: Path, step: int, me
     return f"Its metrics and the indices of its batch are in {path}."
 
 
-def online_knn(config: ConfigDict, run: Run, source: Source, logs: Logs) -> Callable[[TrainState], dict[str, float]]:
-    """k-NN accuracy of the features on a part of the labelled data, or nothing where there are no labels."""
+def online(config: ConfigDict, run: Run, source: Source, logs: Logs) -> Callable[[TrainState], dict[str, float]]:
+    """Accuracies of the features by the protocols of `evaluate.online`, learnt and tested on parts of the labelled
+    data, and the geometry of those of test examples; nothing where there are no labels."""
     e = config.evaluate
     if not e.every or (modality_of(config).folds and config.data.train_split == config.data.test_split):
         return lambda state: {}
@@ -215,11 +217,18 @@ def online_knn(config: ConfigDict, run: Run, source: Source, logs: Logs) -> Call
     bank, queries = Subset(known, e.train_examples), Subset(test, e.test_examples)
     features, rows = over_devices(run.method.features, run.mesh), process_rows(size, run.mesh)
 
+    settings = Settings(e.k, e.temperature, modality_of(config).scaling, folds=0, things=source.things)
+
     def evaluate(state: TrainState) -> dict[str, float]:
         def of(part):
             return extract(partial(features, state), eval_batches(part, size, rows))
 
-        return {"knn": knn(*of(bank), *of(queries), k=e.k, temperature=e.temperature).accuracy}
+        found = *of(bank), *of(queries)
+        accuracies = {name: judge(name, settings, *found).accuracy for name in e.online if name != "geometry"}
+        if "geometry" not in e.online:
+            return accuracies
+        geometry = of_geometry(found[2], views=None)
+        return accuracies | {f"test_{n.lower().replace(' ', '_')}": number["value"] for n, number in geometry.items()}
 
     return evaluate
 

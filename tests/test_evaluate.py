@@ -13,7 +13,7 @@ import scipy.io.wavfile
 from PIL import Image
 
 import ssljax
-from ssljax.build import open_run
+from ssljax.build import build_method, modality_of, open_run, small_batch
 from ssljax.config import base_config, recall
 from ssljax.data.canvas import OnCanvas
 from ssljax.data.nodes import open_nodes
@@ -23,12 +23,15 @@ from ssljax.data.subset import Subset
 from ssljax.data.tables import open_table
 from ssljax.encoder import Encoder
 from ssljax.engine.checkpoint import CheckpointError
-from ssljax.evaluate import _notes, _scores, evaluate
+from ssljax.evals.finetune import Tuning
+from ssljax.evaluate import _must_fit, _notes, evaluate
 from ssljax.forecast import forecast
 from ssljax.gallery import PANELS, _panels, _texts
+from ssljax.judging import Judge
 from ssljax.methods import METHODS
 from ssljax.modalities.images import Images
 from ssljax.modalities.tables import Tables
+from ssljax.modalities.text import Text
 from ssljax.train import train
 
 
@@ -569,13 +572,100 @@ def test_a_protocol_that_the_data_do_not_allow_is_left_out():
     """Here a linear probe where all are of one class; whoever asks for it is told why it cannot be."""
     of_one_class = np.random.RandomState(0).rand(12, 4).astype(np.float32), np.zeros(12, np.int32)
     source = SimpleNamespace(things="images")
-    of_encoders = {"pretrained": None, "random init": None}
-    config = base_config("simclr")
-    call = partial(
-        _scores, of_encoders, lambda *_: of_one_class, source, source, ["knn", "linear"], lambda *_: None, config
+
+    class OfOneClass(Judge):
+        def rows(self, encoder, source):
+            return of_one_class
+
+    judge = partial(
+        OfOneClass, base_config("simclr"), None, None, {"pretrained": None, "random init": None}, {}, source, source
     )
-    scores, in_words, _, left_out = call(must=False)
-    assert set(in_words) == {"knn"} == set(scores["pretrained"])
-    assert left_out["linear"].startswith("all 12 labels to learn from are the same")
+    found = judge(must=False).by(["knn", "linear"])
+    assert set(found.described) == {"knn"} == set(found.scores["pretrained"])
+    assert found.left_out["linear"].startswith("all 12 labels to learn from are the same")
     with pytest.raises(ValueError, match="leaves nothing to tell apart: label training examples of two classes"):
-        call(must=True)
+        judge(must=True).by(["knn", "linear"])
+
+
+# Other protocols, and other data --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def arrays(tmp_path):
+    """`arrays(name, splits, size)`: a source of random grey images, of class 1 the brighter ones."""
+
+    def make(name, splits=("train", "test"), size=24):
+        rng, found = np.random.RandomState(0), {}
+        for split in splits:
+            labels = np.arange(60) % 2
+            images = rng.randint(0, 150, (60, size, size)) + 100 * labels[:, None, None]
+            found |= {f"{split}_image": images.astype(np.uint8), f"{split}_label": labels}
+        np.savez(tmp_path / f"{name}.npz", **found)
+        return f"npz:{tmp_path / name}.npz"
+
+    return make
+
+
+@only_mae
+def test_protocols_with_several_numbers_parts_of_the_labels_and_other_data(short, arrays, tmp_path, capsys):
+    short.data.source, run = arrays("own"), tmp_path / "run"
+    train(short, run)
+    accuracies = ["linear_10", "few_shot_1", "ridge_5", "probe_dino", "probe_grid", "finetune_10"]
+    results = evaluate(
+        run,
+        ["knn_grid", "same_class", "geometry", *accuracies],
+        ood=f"npz:{tmp_path / 'own.npz'}",
+        tuning=Tuning(layer_decay=0.5),
+        scratch=True,
+    )
+    assert json.loads((run / "results.json").read_text()) == results
+    encoders = results["encoders"]
+    assert list(encoders) == ["pretrained", "random init", "raw pixels", "from scratch"]
+    assert list(encoders["from scratch"]) == ["linear_10", "finetune_10"]
+    assert encoders["from scratch"]["linear_10"] == encoders["random init"]["finetune_10"]
+    assert "layer_decay = 0.5" in results["protocols"]["finetune_10"]
+    cell = encoders["raw pixels"]["few_shot_1"]
+    assert len(cell["draws"]) == 20 and cell["interval"][0] <= cell["accuracy"] <= cell["interval"][1]
+    assert encoders["raw pixels"]["probe_grid"]["accuracy"] == encoders["raw pixels"]["ridge_5"]["accuracy"] == 1
+    tables = results["tables"]
+    assert list(tables) == ["knn_grid", "same_class", "geometry", "ood"]
+    for table in tables.values():
+        assert list(table["of"]) == ["pretrained", "random init", "raw pixels"] and "60 t" in table["measured on"]
+    assert all(0 <= of["k = 5, majority"]["value"] <= 1 for of in tables["knn_grid"]["of"].values())
+    assert all(0 < of["mAP"]["value"] <= 1 for of in tables["same_class"]["of"].values())
+    assert set(tables["geometry"]["of"]["pretrained"]) > {"LiDAR", "alignment"}
+    assert set(tables["geometry"]["of"]["raw pixels"]) == {"feature std", "RankMe", "uniformity"}
+    assert tables["geometry"]["spectrum"]["pretrained"][0] == 1
+    for of in tables["ood"]["of"].values():  # the same data cannot be told from itself
+        assert all(number["value"] == pytest.approx(0.5) for number in of.values())
+    with np.load(run / "label_subsets.npz") as subsets:
+        assert len(subsets) == 5 + 20 + 20 and subsets["share_0.1_draw_0"].shape == (6,)
+        assert np.bincount(subsets["shots_5_draw_3"] % 2).tolist() == [5, 5]
+    printed = capsys.readouterr().out
+    assert "k = 5, majority" in printed and "retrieval of the same class: " in printed and "from scratch" in printed
+
+    other = evaluate(run, ["knn_grid", "geometry"], data=arrays("train_only", splits=("train",), size=30))
+    assert other["data"].endswith("train_only.npz") and other["examples"] == {"train": 60}
+    assert "each of 60 images among all others" in other["tables"]["knn_grid"]["measured on"]
+    assert len(list((run / "on").iterdir())) == 1 and json.loads((run / "results.json").read_text())["step"] == 2
+    with pytest.raises(DataError, match="has no split 'test'"):
+        evaluate(run, ["knn"], data=f"npz:{tmp_path / 'train_only.npz'}")
+    with pytest.raises(ValueError, match="protocol 'ood' tells other data from the run's: say which by --ood"):
+        evaluate(run, ["ood"])
+
+
+def test_other_data_must_fit(own_table, small_graph):
+    with pytest.raises(DataError, match="takes no other table"):
+        Tables(base_config("scarf")).on_other_data(f"csv:{own_table}")
+    read = Text(base_config("bert")).on_other_data("csv:other.csv")
+    assert (read.data.source, read.data.probe) == ("demo", "csv:other.csv")  # in the tokens of the run's own
+    config = base_config("dgi")
+    config.encoder.name = "gcn"
+    config.data.source = f"npz:{small_graph}"
+    modality_of(config).settle()
+    method = build_method(config, 1)
+    example = small_batch(config, modality_of(config).shapes())
+    state = jax.eval_shape(method.init, jax.random.key(0), example)
+    source = open_nodes("demo", "train")
+    with pytest.raises(DataError, match=r"which the run's encoder, trained on features \(12, 3\)"):
+        _must_fit(method, state, config, source)

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ssljax"
-SHARED = {"chunks", "collectives", "numerics", "fields", "schedules", "typing"}
+SHARED = {"chunks", "collectives", "numerics", "fields", "layers", "schedules", "typing"}
 ALLOWED = {
     "chunks": {"typing"},
     "collectives": {"typing"},
     "numerics": {"typing"},
     "fields": {"typing"},
+    "layers": {"typing"},
     "schedules": {"typing"},
     "typing": set(),
     "cost": {"typing"},

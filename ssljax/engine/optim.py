@@ -1,15 +1,14 @@
 """Optimisers and learning rates, in the conventions of the papers."""
 
 import fnmatch
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
+from ssljax.layers import layer_numbers, names_of
 from ssljax.schedules import warmup_cosine, warmup_linear
 from ssljax.typing import PyTree
 
@@ -184,7 +183,7 @@ def clip_each_norm(largest: float) -> optax.GradientTransformation:
 
 
 def _array(path: tuple[Any, ...]) -> tuple[str, ...]:
-    return tuple("query, key, value" if name in ("query", "key", "value") else name for name in _names(path))
+    return tuple("query, key, value" if name in ("query", "key", "value") else name for name in names_of(path))
 
 
 def clip_module_norms(largest: float) -> optax.GradientTransformation:
@@ -212,7 +211,7 @@ def _layer_by_layer(each: optax.GradientTransformation) -> optax.GradientTransfo
     """What is done to each array by itself, and keeps no state: to each layer's, where `scan` has stacked them."""
 
     def apart(tree: PyTree) -> PyTree:
-        return jax.tree_util.tree_map_with_path(lambda path, x: list(x) if "blocks" in _names(path) else x, tree)
+        return jax.tree_util.tree_map_with_path(lambda path, x: list(x) if "blocks" in names_of(path) else x, tree)
 
     def done(updates: PyTree, params: PyTree) -> PyTree:
         found, _ = each.update(apart(updates), optax.EmptyState(), apart(params))
@@ -234,7 +233,7 @@ def _scale_by_name(rates: Mapping[str, float]) -> optax.GradientTransformation:
 def _chosen(tree: PyTree, names: tuple[str, ...], field: str, optional: frozenset[str] = frozenset()) -> PyTree:
     """True for what has one of the names, or what one of the patterns fits, in its path. Raises ValueError for a name
     that occurs nowhere and is not optional."""
-    paths = [_names(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
+    paths = [names_of(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
     for name in set(names) - optional:
         if not any(fnmatch.filter(path, name) for path in paths):
             known = sorted({part for path in paths for part in path})
@@ -244,7 +243,7 @@ def _chosen(tree: PyTree, names: tuple[str, ...], field: str, optional: frozense
             )
 
     def chosen(path: tuple[Any, ...], _: Any) -> bool:
-        return any(fnmatch.filter(_names(path), name) for name in names)
+        return any(fnmatch.filter(names_of(path), name) for name in names)
 
     return jax.tree_util.tree_map_with_path(chosen, tree)
 
@@ -252,33 +251,11 @@ def _chosen(tree: PyTree, names: tuple[str, ...], field: str, optional: frozense
 def scale_by_layer(decay: float) -> optax.GradientTransformation:
     """Multiply each update by decay^(layers above it): the nearer to the input, the slower (BEiT; MAE's fine-tuning).
 
-    Layers are numbered from the encoder's stem or patch embedding (0) through its stages or blocks to whatever comes
-    after them, whose updates are left alone.
+    Layers are those of `layer_numbers`; updates of what comes after them are left alone.
     """
 
     def scaled(updates: PyTree, _: PyTree) -> PyTree:
-        layers = jax.tree_util.tree_map_with_path(
-            lambda path, x: _layer(_names(path), x.ndim, len(x) if x.ndim else 0), updates
-        )
-        top = 1 + max(int(np.max(layer)) for layer in jax.tree.leaves(layers))
-        return jax.tree.map(lambda x, layer: x * decay ** (top - np.where(layer < 0, top, layer)), updates, layers)
+        layers, top = layer_numbers(updates)
+        return jax.tree.map(lambda x, layer: x * decay ** (top - layer), updates, layers)
 
     return optax.stateless(scaled)
-
-
-def _layer(names: list[str], ndim: int, length: int) -> np.ndarray:
-    """Number of the encoder's layer that a parameter is in, -1 for above them all; an array if layers are stacked."""
-    if names[0] != "encoder":
-        return np.array(-1)
-    if names[1].startswith(("stem", "patch_embed", "pre", "positions", "mask_token")):
-        return np.array(0)
-    if "blocks" in names:  # scanned: the leading axis counts the layers
-        return 1 + np.arange(length).reshape(-1, *(1,) * (ndim - 1))
-    for part in names[1:]:
-        if found := re.match(r"stage(\d+)|block(\d+)", part):
-            return np.array(int(found[1]) if found[1] else int(found[2]) + 1)
-    return np.array(-1)
-
-
-def _names(path: tuple[Any, ...]) -> list[str]:
-    return [str(getattr(entry, "key", entry)) for entry in path]

@@ -1,6 +1,7 @@
 """Training the encoder on, with a linear classifier on top of it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -11,10 +12,71 @@ import optax
 
 from ssljax.evals.linear import FOLDS, over_draws
 from ssljax.evals.scores import Score
+from ssljax.layers import layer_numbers
 from ssljax.typing import Array, Batch, PyTree, Variables
 
 BATCH, EPOCHS, PATIENCE = 128, 200, 3
 RATE = 1e-3
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What is done besides, or otherwise; by default nothing.
+
+    frozen: if not 0, the encoder's stem or patch embedding and its first so many stages or blocks do not move.
+    encoder_rate: a factor on the rate of the encoder's weights, of which layer_decay^(layers above) is another.
+    mixup, cutmix: α of Beta(α, α), from which λ is drawn for each batch: images are λ x + (1 - λ) x' with the images x'
+    of the batch in reverse, or have a rectangle of x' that is 1 - λ of the picture, and so are labels; 0 is off, and of
+    both each is for half of the batches (Zhang et al., 2018; Yun et al., 2019). smoothing: s of labels
+    (1 - s) · one-hot + s / classes.
+    """
+
+    frozen: int = 0
+    encoder_rate: float = 1.0
+    layer_decay: float = 1.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    smoothing: float = 0.0
+
+    def __post_init__(self):
+        for name in ("frozen", "encoder_rate", "mixup", "cutmix"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"--tune={name}={getattr(self, name)} must be 0 or more.")
+        if not 0 < self.layer_decay <= 1 or not 0 <= self.smoothing < 1:
+            raise ValueError(
+                f"--tune=layer_decay={self.layer_decay},smoothing={self.smoothing}: the first must be above 0 and at "
+                "most 1, the second at least 0 and below 1."
+            )
+
+    @classmethod
+    def of(cls, given: list[str]) -> "Tuning":
+        """From such as ["frozen=2", "encoder_rate=0.1"]. Raises ValueError for what is not among its fields."""
+        kinds: dict[str, Any] = {field.name: type(field.default) for field in fields(cls)}
+        found = {}
+        for item in given:
+            name, _, value = item.partition("=")
+            try:
+                found[name] = kinds[name](value)
+            except (KeyError, ValueError):
+                raise ValueError(
+                    f"--tune={item} is not known: give some of {', '.join(f'{n}=…' for n in kinds)}."
+                ) from None
+        return cls(**found)
+
+    def __str__(self) -> str:
+        """What differs from the default, such as "frozen = 2, layer_decay = 0.75"."""
+        return ", ".join(
+            f"{field.name} = {getattr(self, field.name):g}"
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        )
+
+    @property
+    def mixes(self) -> bool:
+        return bool(self.mixup or self.cutmix)
+
+
+PLAIN = Tuning()
 
 
 def fine_tune(
@@ -26,6 +88,7 @@ def fine_tune(
     labels: np.ndarray,
     *,
     share: float = 1.0,
+    tuning: Tuning = PLAIN,
 ) -> Score:
     """Logits W · standardised features(state, batch) + b, whose mean cross-entropy Adam minimises over W, b and the
     weights in `state`, at a rate of 1e-3 in batches of 128.
@@ -36,8 +99,11 @@ def fine_tune(
     protocol, with one linear layer as the classifier.)
 
     features: `Method.features`. train, test: arrays (examples, …) in memory. share: of the labels; see
-    `ssljax.evals.linear.over_draws`.
+    `ssljax.evals.linear.over_draws`. Raises ValueError for more frozen layers than there are, and where what is to be
+    mixed are no images.
     """
+    if tuning.mixes and "image" not in train:
+        raise ValueError("mixup and cutmix mix images: leave them out of --tune for other data.")
     classes = int(max(train_labels.max(), labels.max())) + 1
 
     def logits(weights: PyTree, norm: tuple[Array, Array], batch: Batch) -> Array:
@@ -48,20 +114,35 @@ def fine_tune(
         each = optax.softmax_cross_entropy_with_integer_labels(logits(weights, norm, batch), label)
         return jnp.sum(each * counts) / jnp.sum(counts)
 
+    def soft_loss(weights: PyTree, norm: tuple[Array, Array], batch: Batch, target: Array, counts: Array) -> Array:
+        """As `loss`, of targets (batch, classes) that sum to 1."""
+        each = optax.softmax_cross_entropy(logits(weights, norm, batch), target)
+        return jnp.sum(each * counts) / jnp.sum(counts)
+
     optimizer = optax.adam(RATE)
+    factors = _factors({"params": state.params, "target": state.target}, tuning)
 
     @jax.jit
-    def epoch(weights, moments, norm, data, label, order):
+    def epoch(weights, moments, norm, data, label, order, key):
         """order (steps, BATCH): which examples are in each batch, -1 for none."""
 
-        def step(carry, rows):
-            weights, moments = carry
+        def step(carry, given):
+            (weights, moments), (rows, number) = carry, given
             picked = {name: x[rows] for name, x in data.items()}
-            gradient = jax.grad(loss)(weights, norm, picked, label[rows], jnp.asarray(rows >= 0, jnp.float32))
+            counts = jnp.asarray(rows >= 0, jnp.float32)
+            if tuning.mixes or tuning.smoothing:
+                target = optax.smooth_labels(jax.nn.one_hot(label[rows], classes), tuning.smoothing)
+                if tuning.mixes:
+                    picked, target = _mixed(picked, target, jax.random.fold_in(key, number), tuning)
+                gradient = jax.grad(soft_loss)(weights, norm, picked, target, counts)
+            else:
+                gradient = jax.grad(loss)(weights, norm, picked, label[rows], counts)
             updates, moments = optimizer.update(gradient, moments, weights)
+            if factors is not None:
+                updates["encoder"] = jax.tree.map(jnp.multiply, updates["encoder"], factors)
             return (optax.apply_updates(weights, updates), moments), None
 
-        return jax.lax.scan(step, (weights, moments), order)[0]
+        return jax.lax.scan(step, (weights, moments), (order, jnp.arange(len(order))))[0]
 
     encode, held_out = jax.jit(partial(features, state)), jax.jit(loss)
     predict = jax.jit(lambda *given: logits(*given).argmax(axis=1))
@@ -80,8 +161,9 @@ def fine_tune(
             "bias": jnp.zeros(classes),
         }
         best, lowest, waited, moments = weights, np.inf, 0, optimizer.init(weights)
-        for _ in range(EPOCHS):
-            weights, moments = epoch(weights, moments, norm, data, kept_labels, _batches(random.permutation(len(kept))))
+        for number in range(EPOCHS):
+            order, key = _batches(random.permutation(len(kept))), jax.random.key(number)
+            weights, moments = epoch(weights, moments, norm, data, kept_labels, order, key)
             reached = float(held_out(weights, norm, *examined))
             best, lowest, waited = (weights, reached, 0) if reached < lowest else (best, lowest, waited + 1)
             if waited == PATIENCE:
@@ -89,6 +171,50 @@ def fine_tune(
         return _in_batches(partial(predict, best, norm), test) == labels
 
     return over_draws(right, train_labels, share)
+
+
+def _factors(variables: dict[str, PyTree], tuning: Tuning) -> PyTree | None:
+    """On the rate of each of the encoder's weights, which lie in the params of the network and of its target; None
+    where all are 1."""
+    if (tuning.frozen, tuning.encoder_rate, tuning.layer_decay) == (0, 1.0, 1.0):
+        return None
+
+    def of(params: PyTree) -> PyTree:
+        layers, top = layer_numbers(params)
+        if tuning.frozen >= top:
+            raise ValueError(f"--tune=frozen={tuning.frozen}, but the encoder has only {top - 1} stages or blocks.")
+        least = tuning.frozen if tuning.frozen else -1
+        return jax.tree.map(
+            lambda layer: (layer > least) * tuning.encoder_rate * tuning.layer_decay ** (top - layer), layers
+        )
+
+    def within(tree: PyTree) -> PyTree:
+        """Of a target, which has statistics besides its params, which do not move."""
+        if "params" in tree:
+            return {name: of(x) if name == "params" else jax.tree.map(lambda _: 0.0, x) for name, x in tree.items()}
+        return jax.tree.map(lambda _: 0.0, tree)
+
+    return {"params": of(variables["params"]), "target": within(variables["target"])}
+
+
+def _mixed(batch: Batch, target: Array, key: Array, tuning: Tuning) -> tuple[Batch, Array]:
+    """Images and targets with those of the batch in reverse; `Tuning`. Images become floats in [0, 1]."""
+    which, draw, place = jax.random.split(key, 3)
+    images = batch["image"].astype(jnp.float32)
+    images = images / 255.0 if batch["image"].dtype == jnp.uint8 else images
+    n, height, width = images.shape[:3]
+    cut = jax.random.bernoulli(which) if tuning.mixup and tuning.cutmix else jnp.bool_(tuning.cutmix > 0)
+    alpha = jnp.where(cut, tuning.cutmix, tuning.mixup)
+    share = jax.random.beta(draw, alpha, alpha)
+    # The rectangle has the picture's shape, its middle anywhere in it; what is outside is cut off.
+    middle = jax.random.uniform(place, (2,)) * jnp.array([height, width])
+    half = 0.5 * jnp.sqrt(1.0 - share) * jnp.array([height, width])
+    rows, columns = jnp.arange(height) + 0.5, jnp.arange(width) + 0.5
+    inside = (jnp.abs(rows - middle[0]) < half[0])[:, None] & (jnp.abs(columns - middle[1]) < half[1])
+    weight = jnp.where(cut, 1.0 - inside.astype(jnp.float32), share)[None, :, :, None]
+    share = weight.mean()
+    mixed = weight * images + (1.0 - weight) * images[::-1]
+    return batch | {"image": mixed}, share * target + (1.0 - share) * target[::-1]
 
 
 def _batches(order: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from ssljax.evals.scores import Score
+from ssljax.evals.scores import Score, averaged
 
 PENALTIES = {"standard": (1e-3, 1e-2, 1e-1, 1.0), "unit": (1e-5, 1e-4, 1e-3, 1e-2)}
 """Strengths of the L2 penalty that are tried on held-out training examples, for each way to scale: features to mean 0
@@ -84,7 +84,7 @@ def over_draws(right: Callable[[np.ndarray], np.ndarray], labels: np.ndarray, sh
     require_classes(labels)
     if share == 1:
         return Score(right(np.arange(len(labels))))
-    return Score(np.mean([right(class_share(labels, share, seed)) for seed in range(DRAWS)], axis=0))
+    return averaged([right(class_share(labels, share, seed)) for seed in range(DRAWS)])
 
 
 def require_classes(labels: np.ndarray) -> None:

@@ -4,10 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ssljax.evals.few_shot import DRAWS as SHOT_DRAWS
+from ssljax.evals.few_shot import few_shot
 from ssljax.evals.finetune import BATCH, EPOCHS, PATIENCE, RATE
 from ssljax.evals.folds import cross_validated
 from ssljax.evals.knn import knn, one_nearest
 from ssljax.evals.linear import DRAWS, FEW, linear_probe
+from ssljax.evals.probe import RECIPES, VALIDATION, sgd_probe
 from ssljax.evals.scores import Score
 from ssljax.evals.svm import INNER_FOLDS, svm
 
@@ -18,6 +21,22 @@ FINE_TUNED = {"finetune_1": 0.01, "finetune_10": 0.1, "finetune": 1.0}
 GROUPED = ("groups", "left_out")
 """Linear probes where it is known which group an example is of, such as who speaks: of the groups, and of the classes
 in each group by a classifier that has learnt from the others."""
+PROBES = {f"probe_{name}": recipe for name, recipe in RECIPES.items()}
+"""Heads trained by gradient as papers do it (`ssljax.evals.probe`)."""
+BLOCKS: dict[str, tuple[tuple[int, bool], ...]] = {
+    "probe_dino": ((4, False), (1, True)),
+    "probe_dinov2": ((1, False), (1, True), (4, False), (4, True)),
+}
+"""Those of the last blocks of a Vision Transformer: from how many their class tokens are, and whether the mean of the
+last one's patches is beside them. The best is chosen; DINO's authors take the first for ViT-S, the second for ViT-B."""
+FEW_SHOT = {
+    f"{name}_{shots}": (classifier, shots)
+    for name, classifier in (("few_shot", "centroid"), ("ridge", "ridge"))
+    for shots in (1, 5, 10)
+}
+"""By so many labels of each class, in closed form (`ssljax.evals.few_shot`)."""
+ONLINE = ("knn", "nn1", "svm", *LINEAR, *FEW_SHOT, *PROBES, "geometry")
+"""What needs frozen features alone, and is so computed while a run is trained (`ssljax.train`)."""
 TITLES = {
     "knn": "k-NN",
     "linear_1": "linear, 1 %",
@@ -30,6 +49,8 @@ TITLES = {
     "left_out": "left-out groups",
     "nn1": "1-NN",
     "svm": "SVM",
+    **{name: f"probe, {name.removeprefix('probe_')}" for name in PROBES},
+    **{name: f"{classifier}, {shots}" for name, (classifier, shots) in FEW_SHOT.items()},
 }
 
 
@@ -60,6 +81,12 @@ def judge(
             return one_nearest(*features)
         if protocol == "svm":
             return svm(*features)
+        if protocol in FEW_SHOT:
+            classifier, shots = FEW_SHOT[protocol]
+            return few_shot(*features, shots=shots, classifier=classifier)
+        if protocol in PROBES:
+            x, y, queries, truth = features
+            return sgd_probe({"features": (x, queries)}, y, truth, PROBES[protocol]).score
         return linear_probe(*features, share=LINEAR[protocol], scaling=settings.scaling)[0]
 
     return cross_validated(once, train, labels, settings.folds) if settings.folds else once(train, labels, test, truth)
@@ -84,6 +111,23 @@ def described(protocol: str, settings: Settings, train: int, test: int) -> str:
             f"support vector machine with an RBF kernel on un-augmented, frozen features; C chosen on {INNER_FOLDS} "
             f"folds of {train} training {things}; {tested}"
         )
+    if protocol in FEW_SHOT:
+        classifier, shots = FEW_SHOT[protocol]
+        by = {"centroid": "nearest mean of a class", "ridge": "ridge regression, λ = 1, of each class from all others"}
+        return (
+            f"{by[classifier]}; {shots} of each class of {train} training {things}, mean of {SHOT_DRAWS} draws; "
+            f"frozen, un-augmented features, centred and of length 1; {tested}"
+        )
+    if protocol in PROBES:
+        recipe = PROBES[protocol]
+        of = "frozen, un-augmented features"
+        if protocol in BLOCKS:
+            of += "; of a Vision Transformer " + ", or ".join(
+                f"{count} last class tokens{' and the mean of the patches' if patches else ''}"
+                for count, patches in BLOCKS[protocol]
+            )
+        chosen = f"; what is best on {VALIDATION:.0%} of each class, held out" if recipe.is_grid else ""
+        return f"linear classifier on {of}: {recipe}{chosen}; {train} training {things}; {tested}"
     if protocol in FINE_TUNED:
         return (
             f"all weights and a linear classifier, Adam at {RATE} in batches of {BATCH}, until {PATIENCE} epochs (of "

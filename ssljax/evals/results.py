@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ssljax.evals.scores import Score, margin, written
+from ssljax.evals.scores import Score, bootstrap, margin, written
 
 Scores = dict[str, dict[str, Score]]
 """{encoder or floor: {protocol: score}}; the pretrained encoder is the first."""
@@ -23,13 +23,21 @@ def summary(scores: Scores, described: dict[str, str]) -> dict[str, Any]:
             difference, error = margin(scores[pretrained][protocol], scores[floor][protocol])
             margins[protocol][floor] = {"difference": difference, "standard_error": error}
     accuracies = {
-        name: {p: {"accuracy": s.accuracy, "standard_error": s.standard_error} for p, s in by_protocol.items()}
-        for name, by_protocol in scores.items()
+        name: {p: _numbers(score) for p, score in by_protocol.items()} for name, by_protocol in scores.items()
     }
     return {"protocols": described, "encoders": accuracies, "margins": margins}
 
 
-def percent(score: Mapping[str, float]) -> str:
+def _numbers(score: Score) -> dict[str, Any]:
+    """Its accuracy and standard error, the interval in which 95 % of bootstrap samples of the test examples have
+    theirs, and that of each draw of the labels, where there are several."""
+    numbers = {"accuracy": score.accuracy, "standard_error": score.standard_error}
+    return (
+        numbers | {"interval": list(bootstrap(score.correct))} | ({"draws": list(score.draws)} if score.draws else {})
+    )
+
+
+def percent(score: Mapping[str, Any]) -> str:
     return f"{100 * score['accuracy']:.1f} ± {100 * score['standard_error']:.1f}"
 
 

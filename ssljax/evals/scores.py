@@ -1,5 +1,6 @@
 """Accuracies with their uncertainty, and differences of two classifiers on the same examples."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +11,11 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Score:
-    """Which test examples a classifier got right: bool (examples,); or, of several classifiers, how many: floats."""
+    """correct: which test examples a classifier got right, bool (examples,); or, of several classifiers, how many:
+    floats. draws: the accuracy of each of these."""
 
     correct: np.ndarray
+    draws: tuple[float, ...] = ()
 
     @property
     def accuracy(self) -> float:
@@ -22,6 +25,24 @@ class Score:
     def standard_error(self) -> float:
         """√(p (1 - p) / n)"""
         return float(np.sqrt(self.accuracy * (1 - self.accuracy) / len(self.correct)))
+
+
+def averaged(right: Sequence[np.ndarray]) -> Score:
+    """Of several classifiers, which test examples each got right, bool (examples,)."""
+    return Score(np.mean(right, axis=0), tuple(float(each.mean()) for each in right))
+
+
+def bootstrap(values: np.ndarray, *, draws: int = 10_000, seed: int = 0) -> tuple[float, float]:
+    """Between what 95 % of the means lie of `draws` samples, with replacement, of as many values: (examples,).
+
+    Efron, 1979; the percentiles 2.5 and 97.5. Samples are drawn by how often each of the distinct values comes.
+    """
+    distinct, counts = np.unique(values, return_counts=True)
+    random, means = np.random.default_rng(seed), []
+    for part in np.array_split(np.arange(draws), max(1, draws * len(distinct) // 10**7)):
+        means.append(random.multinomial(len(values), counts / len(values), size=len(part)) @ distinct / len(values))
+    low, high = np.percentile(np.concatenate(means), (2.5, 97.5))
+    return float(low), float(high)
 
 
 def margin(score: Score, floor: Score) -> tuple[float, float]:

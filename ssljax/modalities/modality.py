@@ -85,6 +85,13 @@ class Modality(abc.ABC):
         """Other data that features are judged by; None: the same. Raises as `open`."""
         return None
 
+    def on_other_data(self, source: str) -> ConfigDict:
+        """The same run's config with another source to judge by, its splits `train` and `test`. Raises DataError where
+        an encoder is of no other data than it was trained on."""
+        config = ConfigDict(self.config.to_dict())
+        config.data.update(source=source, train_split="train", test_split="test")
+        return config
+
     def objective_floors(self, train: Source, test: Source) -> dict[str, dict[str, float]]:
         """What needs no network reaches on the test split, by its name: some of the numbers of `Method.measure`."""
         return {}

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
+from ml_collections import ConfigDict
 
 from ssljax.data.schema import Schema
 from ssljax.data.sources import DataError, Shapes, split_spec
@@ -37,6 +38,12 @@ class Tables(Modality):
     def open(self, split: str) -> TableSource:
         options = {name: self.data[name] for name in ("label", "scale")}
         return open_table(self.data.source, self.data[f"{split}_split"], ignore=tuple(self.data.ignore), **options)
+
+    def on_other_data(self, source: str) -> ConfigDict:
+        """What a table's columns mean, and how they are scaled, an encoder has learnt."""
+        raise DataError(
+            f"an encoder of the columns of {self.data.source} takes no other table ({source}): judge it by its own."
+        )
 
     def settle(self) -> None:
         super().settle()

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
 
 from ssljax.data.sources import DataError, Shapes, Source, absolute
@@ -55,6 +56,12 @@ class Text(Modality):
         if not self.data.probe:
             return None
         return open_text(self.data.probe, self.data[f"{split}_split"], self.reading, vocabulary_of=self.data.source)
+
+    def on_other_data(self, source: str) -> ConfigDict:
+        """What is read in the tokens of the run's own data."""
+        config = super().on_other_data(self.data.source)
+        config.data.probe = source
+        return config
 
     def objective_floors(self, train: Source, test: Source) -> dict[str, dict[str, float]]:
         """Counts of n tokens in a row, and of those on both sides of a hidden one; see `ssljax.evals.ngrams`."""

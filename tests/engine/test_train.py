@@ -14,7 +14,7 @@ import jax
 import pytest
 
 import ssljax.train as launcher
-from ssljax.config import remember
+from ssljax.config import recall, remember
 from ssljax.engine import trainer
 from ssljax.engine.logs import read_metrics
 from ssljax.engine.mesh import make_mesh
@@ -148,6 +148,7 @@ def test_the_loop_does_not_wait_for_the_device_and_compiles_once(simclr, tmp_pat
 
 @only_simclr
 def test_logs(simclr, tmp_path, capsys):
+    simclr.evaluate.online = ("knn", "linear", "geometry")
     launcher.train(simclr, tmp_path)
     row = read_metrics(tmp_path)[-1]
     wanted = {
@@ -160,6 +161,7 @@ def test_logs(simclr, tmp_path, capsys):
         "examples_per_second",
     }
     assert wanted <= set(row) and 0 <= row["knn"] <= 1
+    assert 0 <= row["linear"] <= 1 <= row["test_rankme"] < 33 and {"test_feature_std", "test_uniformity"} <= set(row)
     assert list((tmp_path / "tensorboard").glob("events*"))
     out = capsys.readouterr().out
     assert "step 6/6  loss" in out and "left" in out and "k-NN" in out
@@ -198,6 +200,7 @@ def test_weights_and_biases_is_asked_for_by_name(simclr, tmp_path, monkeypatch):
         (["--config.views.interpolation=nearest"], "'nearest' is unknown; use bilinear or bicubic"),
         (["--config.views.scale=(1.0,0.2)"], "views.scale (1.0, 0.2) must be"),
         (["--config.data.canvas=-3"], "--config.data.canvas=-3 must be a side in pixels"),
+        (["--config.evaluate.online=('nosuch',)"], "--config.evaluate.online=('nosuch',) must be some of knn, nn1"),
         (["--config.seed=-1"], "--config.seed=-1 must not be negative"),
         (["--config.data.source=folder:nowhere"], "nowhere"),
     ],
@@ -300,6 +303,20 @@ def test_what_was_compiled_is_read_back(tmp_path):
         subprocess.run([*command, f"--workdir={tmp_path / name}"], env=environment, check=True, capture_output=True)
         kept.append({path.name for path in (tmp_path / "ssljax").glob("*-cache")})
     assert kept[0] and kept[0] == kept[1]
+
+
+@only_simclr
+def test_a_run_of_before_there_was_a_field_that_says_how_is_recalled(simclr, tmp_path):
+    """With the field's default; without one that says what, it is another version's."""
+    remember(simclr, tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    del saved["evaluate"]["online"]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    assert recall(tmp_path).evaluate.online == ("knn",)
+    del saved["optimizer"]["momentum"]
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match="another version of ssljax, which had no optimizer.momentum"):
+        recall(tmp_path)
 
 
 @only_simclr

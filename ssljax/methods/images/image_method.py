@@ -41,7 +41,7 @@ class ImageMethod:
         return draw_views(self.augmentations, keys, batch)
 
     def evaluated(self, state: Variables) -> tuple[PyTree, PyTree]:
-        """(params, state) of the encoder that is evaluated."""
+        """Parameters and statistics of the encoder that is evaluated."""
         return state.params["encoder"], state.model_state["encoder"]
 
     def features(self, state: Variables, batch: Batch) -> Array:
@@ -52,6 +52,25 @@ class ImageMethod:
         assert isinstance(self.encoder, ViT)
         images, view = self.eval_view(batch), self.augmentations[0]
         return unnormalize(images, view.mean, view.std), *last_attention(self.encoder, self.evaluated(state)[0], images)
+
+    def last_blocks(self, state: Variables, batch: Batch, count: int, *, patches: bool = False) -> Array:
+        """Class tokens of the last `count` blocks of a Vision Transformer, each after the last norm, one after the
+        other: (batch, count · width); without a class token the means of the patches (I-JEPA). patches: and the mean of
+        the last block's patches (DINO, DINOv2).
+
+        Raises ValueError for other encoders, and if there are not so many blocks.
+        """
+        if not isinstance(self.encoder, ViT):
+            raise ValueError("a probe of the last blocks is of a Vision Transformer: take the probe of the features.")
+        blocks = infer(self.encoder, *self.evaluated(state), self.eval_view(batch), method="tokens", last=count)
+        means = [tokens[:, self.encoder.num_prefix :].mean(axis=1) for tokens in blocks]
+        parts = [tokens[:, 0] for tokens in blocks] if self.encoder.cls_token else means
+        return jnp.concatenate([*parts, *means[-1:]] if patches else parts, axis=1).astype(jnp.float32)
+
+    def view_features(self, state: Variables, batch: Batch, keys: Array, count: int) -> Array:
+        """What the evaluated encoder makes of `count` draws of the first view of each image: (batch, count, dim)."""
+        views = draw_views(self.augmentations[:1] * count, keys, batch)
+        return jnp.stack([infer(self.encoder, *self.evaluated(state), view) for view in views], axis=1)
 
     def eval_view(self, batch: Batch) -> Array:
         view = self.augmentations[0]

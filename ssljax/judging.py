@@ -1,0 +1,244 @@
+"""Encoders judged by what they make of labelled data: what `ssljax.evaluate` measures, whatever the kind of data."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from ssljax.build import Run, modality_of
+from ssljax.collectives import example_keys
+from ssljax.data.pipeline import eval_batches
+from ssljax.data.sources import Source
+from ssljax.data.subset import Subset
+from ssljax.engine.mesh import eval_batch_size, over_devices, process_rows
+from ssljax.evals import few_shot, linear, tables
+from ssljax.evals import protocols as of_features
+from ssljax.evals.features import extract
+from ssljax.evals.finetune import PLAIN, Tuning, fine_tune
+from ssljax.evals.linear import class_share, leave_one_out, linear_probe
+from ssljax.evals.probe import sgd_probe
+from ssljax.evals.protocols import BLOCKS, FEW_SHOT, FINE_TUNED, GROUPED, LINEAR, PROBES, Settings, described
+from ssljax.evals.results import Scores
+from ssljax.evals.same_class import same_class
+from ssljax.evals.scores import Score
+from ssljax.evals.tables import TABLES, told
+from ssljax.models.vit import ViT
+
+SCRATCH = "from scratch"
+"""The floor that has learnt from the same labels and nothing else: an encoder that was drawn, trained on with them."""
+
+
+class Found(NamedTuple):
+    """scores: of each encoder and floor by each protocol; tables: by each protocol with several numbers, as in
+    `results.json`; described: the former in words; counts: how many things they learn from and are tested on; left_out:
+    protocols that these data do not allow, and why; subsets: which training examples a part of the labels is of, by the
+    name of the part, places among those that can be decoded."""
+
+    scores: Scores
+    tables: dict[str, dict[str, Any]]
+    described: dict[str, str]
+    counts: dict[str, int]
+    left_out: dict[str, str]
+    subsets: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """encoders: by their names, what gives the features of a batch (`ssljax.gallery.Rows`), of which the `states` are
+    those that have weights. train, test: what is learnt from, and judged; test is None where there is no such split.
+    outside: other data, for the protocol `ood`. tuning, scratch: of fine-tuning; the latter whether SCRATCH is judged.
+    must: whether what the data do not allow is an error, or left out.
+    """
+
+    config: ConfigDict
+    run: Run
+    mesh: Mesh
+    encoders: Mapping[str, Any]
+    states: Mapping[str, Any]
+    train: Source
+    test: Source | None
+    outside: Source | None = None
+    tuning: Tuning = PLAIN
+    scratch: bool = False
+    must: bool = False
+
+    def rows(self, encoder: Callable, source: Source) -> tuple[np.ndarray, np.ndarray]:
+        """See `ssljax.gallery.Rows`; each process makes its part of them."""
+        size = eval_batch_size(self.mesh, about=min(256, len(source)))
+        return extract(encoder, eval_batches(source, size, process_rows(size, self.mesh)))
+
+    def by(self, protocols: Sequence[str]) -> Found:
+        """Raises ValueError if all `must` be, and the data do not allow one."""
+        modality = modality_of(self.config)
+        settings = Settings(
+            self.config.evaluate.k,
+            self.config.evaluate.temperature,
+            modality.scaling,
+            folds_of(self.config),
+            things=self.train.things,
+        )
+        raw = next(iter(modality.floors()))
+        scores: Scores = {}
+        of_floors: Scores = {}
+        of_tables: dict[str, dict[str, Any]] = {}
+        left_out: dict[str, str] = {}
+        tune = cache(self._tuned)
+        accuracies = [p for p in protocols if p not in TABLES]
+        for name, encoder in self.encoders.items():
+            features = self._features(encoder)
+            for protocol in protocols:
+                try:
+                    if protocol in left_out:
+                        continue
+                    if protocol in TABLES:
+                        self._tabulate(of_tables.setdefault(protocol, {"of": {}}), protocol, name, encoder, features)
+                    elif (score := self._score(protocol, name, settings, tune, features)) is not None:
+                        scores.setdefault(name, {})[protocol] = score
+                except ValueError as error:
+                    if self.must:
+                        raise
+                    left_out[protocol] = str(error)
+            if name == raw:
+                shares = {p: LINEAR[p] for p in protocols if p in LINEAR}
+                for floor, classify in modality.classifiers.items() if shares else ():
+                    of_floors[floor] = {p: classify(*features, share=share) for p, share in shares.items()}
+        if self.scratch:
+            shares = {p: share for p, share in (LINEAR | FINE_TUNED).items() if p in protocols}
+            found = {p: tune("random init", share) for p, share in shares.items()}
+            scores[SCRATCH] = {p: score for p, score in found.items() if score is not None}
+        scores |= of_floors
+        train, train_labels, test, _ = features
+        counts = {"train": len(train)} | ({} if test is None else {"test": len(test)})
+        in_words = {
+            p: self._in_words(p, settings, len(train), 0 if test is None else len(test))
+            for p in accuracies
+            if p not in left_out
+        }
+        outside = "" if self.outside is None else f"the {len(self.outside)} {self.train.things} of {self.outside.name}"
+        for protocol, table in of_tables.items():
+            alone = None if test is None else len(test)
+            table["measured on"] = told(protocol, self.train.things, len(train), alone, outside)
+        kept = {p: table for p, table in of_tables.items() if p not in left_out}
+        subsets = {} if settings.folds else _subsets(set(accuracies) - set(left_out), train_labels)
+        return Found(scores, kept, in_words, counts, left_out, subsets)
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no other split to test on than what is learnt from."""
+        return self.test is None or self.config.data.train_split == self.config.data.test_split
+
+    def _features(self, encoder: Callable) -> tuple[np.ndarray, np.ndarray, Any, Any]:
+        """(features, labels) of training and of test examples."""
+        return *self.rows(encoder, self.train), *((None, None) if self.test is None else self.rows(encoder, self.test))
+
+    def _score(self, protocol: str, name: str, settings: Settings, tune: Callable, features) -> Score | None:
+        """Of an encoder; None of what a protocol is not for."""
+        x, labels, test, truth = features
+        if protocol in FINE_TUNED:
+            return tune(name, FINE_TUNED[protocol])
+        if protocol in GROUPED:
+            of_group = partial(over_devices(lambda _, batch: batch["group"][:, None], self.mesh), ())
+            splits = filter(None, (self.train, self.test))
+            groups = [self.rows(of_group, split)[0][:, 0].astype(int) for split in splits]
+            if protocol == "groups":
+                return linear_probe(x, groups[0], test, groups[1], scaling=settings.scaling)[0]
+            together = [np.concatenate(pair) for pair in ((x, test), (labels, truth), groups)]
+            return leave_one_out(*together, scaling=settings.scaling)
+        if protocol in BLOCKS and not settings.folds and (blocks := self._blocks(protocol, name)):
+            several = {of: self._features(f)[::2] for of, f in blocks.items()}
+            return sgd_probe(several, labels, truth, PROBES[protocol]).score
+        return of_features.judge(protocol, settings, *features)
+
+    def _blocks(self, protocol: str, name: str) -> dict[str, Callable]:
+        """What gives the features of the last blocks, by their name; nothing where there are no such blocks."""
+        encoder, last_blocks = (getattr(self.run.method, of, None) for of in ("encoder", "last_blocks"))
+        if name not in self.states or last_blocks is None or not isinstance(encoder, ViT):
+            return {}
+        found: dict[str, Callable] = {}
+        for count, patches in BLOCKS[protocol]:
+            of = partial(last_blocks, count=min(count, encoder.depth), patches=patches)
+            found[f"{count} blocks, patches {patches}"] = partial(over_devices(of, self.mesh), self.states[name])
+        return found
+
+    def _tabulate(self, table: dict[str, Any], protocol: str, name: str, encoder: Callable, features) -> None:
+        """Adds what a protocol finds of an encoder to its table."""
+        x, labels, test, truth = features
+        if self.alone:
+            test = truth = None
+        if protocol == "knn_grid":
+            table["of"][name] = tables.by_k(x, labels, test, truth)
+        elif protocol == "same_class":
+            table["of"][name] = same_class(x, labels, test, truth)
+        elif protocol == "geometry":
+            judged = x if test is None else test
+            table["of"][name] = tables.of_geometry(judged, self._views(name))
+            table.setdefault("spectrum", {})[name] = tables.spectrum(judged)
+        else:
+            assert self.outside is not None
+            if test is None:
+                raise ValueError("protocol 'ood' needs a test split that is not learnt from: give --data one.")
+            outside, _ = self.rows(encoder, self.outside)
+            if outside.shape[1:] == x.shape[1:]:  # raw images of another size are no vectors of the same space
+                table["of"][name] = tables.of_other_data(x, labels, test, outside)
+
+    def _views(self, name: str) -> np.ndarray | None:
+        """Features (examples, views, dim) of views of some examples, the same draws for each batch."""
+        if name not in self.states or not hasattr(self.run.method, "view_features"):
+            return None
+        some = Subset(self.test or self.train, tables.VIEWED)
+
+        def of(state: Any, batch: dict[str, jax.Array]) -> jax.Array:
+            keys = example_keys(jax.random.key(0), len(batch["label"]))
+            return self.run.method.view_features(state, batch, keys, tables.VIEWS)  # type: ignore[attr-defined]
+
+        return self.rows(partial(over_devices(of, self.mesh), self.states[name]), some)[0]
+
+    def _tuned(self, name: str, share: float) -> Score | None:
+        """An encoder trained on, begun from one of the `states`; None for what has no weights. Each process does it
+        all."""
+        if name not in self.states or self.test is None:
+            return None
+
+        def examples(source: Source) -> tuple[dict[str, np.ndarray], np.ndarray]:
+            parts = [{k: x[batch["mask"]] for k, x in batch.items()} for batch in eval_batches(source, 256)]
+            arrays = {k: np.concatenate([part[k] for part in parts]) for k in parts[0] if k != "mask"}
+            return arrays, arrays.pop("label")
+
+        train, labels = examples(self.train)
+        if labels.ndim > 1:
+            things = self.train.things
+            raise ValueError(f"fine-tuning is of examples that have one label each, not of {things} of one example.")
+        state = jax.device_get(self.states[name])
+        return fine_tune(
+            self.run.method.features, state, train, labels, *examples(self.test), share=share, tuning=self.tuning
+        )
+
+    def _in_words(self, protocol: str, settings: Settings, train: int, test: int) -> str:
+        otherwise = f"; {self.tuning}" if protocol in FINE_TUNED and self.tuning != PLAIN else ""
+        return described(protocol, settings, train, test) + otherwise
+
+
+def folds_of(config: ConfigDict) -> int:
+    """0 where one split is for learning and another one for testing."""
+    return modality_of(config).folds if config.data.train_split == config.data.test_split else 0
+
+
+def _subsets(protocols: set[str], labels: np.ndarray) -> dict[str, np.ndarray]:
+    """Which of the training examples the protocols learn from, that use a part of the labels."""
+    shares = {share for p, share in (LINEAR | FINE_TUNED).items() if p in protocols and share < 1}
+    shots = {count for p, (_, count) in FEW_SHOT.items() if p in protocols}
+    drawn = {
+        f"share_{share:g}_draw_{seed}": class_share(labels, share, seed)
+        for share in sorted(shares)
+        for seed in range(linear.DRAWS)
+    }
+    return drawn | {
+        f"shots_{count}_draw_{seed}": few_shot.draw_shots(labels, count, seed)
+        for count in sorted(shots)
+        for seed in range(few_shot.DRAWS)
+    }
