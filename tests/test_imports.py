@@ -25,6 +25,7 @@ ALLOWED = {
     "engine": SHARED,
     "evals": SHARED,
     "modalities": SHARED | {"data", "views", "models", "evals"},
+    "weights": SHARED | {"models"},
 }
 
 
