@@ -11,6 +11,9 @@ from ssljax.weights.rows import Row
 
 Config = Mapping[str, Any]
 """What is in a config.json."""
+POOL, SEGMENTS = "ssljax_pool", "ssljax_segments"
+"""Fields that we write into a config.json of Hugging Face, which keeps what it does not know: how our encoder makes one
+vector of its tokens, or of its frames."""
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 

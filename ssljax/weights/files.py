@@ -18,6 +18,8 @@ from ssljax.weights.architecture import Architecture, Config, Described, Inputs,
 from ssljax.weights.rows import Row, own, read, write
 
 MODEL, CONFIG, PREPROCESSING, CARD = "model.safetensors", "config.json", "preprocessor_config.json", "README.md"
+INDEX = f"{MODEL}.index.json"
+"""Of weights that are in several files."""
 
 
 class Weights(NamedTuple):
@@ -84,6 +86,13 @@ def save(
             part.replace(folder / name)
 
 
+def is_weights(path: Path) -> bool:
+    """Whether this is what `load` reads: a safetensors file, or a folder with one."""
+    if path.is_dir():
+        return any((path / name).exists() for name in (MODEL, INDEX))
+    return path.suffix == ".safetensors"
+
+
 def rows_of(architecture: Architecture, described: Described) -> list[Row]:
     if architecture.rows is None:
         return own(variable_shapes(described))
@@ -101,7 +110,7 @@ def tensors_in(path: Path) -> dict[str, np.ndarray]:
         return _tensors(path)
     if (path / MODEL).exists():
         return _tensors(path / MODEL)
-    index = _json(path / f"{MODEL}.index.json")
+    index = _json(path / INDEX)
     if index is None:
         raise ValueError(
             f"{path} has no {MODEL}: download it, or write it with save_pretrained of the library that has the "

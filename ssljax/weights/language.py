@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.models.language import BERT, GPT
-from ssljax.weights.architecture import Architecture, Config, Described, TextInputs, can_be_written, must_be
+from ssljax.weights.architecture import POOL, Architecture, Config, Described, TextInputs, can_be_written, must_be
 from ssljax.weights.layout import SAME, by_heads, from_heads, packed, to_heads
 from ssljax.weights.rows import Row, affine, attention, dense
 from ssljax.weights.vision import ratio
@@ -52,6 +52,7 @@ def describe_bert(config: Config, _: Config) -> Described:
         heads=c["num_attention_heads"],
         mlp_ratio=ratio(c["intermediate_size"], c["hidden_size"]),
         epsilon=c["layer_norm_eps"],
+        pool=c.get(POOL, "mean"),
     )
     return Described(bert, TEXT, TextInputs())
 
@@ -71,6 +72,7 @@ def configure_bert(described: Described) -> tuple[dict[str, Any], dict[str, Any]
         "max_position_embeddings": bert.positions,
         "type_vocab_size": bert.types,
         "layer_norm_eps": bert.epsilon,
+        POOL: bert.pool,
         "pad_token_id": None,
     }
     return config, {}
@@ -88,6 +90,7 @@ def describe_gpt(config: Config, _: Config) -> Described:
         heads=c["n_head"],
         mlp_ratio=ratio(c["n_inner"] or 4 * c["n_embd"], c["n_embd"]),
         epsilon=c["layer_norm_epsilon"],
+        pool=c.get(POOL, "last"),
     )
     return Described(gpt, TEXT, TextInputs())
 
@@ -105,6 +108,7 @@ def configure_gpt(described: Described) -> tuple[dict[str, Any], dict[str, Any]]
         "n_inner": int(gpt.width * gpt.mlp_ratio),
         "activation_function": _theirs(gpt.activation),
         "layer_norm_epsilon": gpt.epsilon,
+        POOL: gpt.pool,
         "bos_token_id": None,
         "eos_token_id": None,
     }

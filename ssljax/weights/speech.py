@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.models.wav2vec import Wav2Vec2
-from ssljax.weights.architecture import Architecture, Config, Described, SpeechInputs, can_be_written, must_be
+from ssljax.weights.architecture import SEGMENTS, Architecture, Config, Described, SpeechInputs, can_be_written, must_be
 from ssljax.weights.layout import TRANSPOSED, leading
 from ssljax.weights.rows import Row, affine, attention, dense
 
@@ -46,6 +46,7 @@ def describe(config: Config, preprocessing: Config) -> Described:
         c["num_conv_pos_embeddings"],
         c["num_conv_pos_embedding_groups"],
         epsilon=c["layer_norm_eps"],
+        segments=c.get(SEGMENTS, 4),
     )
     normalise = preprocessing.get("do_normalize", c["feat_extract_norm"] == "layer")
     inputs = SpeechInputs(preprocessing.get("sampling_rate", 16000), normalise)
@@ -80,6 +81,7 @@ def configure(described: Described) -> tuple[dict[str, Any], dict[str, Any]]:
         "num_conv_pos_embeddings": encoder.positional_kernel,
         "num_conv_pos_embedding_groups": encoder.positional_groups,
         "layer_norm_eps": encoder.epsilon,
+        SEGMENTS: encoder.segments,
     }
     can_be_written(encoder, "transformers' wav2vec 2.0", epsilon=1e-5)  # the convolutions' norms have no field there
     preprocessing = {

@@ -5,7 +5,7 @@ from typing import Any
 
 from ssljax.models.clip import CLIPViT
 from ssljax.models.vit import ViT
-from ssljax.weights.architecture import HALF, IMAGENET, Architecture, Config, Described, can_be_written, must_be
+from ssljax.weights.architecture import HALF, IMAGENET, POOL, Architecture, Config, Described, can_be_written, must_be
 from ssljax.weights.layout import leading, patches
 from ssljax.weights.rows import Row, affine, attention, dense, gated
 from ssljax.weights.vision import huggingface_inputs, huggingface_preprocessing, images_of, prefix_rows, ratio
@@ -64,7 +64,8 @@ def describe(config: Config, preprocessing: Config) -> Described:
     else:
         fields |= {"mlp_ratio": ratio(c["intermediate_size"], width)}
     if kind == "ijepa":
-        fields |= {"cls_token": False, "pool": "mean"}
+        fields |= {"cls_token": False}
+    fields |= {"pool": c.get(POOL, "mean" if kind == "ijepa" else "cls")}
     inputs = huggingface_inputs(c["image_size"], preprocessing, HALF if kind == "vit" else IMAGENET)
     return Described(ViT(**fields), images_of(c["image_size"]), inputs)
 
@@ -89,6 +90,7 @@ def configure(described: Described) -> tuple[dict[str, Any], dict[str, Any]]:
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
         "layer_norm_eps": vit.epsilon,
+        POOL: vit.pool,
     }
     if kind.startswith("dinov2"):
         if vit.layer_scale is None:

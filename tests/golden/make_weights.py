@@ -48,14 +48,14 @@ def save_model(model: torch.nn.Module, folder: Path) -> None:
 
 
 def load_model(folder: Path) -> torch.nn.Module:
-    """By its library. Raises AssertionError unless every parameter comes from the file (heads that stand beside the
-    encoder may be new)."""
+    """By its library. Raises AssertionError unless every parameter comes from the file (poolers that stand beside the
+    encoder may be new, and counters of batches)."""
     config = json.loads((folder / "config.json").read_text())
     if "architecture" in config:
         vit = {"dynamic_img_size": True} if config["architecture"].startswith("vit") else {}
         return timm.create_model(f"local-dir:{folder}", pretrained=True, **vit).eval()
     model, report = getattr(T, config["architectures"][0]).from_pretrained(folder, output_loading_info=True)
-    new = [k for k in report["missing_keys"] if not k.startswith("pooler.")]
+    new = [k for k in report["missing_keys"] if not (k.startswith("pooler.") or k.endswith("num_batches_tracked"))]
     assert not new and not report["unexpected_keys"] and not report["mismatched_keys"], report
     return model.eval()
 

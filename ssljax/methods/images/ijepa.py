@@ -19,7 +19,7 @@ from ssljax.methods.images.token_regression import TokenRegression
 from ssljax.models import infer, initialise, run
 from ssljax.models.positions import sincos_positions
 from ssljax.models.vit import INITIALIZERS, NORMAL, Blocks, ViT
-from ssljax.typing import Array, Batch, TrainState, Variables
+from ssljax.typing import Array, Batch, PyTree, TrainState, Variables
 from ssljax.views.blocks import MultiBlock, multi_block, multi_block_reference
 from ssljax.views.images import draw_views, fold, show_views
 
@@ -169,9 +169,9 @@ class IJEPA(TokenRegression):
             "embeddings": (),
         }
 
-    def features(self, state: Variables, batch: Batch) -> Array:
-        """Of the target encoder."""
-        return infer(self.encoder, state.target["params"]["encoder"], {}, self.eval_view(batch))
+    def evaluated(self, state: Variables) -> tuple[PyTree, PyTree]:
+        """The target encoder's."""
+        return state.target["params"]["encoder"], {}
 
     def show(self, state: Variables, batch: Batch, keys: Array) -> Array:
         """The view, its context, and its targets."""

@@ -38,8 +38,11 @@ class ImageMethod:
     def views(self, keys: Array, batch: Batch) -> PyTree:
         return draw_views(self.augmentations, keys, batch)
 
+    def evaluated(self, state: Variables) -> tuple[PyTree, PyTree]:
+        return state.params["encoder"], state.model_state["encoder"]
+
     def features(self, state: Variables, batch: Batch) -> Array:
-        return infer(self.encoder, state.params["encoder"], state.model_state["encoder"], self.eval_view(batch))
+        return infer(self.encoder, *self.evaluated(state), self.eval_view(batch))
 
     def eval_view(self, batch: Batch) -> Array:
         view = self.augmentations[0]

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 
 from ssljax.collectives import example_keys
 from ssljax.methods.images.image_method import JointEmbedding, follow, momentum_network
-from ssljax.models import infer, run
+from ssljax.models import run
 from ssljax.models.heads import DINOHead
 from ssljax.models.vit import ViT
 from ssljax.schedules import ema_decay
-from ssljax.typing import Array, Batch, TrainState, Variables
+from ssljax.typing import Array, Batch, PyTree, TrainState, Variables
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,11 +82,9 @@ class SelfDistillation(JointEmbedding):
         target = {"params": teacher, "model_state": aux["target_state"]}
         return state.replace(model_state=aux["model_state"], target=target, extra=aux["extra"])
 
-    def features(self, state: Variables, batch: Batch) -> Array:
-        teacher = state.target
-        return infer(
-            self.encoder, teacher["params"]["encoder"], teacher["model_state"]["encoder"], self.eval_view(batch)
-        )
+    def evaluated(self, state: Variables) -> tuple[PyTree, PyTree]:
+        """The teacher's."""
+        return state.target["params"]["encoder"], state.target["model_state"]["encoder"]
 
     def temperature(self, step: Array, final: float) -> Array:
         """The teacher's at a step: T_w + (final - T_w) · min(⌊step / steps_per_epoch⌋ / (E - 1), 1), with T_w =
