@@ -39,8 +39,8 @@ NOT_EVALUATED = (
     "None yet: `python -m ssljax.evaluate --workdir=RUN` makes them, and this command then writes them here."
 )
 NO_ONNX = (
-    "--format=onnx is not there: use --format=timm or huggingface, whose libraries have exporters of their own "
-    "(torch.onnx, optimum)."
+    "--format=onnx is not there: jax2onnx 0.17.1, the library for it that is kept up, converts our Vision Transformers "
+    "but neither ResNets nor GPT. Use --format=timm or huggingface, and the exporter of PyTorch (torch.onnx)."
 )
 
 
