@@ -1,4 +1,4 @@
-"""A pretrained encoder out of a run's folder."""
+"""A pretrained encoder, out of a run's folder or out of a file."""
 
 from functools import partial
 from pathlib import Path
@@ -9,18 +9,29 @@ import numpy as np
 
 from ssljax.build import Run, modality_of, open_run
 from ssljax.modalities import Modality
+from ssljax.pretrained import PretrainedEncoder
 from ssljax.typing import TrainState
+from ssljax.weights.files import is_weights
 
 
-def load(run: str | Path, step: int | None = None) -> "Encoder":
-    """The encoder of a run's folder: of its newest checkpoint, or of that of `step`.
+def load(path: str | Path, step: int | None = None, architecture: str | None = None) -> "Encoder | PretrainedEncoder":
+    """The encoder of a run's folder, of its newest checkpoint or of that of `step`; or of a safetensors file, or a
+    folder with one and its config.json, of timm, Hugging Face or `ssljax.export`.
 
         encoder = ssljax.load("runs/quickstart")
         features = encoder(images)  # uint8 (n, height, width, 3), or grey (n, height, width) -> float32 (n, dim)
 
-    Raises ValueError if the folder holds no run, CheckpointError if it has no checkpoint that can be read.
+    architecture: of a file without config.json; see `ssljax.weights.files.load`.
+
+    Raises ValueError if the folder holds neither, or the file another architecture, CheckpointError if a run has no
+    checkpoint that can be read.
     """
-    config, built, state = open_run(Path(run), step)
+    path = Path(path).expanduser()
+    if architecture is not None or is_weights(path):
+        if step is not None:
+            raise ValueError(f"step={step} is of a run, but {path} holds weights: leave it out.")
+        return PretrainedEncoder.of(path, architecture)
+    config, built, state = open_run(path, step)
     return Encoder(built, state, modality_of(config))
 
 

@@ -26,6 +26,7 @@ ALLOWED = {
     "engine": SHARED,
     "evals": SHARED,
     "modalities": SHARED | {"data", "views", "models", "evals"},
+    "weights": SHARED | {"models"},
 }
 
 

@@ -8,6 +8,24 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from ssljax.weights import ARCHITECTURES
+from ssljax.weights.files import renamed
+from ssljax.weights.rows import read
+
+
+@pytest.fixture(scope="session")
+def from_huggingface() -> Callable:
+    """`from_huggingface(architecture, module, arrays, *inputs)`: what `module` is initialised with on `inputs`, out of
+    Hugging Face's parameters by their names, or out of gradients by them; `arrays` may hold heads, too."""
+
+    def run(architecture, module, arrays, *inputs):
+        known = ARCHITECTURES[architecture]
+        tensors = {renamed(name, known): x for name, x in arrays.items()}
+        shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *inputs))
+        return read(tensors, known.rows(module), shapes, known.left_out)["params"]
+
+    return run
+
 
 @pytest.fixture(scope="session")
 def draw() -> Callable:

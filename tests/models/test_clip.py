@@ -25,72 +25,26 @@ def numbers(golden):
     return {k.removeprefix("model."): v for k, v in golden("image_text").items()}
 
 
-def dense(arrays, name):
-    return {"kernel": arrays[f"{name}.weight"].T, "bias": arrays[f"{name}.bias"]}
-
-
-def norm(arrays, name):
-    return {"scale": arrays[f"{name}.weight"], "bias": arrays[f"{name}.bias"]}
-
-
-def blocks(arrays, tower):
-    def attention(name):
-        projections = {"query": "q_proj", "key": "k_proj", "value": "v_proj"}
-        packed = {ours: dense(arrays, f"{name}.{theirs}") for ours, theirs in projections.items()}
-        split = {
-            k: {"kernel": p["kernel"].reshape(8, 2, 4), "bias": p["bias"].reshape(2, 4)} for k, p in packed.items()
-        }
-        out = dense(arrays, f"{name}.out_proj")
-        return split | {"out": out | {"kernel": out["kernel"].reshape(2, 4, 8)}}
-
-    def block(name):
+@pytest.fixture(scope="module")
+def params(from_huggingface):
+    def make(arrays):
         return {
-            "norm1": norm(arrays, f"{name}.layer_norm1"),
-            "attention": attention(f"{name}.self_attn"),
-            "norm2": norm(arrays, f"{name}.layer_norm2"),
-            "mlp1": dense(arrays, f"{name}.mlp.fc1"),
-            "mlp2": dense(arrays, f"{name}.mlp.fc2"),
+            "text": from_huggingface("clip_text_model", TEXT, arrays, IDS),
+            "image": from_huggingface("clip", IMAGE, arrays, np.zeros((1, 8, 8, 3), np.float32)),
+            "project": arrays["visual_projection.weight"].T,
+            "log_scale": arrays["logit_scale"],
         }
 
-    return {f"block{i}": block(f"{tower}.encoder.layers.{i}") for i in range(2)}
-
-
-def params(arrays, prefix):
-    """`prefix(class token, its position)` is what stands before the patches."""
-    text, image = "text_model", "vision_model"
-    patches = arrays[f"{image}.embeddings.patch_embedding.weight"]  # (width, channel, row, column)
-    positions = arrays[f"{image}.embeddings.position_embedding.weight"]
-    return {
-        "text": {
-            "embed": {
-                "tokens": arrays[f"{text}.embeddings.token_embedding.weight"],
-                "positions": arrays[f"{text}.embeddings.position_embedding.weight"],
-            },
-            "encoder": blocks(arrays, text),
-            "norm": norm(arrays, f"{text}.final_layer_norm"),
-            "project": {"kernel": arrays["text_projection.weight"].T},
-        },
-        "image": {
-            "patch_embed": {"kernel": patches.transpose(2, 3, 1, 0).reshape(-1, len(patches))},
-            "prefix": prefix(arrays[f"{image}.embeddings.class_embedding"], positions[0])[None],
-            "positions": positions[1:],
-            "pre_norm": norm(arrays, f"{image}.pre_layrnorm"),
-            "encoder": blocks(arrays, image),
-            "norm": norm(arrays, f"{image}.post_layernorm"),
-        },
-        "project": arrays["visual_projection.weight"].T,
-        "log_scale": arrays["logit_scale"],
-    }
+    return make
 
 
 @pytest.fixture(scope="module")
-def weights(numbers):
+def weights(numbers, params):
     shapes = {k.removeprefix("gradient."): v.shape for k, v in numbers.items() if k.startswith("gradient.")}
-    arrays = {k: np.log(np.float32(8)) if k == "logit_scale" else weight(k, shape) for k, shape in shapes.items()}
-    return params(arrays, np.add)
+    return params({k: np.log(np.float32(8)) if k == "logit_scale" else weight(k, x) for k, x in shapes.items()})
 
 
-def test_features_loss_and_gradients_equal_hugging_face(numbers, weights):
+def test_features_loss_and_gradients_equal_hugging_face(numbers, params, weights):
     images, ids = numbers["images"], numbers["ids"]
     assert len(set(np.argmax(ids, axis=1))) == 3
 
@@ -109,9 +63,11 @@ def test_features_loss_and_gradients_equal_hugging_face(numbers, weights):
     close(normalize(text), numbers["text"])
     close(loss, numbers["loss"])
     theirs = {k.removeprefix("gradient."): v for k, v in numbers.items() if k.startswith("gradient.")}
-    # The prefix is their sum, so its gradient is that of either.
-    expected = params(theirs, lambda token, position: token)
-    close(theirs["vision_model.embeddings.position_embedding.weight"][0], expected["image"]["prefix"][0])
+    expected = params(theirs)
+    # The prefix is the sum of the class token and its position, so its gradient is that of either, and not their sum.
+    token = theirs["vision_model.embeddings.class_embedding"]
+    close(theirs["vision_model.embeddings.position_embedding.weight"][0], token)
+    expected["image"]["prefix"] = token[None]
     jax.tree.map(close, gradients, expected)
 
 

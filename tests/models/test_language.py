@@ -47,67 +47,20 @@ def norm(arrays, name):
     return {"scale": arrays[f"{name}.weight"], "bias": arrays[f"{name}.bias"]}
 
 
-def by_heads(projection, heads=2):
-    kernel, bias = projection["kernel"], projection["bias"]
-    return {"kernel": kernel.reshape(len(kernel), heads, -1), "bias": bias.reshape(heads, -1)}
+@pytest.fixture(scope="module")
+def bert_params(from_huggingface):
+    """(encoder's, head's)"""
+
+    def make(arrays):
+        head = "cls.predictions.transform"
+        parts = {"dense": dense(arrays, f"{head}.dense"), "norm": norm(arrays, f"{head}.LayerNorm")}
+        encoder = from_huggingface("bert", bert(), arrays, IDS)
+        return encoder, parts | {"bias": arrays["cls.predictions.bias"]}
+
+    return make
 
 
-def from_heads(projection, heads=2):
-    return projection | {"kernel": projection["kernel"].reshape(heads, -1, len(projection["bias"]))}
-
-
-def bert_params(arrays):
-    def block(name):
-        part = partial(dense, arrays)
-        attention = {k: by_heads(part(f"{name}.attention.self.{k}")) for k in ("query", "key", "value")}
-        return {
-            "attention": attention | {"out": from_heads(part(f"{name}.attention.output.dense"))},
-            "norm1": norm(arrays, f"{name}.attention.output.LayerNorm"),
-            "mlp1": part(f"{name}.intermediate.dense"),
-            "mlp2": part(f"{name}.output.dense"),
-            "norm2": norm(arrays, f"{name}.output.LayerNorm"),
-        }
-
-    embed, head = "bert.embeddings", "cls.predictions.transform"
-    encoder = {
-        "embed": {
-            "tokens": arrays[f"{embed}.word_embeddings.weight"],
-            "positions": arrays[f"{embed}.position_embeddings.weight"],
-        },
-        "types": arrays[f"{embed}.token_type_embeddings.weight"],
-        "norm": norm(arrays, f"{embed}.LayerNorm"),
-        "encoder": {f"block{i}": block(f"bert.encoder.layer.{i}") for i in range(2)},
-    }
-    bias = arrays["cls.predictions.bias"]
-    return encoder, {"dense": dense(arrays, f"{head}.dense"), "norm": norm(arrays, f"{head}.LayerNorm"), "bias": bias}
-
-
-def gpt_params(arrays):
-    """Its kernels are not transposed, and those of queries, keys and values are packed."""
-
-    def part(name):
-        return {"kernel": arrays[f"{name}.weight"], "bias": arrays[f"{name}.bias"]}
-
-    def block(name):
-        packed = part(f"{name}.attn.c_attn")
-        unpacked = ({k: v[..., 8 * i : 8 * (i + 1)] for k, v in packed.items()} for i in range(3))
-        attention = dict(zip(("query", "key", "value"), map(by_heads, unpacked), strict=True))
-        return {
-            "norm1": norm(arrays, f"{name}.ln_1"),
-            "attention": attention | {"out": from_heads(part(f"{name}.attn.c_proj"))},
-            "norm2": norm(arrays, f"{name}.ln_2"),
-            "mlp1": part(f"{name}.mlp.c_fc"),
-            "mlp2": part(f"{name}.mlp.c_proj"),
-        }
-
-    return {
-        "embed": {"tokens": arrays["transformer.wte.weight"], "positions": arrays["transformer.wpe.weight"]},
-        "decoder": {f"block{i}": block(f"transformer.h.{i}") for i in range(2)},
-        "norm": norm(arrays, "transformer.ln_f"),
-    }
-
-
-def test_berts_logits_loss_and_gradients_equal_hugging_face(numbers):
+def test_berts_logits_loss_and_gradients_equal_hugging_face(numbers, bert_params):
     """The head sees slots, of which some are left over; Hugging Face's every token."""
     ids, valid, types, positions, targets, weights = (
         numbers[k] for k in ("ids", "valid", "types", "positions", "targets", "weights")
@@ -128,8 +81,11 @@ def test_berts_logits_loss_and_gradients_equal_hugging_face(numbers):
     jax.tree.map(close, gradients, bert_params(gradients_of(numbers, "bert")))
 
 
-def test_gpts_logits_loss_and_gradients_equal_hugging_face(numbers):
+def test_gpts_logits_loss_and_gradients_equal_hugging_face(numbers, from_huggingface):
     ids, valid = numbers["ids"], numbers["valid"]
+
+    def params(arrays):
+        return from_huggingface("gpt2", gpt(), arrays, IDS)
 
     @jax.jit
     @partial(jax.value_and_grad, has_aux=True)
@@ -137,10 +93,10 @@ def test_gpts_logits_loss_and_gradients_equal_hugging_face(numbers):
         logits = gpt().apply({"params": params}, ids, valid=valid, method="logits")
         return next_token_loss(logits, ids, valid), logits
 
-    (loss, logits), gradients = run(gpt_params(weights_of(numbers, "gpt")))
+    (loss, logits), gradients = run(params(weights_of(numbers, "gpt")))
     close(logits[valid], numbers["gpt.logits"][valid], atol=1e-5)
     close(loss, numbers["gpt.loss"])
-    jax.tree.map(close, gradients, gpt_params(gradients_of(numbers, "gpt")))
+    jax.tree.map(close, gradients, params(gradients_of(numbers, "gpt")))
 
 
 @pytest.mark.parametrize("name, model", [("bert_base", bert_base), ("bert_large", bert_large), ("gpt2", gpt2)])

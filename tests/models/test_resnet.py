@@ -10,38 +10,19 @@ import seeded
 from flax import traverse_util
 
 from ssljax.models import make_encoder
+from ssljax.weights import ARCHITECTURES
+from ssljax.weights.rows import read, write
 
 IMAGES = seeded.normal("images", (4, 64, 64, 3))
-PARTS = {
-    ("params", "kernel"): "weight",
-    ("params", "scale"): "weight",
-    ("params", "bias"): "bias",
-    ("batch_stats", "mean"): "running_mean",
-    ("batch_stats", "var"): "running_var",
-}
 
 
-def torch_name(path: tuple[str, ...]) -> str:
-    """("params", "stage2_block1", "norm3", "scale") is what torchvision calls layer2.0.bn3.weight."""
-    collection, *modules, part = path
-    if modules[0].startswith("stem"):
-        module = {"stem": "conv1", "stem_norm": "bn1"}[modules[0]]
-    else:
-        stage, block = modules[0].removeprefix("stage").split("_block")
-        inner = {"downsample": "downsample.0", "downsample_norm": "downsample.1"}.get(modules[1], modules[1])
-        module = f"layer{stage}.{int(block) - 1}.{inner.replace('norm', 'bn')}"
-    return f"{module}.{PARTS[collection, part]}"
-
-
-def torch_weights(variables):
-    """Variables of the same shapes, filled with what the golden script gave to torchvision's parameters."""
-
-    def fill(path, leaf):
-        shape = leaf.shape[::-1][:2] + leaf.shape[:2] if leaf.ndim == 4 else leaf.shape
-        value = seeded.weight(torch_name(path), shape)
-        return value.transpose(2, 3, 1, 0) if leaf.ndim == 4 else value
-
-    return traverse_util.path_aware_map(fill, variables)
+def torch_weights(encoder):
+    """Its variables, filled with what the golden script gave to torchvision's parameters, whose names are timm's."""
+    rows = ARCHITECTURES["timm_resnet"].rows(encoder)
+    shapes = jax.eval_shape(encoder.init, jax.random.key(0), IMAGES)
+    blank = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    drawn = {name: seeded.weight(name, x.shape) for name, x in write(blank, rows).items()}
+    return read(drawn, rows, shapes)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
@@ -54,7 +35,7 @@ def test_features_and_running_statistics_equal_torchvision(golden, name):
         np.testing.assert_allclose(actual, numbers[f"{name}.{key}"], rtol=1e-5, atol=atol)
 
     encoder = make_encoder(name)
-    variables = torch_weights(jax.eval_shape(encoder.init, jax.random.key(0), IMAGES))
+    variables = torch_weights(encoder)
     assert_near(jax.jit(encoder.apply)(variables, IMAGES), "eval")
     features, changed = jax.jit(partial(encoder.apply, train=True, mutable=["batch_stats"]))(variables, IMAGES)
     assert_near(features, "train")

@@ -35,11 +35,8 @@ def norm(weights, name):
 
 
 def block(weights, name, heads):
-    """They differ in names, and DINOv2 has layer scales and maybe SwiGLU."""
-    first, second = (f"{name}.{part}" for part in ("norm1", "norm2"))
-    if f"{first}.weight" not in weights:
-        first, second = (f"{name}.{part}" for part in ("layernorm_before", "layernorm_after"))
-    dim = len(weights[f"{first}.weight"])
+    """Of the decoder; the encoders' are the product's (`ssljax.weights`)."""
+    dim = len(weights[f"{name}.layernorm_before.weight"])
     split = {"kernel": (dim, heads, dim // heads), "bias": (heads, dim // heads)}
     attention = {}
     for ours, theirs in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj")):
@@ -47,46 +44,33 @@ def block(weights, name, heads):
         attention[ours] = {part: packed[part].reshape(shape) for part, shape in split.items()}
     out = dense(weights, f"{name}.attention.o_proj")
     attention["out"] = out | {"kernel": out["kernel"].reshape(heads, dim // heads, dim)}
-    params = {"norm1": norm(weights, first), "attention": attention, "norm2": norm(weights, second)}
-    ffn = {"fc1": "mlp1", "fc2": "mlp2", "gate_proj": "gate", "up_proj": "mlp1", "down_proj": "mlp2"}
-    for theirs, ours in ffn.items():
-        if f"{name}.mlp.{theirs}.weight" in weights:
-            params[ours] = dense(weights, f"{name}.mlp.{theirs}")
-    for i in (1, 2):
-        if f"{name}.layer_scale{i}.lambda1" in weights:
-            params[f"layer_scale{i}"] = weights[f"{name}.layer_scale{i}.lambda1"]
-    return params
-
-
-def encoder_params(weights, embeddings, layers, last_norm, vit):
-    """All but the parameters that stand for themselves: prefix, positions, mask token."""
-    patches = weights[f"{embeddings}.patch_embeddings.projection.weight"]  # (width, channel, row, column)
     return {
-        "patch_embed": {
-            "kernel": patches.transpose(2, 3, 1, 0).reshape(-1, len(patches)),
-            "bias": weights[f"{embeddings}.patch_embeddings.projection.bias"],
-        },
-        "encoder": {f"block{i}": block(weights, f"{layers}.{i}", vit.heads) for i in range(vit.depth)},
-        "norm": norm(weights, last_norm),
+        "norm1": norm(weights, f"{name}.layernorm_before"),
+        "attention": attention,
+        "norm2": norm(weights, f"{name}.layernorm_after"),
+        "mlp1": dense(weights, f"{name}.mlp.fc1"),
+        "mlp2": dense(weights, f"{name}.mlp.fc2"),
     }
 
 
-def mae_params(weights):
-    params = encoder_params(weights, "vit.embeddings", "vit.layers", "vit.layernorm", ENCODER)
-    return params | {"prefix": weights["vit.embeddings.cls_token"][0]}
+def by_files_names(weights):
+    """As in files, where SwiGLU's gate is packed before its other half."""
+    packed = dict(weights)
+    for name in [name for name in weights if ".gate_proj." in name]:
+        other = packed.pop(name.replace("gate_proj", "up_proj"))
+        packed[name.replace("gate_proj", "weights_in")] = np.concatenate([packed.pop(name), other])
+        last = name.replace("gate_proj", "down_proj")
+        packed[name.replace("gate_proj", "weights_out")] = packed.pop(last)
+    return packed
 
 
-def dinov2_params(weights, vit):
-    """The class token's position is added to it once and for all."""
-    positions = weights["embeddings.position_embeddings"][0]
-    prefix = [weights["embeddings.cls_token"][0] + positions[:1]]
-    if vit.registers:
-        prefix.append(weights["embeddings.register_tokens"][0])
-    return encoder_params(weights, "embeddings", "encoder.layer", "layernorm", vit) | {
-        "prefix": np.concatenate(prefix),
-        "positions": positions[1:],
-        "mask_token": weights["embeddings.mask_token"][0],
-    }
+@pytest.fixture(scope="module")
+def mae_params(numbers, from_huggingface):
+    """The positions that it has stored are those that our encoder makes itself (see the test of them)."""
+    weights = {k: x for k, x in numbers.items() if k.startswith("vit.")}
+    weights["vit.embeddings.position_embeddings"] = numbers["positions"][None]
+    params = from_huggingface("vit_mae", ENCODER.clone(positions="learned"), weights, numbers["images"])
+    return {name: x for name, x in params.items() if name != "positions"}
 
 
 def decoder_params(weights):
@@ -118,9 +102,9 @@ def test_mask_from_noise_is_its_mask(numbers):
     np.testing.assert_array_equal(mask.restore, numbers["ids_restore"])
 
 
-def test_encoder_on_visible_patches(numbers):
+def test_encoder_on_visible_patches(numbers, mae_params):
     mask = mask_from_noise(numbers["noise"], kept=4)
-    params = {"params": mae_params(numbers)}
+    params = {"params": mae_params}
     close(ENCODER.apply(params, numbers["images"], keep=mask.keep, method="tokens"), numbers["encoded"])
 
 
@@ -129,10 +113,10 @@ def test_decoder(numbers):
     close(DECODER.apply(params, numbers["encoded"], numbers["ids_restore"], (4, 4)), numbers["logits"])
 
 
-def test_loss_from_pixels_to_scalar(numbers):
+def test_loss_from_pixels_to_scalar(numbers, mae_params):
     mask = mask_from_noise(numbers["noise"], kept=4)
     images = numbers["images"]
-    tokens = ENCODER.apply({"params": mae_params(numbers)}, images, keep=mask.keep, method="tokens")
+    tokens = ENCODER.apply({"params": mae_params}, images, keep=mask.keep, method="tokens")
     prediction = DECODER.apply({"params": decoder_params(numbers)}, tokens, mask.restore, (4, 4))
     close(prediction, numbers["logits"])
     close(mae_loss(images, prediction, mask.hidden, ENCODER.patch), numbers["loss"])
@@ -142,12 +126,14 @@ def test_loss_from_pixels_to_scalar(numbers):
 
 
 @pytest.fixture(params=DINOV2)
-def dinov2(request, golden):
+def dinov2(request, golden, from_huggingface):
     """(encoder, its variables, what it must give, the inputs)"""
     numbers = golden("dinov2")
     made = {k.removeprefix(f"{request.param}."): v for k, v in numbers.items() if k.startswith(f"{request.param}.")}
-    vit = DINOV2[request.param]
-    return vit, {"params": dinov2_params(made, vit)}, made, numbers
+    vit, weights = DINOV2[request.param], {k: x for k, x in made.items() if "." in k}
+    kind = "dinov2_with_registers" if vit.registers else "dinov2"
+    params = from_huggingface(kind, vit, by_files_names(weights), numbers["square"])
+    return vit, {"params": params}, made, numbers
 
 
 def test_dinov2_at_its_size_and_at_another_with_masked_patches(dinov2):
@@ -168,9 +154,9 @@ def test_dinov2s_last_blocks(dinov2):
 
 
 @pytest.mark.parametrize("size", ["square", "wide"])
-def test_ijepa_at_its_size_and_at_another(golden, size):
+def test_ijepa_at_its_size_and_at_another(golden, from_huggingface, size):
     numbers = golden("ijepa")
     vit = tiny(cls_token=False, pool="mean", epsilon=float(numbers["epsilon"]))
-    params = encoder_params(numbers, "embeddings", "layers", "layernorm", vit)
-    params["positions"] = numbers["embeddings.position_embeddings"][0]
+    weights = {k: x for k, x in numbers.items() if k.startswith(("embeddings.", "layers.", "layernorm."))}
+    params = from_huggingface("ijepa", vit, weights, numbers["square.images"])
     close(vit.apply({"params": params}, numbers[f"{size}.images"], method="tokens"), numbers[f"{size}.tokens"])

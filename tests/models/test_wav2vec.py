@@ -13,6 +13,8 @@ from ssljax.losses import wav2vec2
 from ssljax.models.quantizer import GumbelQuantizer, Wav2Vec2Head, gumbel_softmax
 from ssljax.models.transformer import Block, Stack
 from ssljax.models.wav2vec import Wav2Vec2, frames, scale_gradient, wav2vec2_base, wav2vec2_large
+from ssljax.weights import ARCHITECTURES
+from ssljax.weights.rows import write
 
 close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
 LAYERS = ((8, 4, 3), (8, 3, 2), (8, 2, 1))
@@ -20,61 +22,12 @@ tiny = partial(Wav2Vec2, LAYERS, width=16, depth=2, heads=2, hidden=24, position
 ENCODERS = {"base": tiny(feature_gradient=1.0), "large": tiny(norm="layer", bias=True, stable=True)}
 HEAD = Wav2Vec2Head(dim=12, groups=2, entries=5, codebook_dim=8)
 
-# Weights: (name of Hugging Face's, its shape, our path, how its value becomes ours) -----------------------------------
+# Weights of the head: (name of Hugging Face's, its shape, our path, how its value becomes ours)
 
 
-def kernel(x):
-    return np.transpose(x)
-
-
-def convolutions(layout):
-    prefix, inputs = "wav2vec2.feature_extractor.conv_layers", 1
-    for i, (channels, size, _) in enumerate(LAYERS):
-        yield f"{prefix}.{i}.conv.weight", (channels, inputs, size), ("features", f"conv{i}", "kernel"), kernel
-        if layout == "large":
-            yield f"{prefix}.{i}.conv.bias", (channels,), ("features", f"conv{i}", "bias"), np.asarray
-        if layout == "large" or i == 0:
-            yield from affine(f"{prefix}.{i}.layer_norm", channels, ("features", f"norm{i}"))
-        inputs = channels
-
-
-def affine(name, dim, path):
-    yield f"{name}.weight", (dim,), (*path, "scale"), np.asarray
-    yield f"{name}.bias", (dim,), (*path, "bias"), np.asarray
-
-
-def dense(name, inputs, outputs, path, shape=None):
-    """shape: of our kernel, where it is by heads."""
-    shape = (inputs, outputs) if shape is None else shape
-    bias = shape[1:] if np.prod(shape[1:]) == outputs else (outputs,)
-    yield f"{name}.weight", (outputs, inputs), (*path, "kernel"), lambda x: x.T.reshape(shape)
-    yield f"{name}.bias", (outputs,), (*path, "bias"), lambda x: x.reshape(bias)
-
-
-def block(i, width=16, heads=2, hidden=24):
-    name, path = f"wav2vec2.encoder.layers.{i}", ("encoder", f"block{i}")
-    split = (width, heads, width // heads)
-    for theirs, ours in (("q_proj", "query"), ("k_proj", "key"), ("v_proj", "value")):
-        yield from dense(f"{name}.attention.{theirs}", width, width, (*path, "attention", ours), split)
-    yield from dense(f"{name}.attention.out_proj", width, width, (*path, "attention", "out"), (*split[1:], width))
-    yield from affine(f"{name}.layer_norm", width, (*path, "norm1"))
-    yield from dense(f"{name}.feed_forward.intermediate_dense", width, hidden, (*path, "mlp1"))
-    yield from dense(f"{name}.feed_forward.output_dense", hidden, width, (*path, "mlp2"))
-    yield from affine(f"{name}.final_layer_norm", width, (*path, "norm2"))
-
-
-def encoder_weights(layout):
-    yield from convolutions(layout)
-    yield from affine("wav2vec2.feature_projection.layer_norm", 8, ("feature_norm",))
-    yield from dense("wav2vec2.feature_projection.projection", 8, 16, ("project",))
-    yield "wav2vec2.masked_spec_embed", (16,), ("masked",), np.asarray
-    position = "wav2vec2.encoder.pos_conv_embed.conv"
-    yield f"{position}.parametrizations.weight.original0", (1, 1, 6), ("position", "scale"), np.ravel
-    yield f"{position}.parametrizations.weight.original1", (16, 4, 6), ("position", "kernel"), kernel
-    yield f"{position}.bias", (16,), ("position", "bias"), np.asarray
-    yield from affine("wav2vec2.encoder.layer_norm", 16, ("norm",))
-    for i in range(2):
-        yield from block(i)
+def dense(name, inputs, outputs, path):
+    yield f"{name}.weight", (outputs, inputs), (*path, "kernel"), np.transpose
+    yield f"{name}.bias", (outputs,), (*path, "bias"), np.asarray
 
 
 def head_weights():
@@ -102,9 +55,22 @@ def numbers(golden):
     return golden("wav2vec2")
 
 
+def theirs_of(layout, params):
+    """An encoder's parameters, or gradients by them, under Hugging Face's names."""
+    tensors = write({"params": params}, ARCHITECTURES["wav2vec2"].rows(ENCODERS[layout]))
+    return {f"wav2vec2.{name}": x for name, x in tensors.items()}
+
+
 @pytest.fixture(scope="module")
-def params():
-    return {name: {"encoder": tree(encoder_weights(name)), "head": tree(head_weights())} for name in ENCODERS}
+def params(numbers, from_huggingface):
+    def encoder(layout):
+        module, audio = ENCODERS[layout], numbers["audio"]
+        shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), audio))["params"]
+        theirs = theirs_of(layout, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes))
+        drawn = {name: weight(name, x.shape) for name, x in theirs.items()}
+        return from_huggingface("wav2vec2", module, drawn, audio)
+
+    return {layout: {"encoder": encoder(layout), "head": tree(head_weights())} for layout in ENCODERS}
 
 
 @pytest.fixture(scope="module")
@@ -137,15 +103,17 @@ def test_from_audio_to_loss_and_gradients_equal_hugging_face(numbers, params, hi
     masked = hidden[0].size
     close(loss * masked, theirs["contrastive"])
 
-    seen, scale = 0, 0.1 if layout == "large" else 1.0  # ENCODERS["large"] has the paper's gradient into convolutions
-    for part, rows in (("encoder", encoder_weights(layout)), ("head", head_weights())):
-        for name, _, path, ours in rows:
-            if f"d.{name}" not in theirs:
-                continue
-            gradient = gradients[part]
+    found = theirs_of(layout, gradients["encoder"])
+    for name, _, path, ours in head_weights():
+        if f"d.{name}" in theirs:
+            theirs[f"d.{name}"], gradient = ours(theirs[f"d.{name}"]), gradients["head"]
             for key in path:
                 gradient = gradient[key]
-            expected = ours(theirs[f"d.{name}"]) * (scale if path[0] == "features" else 1.0)
+            found[name] = gradient
+    seen, scale = 0, 0.1 if layout == "large" else 1.0  # ENCODERS["large"] has the paper's gradient into convolutions
+    for name, gradient in found.items():
+        if f"d.{name}" in theirs:
+            expected = theirs[f"d.{name}"] * (scale if ".feature_extractor." in name else 1.0)
             peak = np.abs(expected).max()
             close(gradient * masked, expected, atol=2e-6 * peak)  # float32's sums of what cancels
             assert peak > 1e-3

@@ -1,0 +1,142 @@
+"""A run's encoder in files of three formats, which give its features again; the card beside them."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+import ssljax
+from ssljax.build import build_method, build_run, modality_of, small_batch
+from ssljax.config import remember
+from ssljax.engine.checkpoint import Checkpoints
+from ssljax.engine.mesh import make_mesh
+from ssljax.export import UNKNOWN, export, main, model_card, write_encoder
+
+IMAGES = np.random.RandomState(0).randint(0, 256, (3, 20, 24, 3), np.uint8)
+TEXTS = ["to be", "or not to be, that is the question"]
+CLIPS = [np.sin(np.arange(n) / 5).astype(np.float32) for n in (3000, 1700)]
+INPUTS = {"images": IMAGES, "image_text": IMAGES, "text": TEXTS, "speech": CLIPS}
+
+
+@pytest.fixture
+def built(load_small):
+    """`built(method's name, encoder's fields)`: the method, its kind of data, and a state that has made no step."""
+
+    def make(method, **encoder):
+        config = load_small(method)
+        config.encoder.update(encoder)
+        modality = modality_of(config)
+        made = build_method(config, total_steps=1, examples=80)
+        example = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), small_batch(config, modality.shapes()))
+        shapes = jax.eval_shape(made.init, jax.random.key(0), example)
+        return made, modality, jax.tree.map(drawn(), shapes)
+
+    return make
+
+
+def drawn():
+    """Of shapes, numbers: kernels normal with variance 1 / fan-in, the rest near 0.5."""
+    random = np.random.RandomState(0)
+
+    def fill(x):
+        value = random.standard_normal(x.shape)
+        value = value / np.sqrt(np.prod(x.shape[:-1])) if x.ndim > 1 else 0.5 + 0.1 * value
+        return np.asarray(value).astype(x.dtype)
+
+    return fill
+
+
+@pytest.fixture
+def stored(load_small, tmp_path):
+    """The folder of a run of MAE that has made no step."""
+    config, workdir = load_small("mae"), tmp_path / "run"
+    config.data.examples = 80
+    example = small_batch(config, modality_of(config).shapes())
+    run = build_run(config, examples=80, example=example, mesh=make_mesh(1, 1, jax.devices()[:1]))
+    remember(config, workdir)
+    with Checkpoints(workdir / "checkpoints") as checkpoints:
+        checkpoints.save(run.start())
+    return workdir
+
+
+@pytest.mark.parametrize(
+    "method, encoder, formats",
+    [
+        ("dino", {}, ("safetensors", "timm", "huggingface")),
+        ("mae", {"scan": True}, ("safetensors", "timm", "huggingface")),
+        ("ijepa", {}, ("timm", "huggingface")),
+        ("dinov2", {"layer_scale": 0.1, "registers": 2, "ffn": "swiglu"}, ("timm", "huggingface")),
+        ("clip", {}, ("safetensors", "timm", "huggingface")),
+        ("byol", {"name": "resnet18", "stem": "imagenet", "channels": 4}, ("safetensors", "huggingface")),
+        ("bert", {"types": 0, "norm": "post"}, ("safetensors", "huggingface")),
+        ("gpt", {"bias": False}, ("safetensors", "huggingface")),
+        ("wav2vec2", {}, ("safetensors", "huggingface")),
+        ("cpc", {}, ("safetensors",)),
+    ],
+)
+def test_features_are_the_runs(built, tmp_path, method, encoder, formats):
+    """Files of other libraries hold no tokeniser of ours: they take token ids."""
+    run, modality, state = built(method, **encoder)
+    inputs = INPUTS[run.modality]
+    batch = modality.as_batch(inputs)
+    expected = jax.jit(run.features)(state, batch)
+    for format in formats:
+        folder = tmp_path / format
+        write_encoder(run, modality, state, folder, format, "card", overwrite=False)
+        assert not list(folder.glob("*.part"))
+        exported = ssljax.load(folder)
+        if run.modality == "text" and format != "safetensors":
+            with pytest.raises(ValueError, match="must be a list of lists of token ids"):
+                exported(inputs)
+            pairs = zip(np.asarray(batch["tokens"]), np.asarray(batch["valid"]), strict=True)
+            inputs = [row[valid] for row, valid in pairs]
+        np.testing.assert_allclose(exported(inputs), expected, rtol=1e-3, atol=1e-5, err_msg=format)
+
+
+def test_the_command_writes_a_card_that_says_what_it_is_but_not_where_it_was(stored, tmp_path, capsys):
+    score = {"accuracy": 0.5, "standard_error": 0.01}
+    results = {
+        "protocols": {"knn": "k = 20"},
+        "encoders": {"pretrained": {"knn": score}, "raw pixels": {"knn": score}},
+        "margins": {"knn": {"raw pixels": {"difference": 0.0, "standard_error": 0.01}}},
+    }
+    (stored / "results.json").write_text(json.dumps(results))
+    main(str(stored), "safetensors", None, None, "cc-by-4.0", False)
+    folder = stored / "export" / "safetensors"
+    assert capsys.readouterr().out == f"exported: {folder}\n"
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\nlicense: cc-by-4.0\nlibrary_name: ssljax\n")
+    for said in ("method `mae`, step 0", "`demo`, split `train`, 80 examples", "50.0 ± 1.0", '"mask_ratio"'):
+        assert said in card, said
+    assert str(tmp_path) not in card
+    assert "params/patch_embed/kernel" in load_file(folder / "model.safetensors")
+    with pytest.raises(ValueError, match="model.safetensors, config.json, .* choose another folder"):
+        main(str(stored), "safetensors", None, None, "cc-by-4.0", False)
+    with pytest.raises(ValueError, match="step=3 is of a run, but .* holds weights"):
+        ssljax.load(folder, step=3)
+
+
+def test_a_card_of_what_nobody_has_said(load_small):
+    config = load_small("simclr")
+    config.data.source = "folder:/home/me/my photographs"
+    card = model_card(config, 7, "timm", UNKNOWN, {})
+    assert "license: unknown" in card and "None yet: `python -m ssljax.evaluate" in card
+    assert "folder:my photographs" in card and "/home" not in card
+
+
+def test_what_cannot_be_exported_is_said(built, tmp_path):
+    for format, message in (("pickle", "is unknown; use safetensors, timm, huggingface"), ("onnx", "is not there")):
+        with pytest.raises(ValueError, match=f"--format={format} {message}"):
+            export(tmp_path, tmp_path / "out", format)
+    with pytest.raises(ValueError, match="--workdir is needed"):
+        main(None, "timm", None, None, UNKNOWN, False)
+    run, modality, state = built("scarf")
+    with pytest.raises(ValueError, match="encoders of tables cannot be exported yet"):
+        write_encoder(run, modality, state, tmp_path / "out", "safetensors", "card", overwrite=False)
+    run, modality, state = built("mae", epsilon=1e-5)
+    with pytest.raises(ValueError, match="epsilon=1e-05 cannot be written as timm's model"):
+        write_encoder(run, modality, state, tmp_path / "out", "timm", "card", overwrite=False)
+    assert not (tmp_path / "out").exists()
