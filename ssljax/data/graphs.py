@@ -145,7 +145,7 @@ def _read(kind: str, path: Path, changed: tuple[int, ...], most_nodes: int) -> F
     arrays, called = (_tu(path), IN_TEXT) if kind == "tu" else (_npz(path), IN_ARCHIVE)
     name, offsets, bounds = str(path), arrays["node_offset"], arrays["edge_offset"]
     counts = np.diff(offsets)
-    kept = np.flatnonzero(counts)
+    kept = np.flatnonzero(counts).tolist()
     if not len(kept):
         raise DataError(f"{name} has no graph with a node: check that it is whole.")
     features = _features(arrays, int(offsets[-1]), called, name)

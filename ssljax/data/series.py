@@ -144,7 +144,7 @@ def _open(spec: str, scale: str, reading: Reading) -> tuple[dict[str, Found], Sc
 def _learn(train: Found, scale: str, spec: str) -> Scale:
     values = np.concatenate(train.series).astype(np.float64)
     if (empty := np.isnan(values).all(axis=0)).any():
-        raise DataError(f"Channel {int(empty.argmax()) + 1} of {spec} has no number in the training split: drop it.")
+        raise DataError(f"Channel {int(np.argmax(empty)) + 1} of {spec} has no number in the training split: drop it.")
     if scale == "none":
         return Scale((0.0,) * values.shape[1], (1.0,) * values.shape[1])
     std = np.nanstd(values, axis=0)

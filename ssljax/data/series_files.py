@@ -93,7 +93,7 @@ def _present(found: Found, path: Path) -> Found:
     DataError for infinite numbers."""
     for number, x in enumerate(found.series, start=1):
         if (infinite := np.isinf(x)).any():
-            step = int(infinite.any(axis=1).argmax()) + 1
+            step = int(np.argmax(infinite.any(axis=1))) + 1
             raise DataError(
                 f"Step {step} of series {number} of {str(path)!r} holds infinite numbers, or such as do not fit 32 "
                 "bits: correct them, or leave them empty."

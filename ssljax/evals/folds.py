@@ -16,7 +16,7 @@ def cross_validated(
 
     Raises ValueError if a class has fewer examples than there are folds.
     """
-    if (fewest := np.unique(labels, return_counts=True)[1].min()) < folds:
+    if (fewest := np.min(np.unique(labels, return_counts=True)[1])) < folds:
         raise ValueError(f"a class has only {fewest} examples, too few for {folds} folds: give it more, or drop it.")
     correct = np.zeros(len(labels), float)
     for train, test in StratifiedKFold(folds, shuffle=True, random_state=seed).split(features, labels):

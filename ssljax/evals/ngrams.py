@@ -54,7 +54,7 @@ def _told(train: np.ndarray, test: np.ndarray, before: int, after: int) -> tuple
     last = np.append(np.diff(seen[sort] // base) > 0, True)
     best = seen[sort][last] % base
     guesses = _look_up(asked, of_context, best + 1) - 1
-    guesses = np.where(guesses < 0, np.bincount(train).argmax(), guesses)
+    guesses = np.where(guesses < 0, np.argmax(np.bincount(train)), guesses)
     return nats, guesses == answers
 
 

@@ -59,7 +59,7 @@ def margin(score: Score, floor: Score) -> tuple[float, float]:
 def mean_of(sums: np.ndarray, counts: np.ndarray) -> dict[str, float]:
     """Σ sums / Σ counts over examples, and its standard error, √(Σ (sum - mean · count)²) / Σ count."""
     sums, counts = np.asarray(sums, np.float64), np.asarray(counts, np.float64)
-    mean = sums.sum() / counts.sum()
+    mean = np.sum(sums) / np.sum(counts)
     return {
         "value": float(mean),
         "standard_error": float(np.sqrt(np.square(sums - mean * counts).sum()) / counts.sum()),

@@ -28,7 +28,7 @@ def svm(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, labels: n
         rows = np.random.default_rng(seed).permutation(len(train))[:MOST]
         train, train_labels = train[rows], train_labels[rows]
     model = SVC(C=1.0, gamma="scale")
-    folds = min(INNER_FOLDS, int(np.unique(train_labels, return_counts=True)[1].min()))
+    folds = min(INNER_FOLDS, int(np.min(np.unique(train_labels, return_counts=True)[1])))
     if folds > 1:
         splits = StratifiedKFold(folds, shuffle=True, random_state=seed)
         model = GridSearchCV(model, {"C": list(PENALTIES)}, cv=splits)
