@@ -21,7 +21,7 @@ import numpy as np
 
 import ssljax.build
 import ssljax.data.pipeline
-import ssljax.evals.knn
+import ssljax.evals.protocols
 from ssljax.engine.checkpoint import Checkpoints
 from ssljax.engine.logs import Logs
 
@@ -58,7 +58,7 @@ def signal_oneself(number: int) -> None:
 
 def sigterm_during(what: str) -> None:
     """Each time that k-NN is measured ("evaluate"), or that something is fetched from the device ("device_get")."""
-    module, name = (ssljax.evals.knn, "knn") if what == "evaluate" else (jax, "device_get")
+    module, name = (ssljax.evals.protocols, "knn") if what == "evaluate" else (jax, "device_get")
     function = getattr(module, name)
     setattr(module, name, lambda *a, **k: (signal.raise_signal(signal.SIGTERM), function(*a, **k))[1])
 
