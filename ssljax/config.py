@@ -75,7 +75,7 @@ def base_config(method: str) -> ConfigDict:
     config.checkpoint = {"every": 1000, "keep": 2}
     config.evaluate = {
         "every": 1000,
-        "online": ("knn",),  # what is computed then: names of ssljax.evals.protocols.ONLINE
+        "online": ("knn",),  # ssljax.evals.protocols.ONLINE; the first says which checkpoint is best
         "train_examples": 4000,
         "test_examples": 1000,
         "k": 20,

@@ -76,7 +76,8 @@ def train(config: ConfigDict, workdir: Path) -> int:
             remember(config, workdir)
 
         on_first(claim)
-        checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep, best="knn"))
+        folder, keep, best = workdir / "checkpoints", config.checkpoint.keep, next(iter(config.evaluate.online), "")
+        checkpoints = stack.enter_context(Checkpoints(folder, keep=keep, best=best))
         state = checkpoints.restore(run.abstract) or run.start()
         start = int(state.step)
         logs = Logs(workdir, total=run.total, start=start, wandb=config.log.wandb, config=config.to_dict())
@@ -211,7 +212,7 @@ def online(config: ConfigDict, run: Run, source: Source, logs: Logs) -> Callable
         for split in (known, test):
             split.require_labels()
     except DataError as error:
-        logs.say(f"no online k-NN: {error}")
+        logs.say(f"no online evaluation: {error}")
         return lambda state: {}
     size = eval_batch_size(run.mesh, about=min(256, len(known)))
     bank, queries = Subset(known, e.train_examples), Subset(test, e.test_examples)

@@ -50,7 +50,7 @@ class Checkpoints:
             raise ValueError(f"{keep} checkpoints cannot be kept: --config.checkpoint.keep must be at least 1.")
         self.directory = Path(directory).absolute()
         self._read_only = read_only
-        self._best = best
+        self.best = best
         self._metrics: dict[int, dict[str, float]] = {}
         kept: list[policy.PreservationPolicy] = [policy.LatestN(keep), _Best(self._value)]
         options = ocp.CheckpointManagerOptions(
@@ -158,7 +158,7 @@ class Checkpoints:
                 self._metrics[step] = json.loads((self.directory / str(step) / METRICS).read_text())
             except (OSError, ValueError):
                 self._metrics[step] = {}
-        return self._metrics[step].get(self._best, -math.inf)
+        return self._metrics[step].get(self.best, -math.inf)
 
     def _problem(self, step: int) -> str | None:
         """What is wrong with the files of a checkpoint; of several processes, each looks at a part of them."""

@@ -145,7 +145,7 @@ def fit(
             warned = {kind for kind, text in found.items() if text}
             stopping = stopping or interrupt.stops_at(i)
             if due["checkpoint"] or stopping:
-                checkpoints.save(state, {k: v for k, v in numbers.items() if k == "knn"})
+                checkpoints.save(state, {k: v for k, v in numbers.items() if k == checkpoints.best})
             if stopping:
                 checkpoints.wait()
                 return state, i == total

@@ -66,19 +66,18 @@ class Recipe:
 RECIPES = {
     "simclr": Recipe((0.1,), 90, 4096, decays=(1e-6,), nesterov=True),
     "moco": Recipe((30.0,), 100, 256, scaled=False, milestones=(60, 80)),
-    "byol": Recipe((0.1, 0.2, 0.3, 0.4, 0.5), 80, 1024, nesterov=True),
+    "byol": Recipe((0.05, 0.1, 0.2, 0.3, 0.4), 80, 1024, nesterov=True),
     "mae": Recipe((0.1,), 90, 16384, "lars", warmup=10, norm=True),
     "dino": Recipe((0.001,), 100, 256),
     "dinov2": Recipe((1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1), 10, 1024),
-    "grid": Recipe((0.01, 0.03, 0.1, 0.3, 1.0, 3.0), 30, 1024, decays=(0.0, 1e-4), norm=True),
+    "grid": Recipe((0.001, 0.003, 0.01, 0.03, 0.1, 0.3), 30, 1024, decays=(0.0, 1e-4), norm=True),
 }
 """The published ones by who published them, and a grid that fits features of any scale.
 
 SimCLR: Chen et al., 2020, appendix B.6. MoCo: He et al., 2020, section 4.1 (v2 has the same). BYOL: Grill et al., 2020,
-appendix C.1, whose five rates their code does not list. MAE: He et al., 2022, appendix A.1. DINO: Caron et al., 2021,
-appendix F. DINOv2: Oquab et al., 2024, appendix B.3, with 10 epochs of ImageNet in place of 12,500 steps. Their images
-are augmented by crops and flips while the head is trained; here the features are those of un-augmented images, which
-are made once.
+appendix C.1. MAE: He et al., 2022, appendix A.1. DINO: Caron et al., 2021, appendix F. DINOv2: Oquab et al., 2024,
+appendix B.3, with 10 epochs of ImageNet in place of 12,500 steps. Their images are augmented by crops and flips while
+the head is trained; here the features are those of un-augmented images, which are made once.
 """
 
 
