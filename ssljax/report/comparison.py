@@ -10,7 +10,7 @@ import numpy as np
 
 from ssljax.evals.scores import written
 from ssljax.report import figures
-from ssljax.report.html import card, document, inlined, pairs, section, write_page
+from ssljax.report.html import card, document, inlined, pairs, section, table, write_page
 from ssljax.report.page import protocol_name, score_cell
 
 
@@ -46,16 +46,6 @@ def _head(run: Compared, colour: np.ndarray) -> str:
     return f"<i class='run' style='background:rgb({red},{green},{blue})'></i>{escape(run.name)}"
 
 
-def _table(columns: list[str], rows: dict[str, list[str]], style: str = "") -> str:
-    """columns: headings; rows: by their headings, cells as `<td>` elements. All are HTML."""
-    heads = "".join(f"<th scope='col'>{column}</th>" for column in columns)
-    body = "".join(f"<tr><th scope='row'>{head}</th>{''.join(cells)}</tr>" for head, cells in rows.items())
-    return (
-        f"<div class='scroll'><table class='accuracy compared {style}'>"
-        f"<thead><tr><th scope='col'></th>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
 def _accuracy(runs: list[Compared], heads: list[str]) -> Iterator[str]:
     scores = [run.results.get("encoders", {}).get("pretrained", {}) for run in runs]
     protocols = list(dict.fromkeys(protocol for by_protocol in scores for protocol in by_protocol))
@@ -63,7 +53,7 @@ def _accuracy(runs: list[Compared], heads: list[str]) -> Iterator[str]:
         yield "<p>No accuracy was measured of any run.</p>"
         return
     rows = {head: [score_cell(of.get(p)) for p in protocols] for head, of in zip(heads, scores, strict=True)}
-    yield _table([protocol_name(p) for p in protocols], rows)
+    yield table([protocol_name(p) for p in protocols], rows, "compared")
     yield "<p class='reading'>Accuracy of the pretrained encoder on test examples ± one standard error.</p>"
     for protocol in protocols:
         told = {run.results["protocols"].get(protocol) for run, of in zip(runs, scores, strict=True) if protocol in of}
@@ -87,7 +77,7 @@ def _margins(runs: list[Compared], heads: list[str]) -> Iterator[str]:
     if not columns:
         return
     rows = {head: [_margin(of.get(c)) for c in columns] for head, of in zip(heads, found, strict=True)}
-    yield _table([f"{protocol_name(protocol)}, over {escape(floor)}" for protocol, floor in columns], rows)
+    yield table([f"{protocol_name(protocol)}, over {escape(floor)}" for protocol, floor in columns], rows, "compared")
     yield (
         "<p class='reading'>Percentage points by which the pretrained encoder is above what needs no pretraining, on "
         "the same test examples, ± one standard error of the difference.</p>"
@@ -110,7 +100,7 @@ def _objectives(runs: list[Compared], heads: list[str]) -> Iterator[str]:
         head: [f"<td>{written(of[name]) if name in of else '–'}</td>" for name in names]
         for head, of in zip(heads, found, strict=True)
     }
-    yield _table([escape(name) for name in names], rows)
+    yield table([escape(name) for name in names], rows, "compared")
 
 
 def _differences(runs: list[Compared], heads: list[str]) -> Iterator[str]:
@@ -120,7 +110,7 @@ def _differences(runs: list[Compared], heads: list[str]) -> Iterator[str]:
         values = [run.config.get(field) for run in runs]
         if any(value != values[0] for value in values):
             rows[escape(field)] = [f"<td>{'–' if value is None else escape(_short(value))}</td>" for value in values]
-    yield _table(heads, rows, "fields") if rows else "<p>Nothing.</p>"
+    yield table(heads, rows, "compared fields") if rows else "<p>Nothing.</p>"
 
 
 def _short(value: Any) -> str:

@@ -42,6 +42,16 @@ def listed(tag: str, items: list[str], style: str = "") -> str:
     return f"<{tag} class='{style}'>" + "".join(f"<li>{item}</li>" for item in items) + f"</{tag}>"
 
 
+def table(columns: list[str], rows: dict[str, list[str]], style: str = "") -> str:
+    """columns: headings; rows: by their headings, cells as `<td>` elements. All are HTML."""
+    heads = "".join(f"<th scope='col'>{column}</th>" for column in columns)
+    body = "".join(f"<tr><th scope='row'>{head}</th>{''.join(cells)}</tr>" for head, cells in rows.items())
+    return (
+        f"<div class='scroll'><table class='accuracy {style}'>"
+        f"<thead><tr><th scope='col'></th>{heads}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
 def pairs(cards: list[str]) -> str:
     """Side by side where there is room for two."""
     return "<div class='pairs'>" + "\n".join(cards) + "</div>"

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ssljax.evals.protocols import TITLES
 from ssljax.evals.scores import written
+from ssljax.evals.tables import TABLES
 from ssljax.report import figures
-from ssljax.report.html import card, document, inlined, listed, pairs, section, slug, write_page
+from ssljax.report.html import card, document, inlined, listed, pairs, section, slug, table, write_page
 from ssljax.report.maps import Examples, map_section
 
 PROTOCOLS = {
@@ -43,8 +45,8 @@ class Report:
     metrics: rows of `metrics.jsonl`; a row need not have every metric.
     results: `step`; `examples` (a count for each split); `protocols` (a sentence for each); `encoders`
       ({encoder: {protocol: {accuracy, standard_error}}}, fractions of 1); `margins` ({protocol: {floor: {difference,
-      standard_error}}}); `objective` (`measured on`, and `of`: {encoder: {number: {value, standard_error}}}). Any key
-      may be absent.
+      standard_error}}}); `objective` (`measured on`, and `of`: {encoder: {number: {value, standard_error}}}); `tables`
+      (the same for each of these protocols). Any key may be absent.
     panels: a caption that names the columns, and what the method sees: (examples, columns, h, w, 3) in [0, 1].
     maps: {kind of map: {kind of features: coordinates (n, 2) of the same n test images}}.
     map_images, map_labels: those images (n, h, w, 3) uint8, and their classes (n,).
@@ -92,6 +94,9 @@ def write_report(report: Report, workdir: Path) -> Path:
 def _sections(report: Report, folder: Path) -> Iterator[str]:
     yield from section("Accuracy", _accuracy(report.results, report.things))
     yield from section("What it was trained to do", _objective(report.results.get("objective")))
+    for protocol, found in report.results.get("tables", {}).items():
+        heading = escape(TABLES.get(protocol, protocol))
+        yield from section(heading[:1].upper() + heading[1:], _numbers(found["of"], found["measured on"]))
     yield from section("What the method sees", _panels(report, folder))
     yield from section("Training", _curves(figures.PROGRESS, report, folder))
     yield from section("Is the representation alive?", _curves(figures.COLLAPSE, report, folder))
@@ -125,15 +130,9 @@ def _accuracy(results: dict[str, Any], things: str) -> Iterator[str]:
         yield "<p>No accuracy was measured; the notes say why.</p>"
         return
     told = [protocol for protocol in protocols if protocol in results.get("protocols", {})]
-    yield "<div class='scroll'><table class='accuracy'><thead><tr><th scope='col'>Features</th>"
-    for protocol in protocols:
-        mark = f"<sup>{told.index(protocol) + 1}</sup>" if protocol in told else ""
-        yield f"<th scope='col'>{protocol_name(protocol)}{mark}</th>"
-    yield "</tr></thead><tbody>"
-    for encoder, scores in encoders.items():
-        cells = "".join(score_cell(scores.get(protocol)) for protocol in protocols)
-        yield f"<tr><th scope='row'>{escape(encoder)}</th>{cells}</tr>"
-    yield "</tbody></table></div>"
+    marks = [f"<sup>{told.index(protocol) + 1}</sup>" if protocol in told else "" for protocol in protocols]
+    heads = [protocol_name(protocol) + mark for protocol, mark in zip(protocols, marks, strict=True)]
+    yield table(heads, {escape(name): [score_cell(of.get(p)) for p in protocols] for name, of in encoders.items()})
     for protocol, margins in results.get("margins", {}).items():
         yield f"<p>{_margin_sentence(protocol, encoders, margins)}</p>"
     yield f"<p class='reading'>Accuracy on the test {things} ± one standard error.</p>"
@@ -142,16 +141,19 @@ def _accuracy(results: dict[str, Any], things: str) -> Iterator[str]:
 
 
 def _objective(objective: dict[str, Any] | None) -> Iterator[str]:
-    """A row for each network and floor, a column for each number."""
-    if objective is None:
-        return
-    names = list(objective["of"]["pretrained"])
-    heads = "".join(f"<th scope='col'>{escape(name)}</th>" for name in names)
-    yield f"<div class='scroll'><table class='accuracy'><thead><tr><th scope='col'></th>{heads}</tr></thead><tbody>"
-    for encoder, of in objective["of"].items():
-        cells = "".join(f"<td>{written(of[name]) if name in of else '–'}</td>" for name in names)
-        yield f"<tr><th scope='row'>{escape(encoder)}</th>{cells}</tr>"
-    yield f"</tbody></table></div><p class='reading'>On {escape(objective['measured on'])}.</p>"
+    if objective is not None:
+        yield from _numbers(objective["of"], f"On {objective['measured on']}")
+
+
+def _numbers(of: dict[str, dict[str, dict[str, float]]], measured_on: str) -> Iterator[str]:
+    """A row for each number, a column for each network or floor, by which they are in `of`."""
+    names = dict.fromkeys(name for numbers in of.values() for name in numbers)
+    rows = {
+        escape(name): [f"<td>{written(numbers[name]) if name in numbers else '–'}</td>" for numbers in of.values()]
+        for name in names
+    }
+    yield table(list(map(escape, of)), rows)
+    yield f"<p class='reading'>{escape(measured_on)}.</p>"
 
 
 def score_cell(score: dict[str, float] | None) -> str:
@@ -183,7 +185,7 @@ def _margin(floor: str, difference: float, standard_error: float) -> str:
 
 
 def protocol_name(protocol: str) -> str:
-    return escape(PROTOCOLS.get(protocol, protocol))
+    return escape((TITLES | PROTOCOLS).get(protocol, protocol))
 
 
 def _panels(report: Report, folder: Path) -> Iterator[str]:

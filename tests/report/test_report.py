@@ -32,6 +32,12 @@ RESULTS = {
             "raw pixels": {"difference": -0.004, "standard_error": 0.005},
         }
     },
+    "tables": {
+        "geometry": {
+            "measured on": "features of 2000 test images",
+            "of": {"pretrained": {"RankMe": {"value": 41.5}}, "raw pixels": {"R<1": {"value": 0.25}}},
+        }
+    },
 }
 
 
@@ -172,6 +178,9 @@ def test_full_report(full):
         "k-NN</b>: 57.1 % is 21.3 points (18 standard errors) above a random-init encoder and "
         "0.4 points (0.8 standard errors, no clear difference) below raw pixels.",
         "k=20, cosine, T&lt;0.1",
+        "<h2>Geometry of the features</h2>",
+        "<tr><th scope='row'>RankMe</th><td>41.500</td><td>–</td></tr>",
+        "<tr><th scope='row'>R&lt;1</th><td>–</td><td>0.250</td></tr>",
         "the image and two views",
         "heads above, masks below",
         "kind 9",
@@ -185,6 +194,7 @@ def test_full_report(full):
 def test_sections_are_in_order(full):
     assert re.findall("<h2>(.*?)</h2>", full[1]) == [
         "Accuracy",
+        "Geometry of the features",
         "What the method sees",
         "Training",
         "Is the representation alive?",
