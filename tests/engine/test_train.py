@@ -16,6 +16,7 @@ import pytest
 import ssljax.train as launcher
 from ssljax.config import recall, remember
 from ssljax.engine import trainer
+from ssljax.engine.checkpoint import METRICS
 from ssljax.engine.logs import read_metrics
 from ssljax.engine.mesh import make_mesh
 from ssljax.methods.images.simclr import SimCLR
@@ -148,7 +149,7 @@ def test_the_loop_does_not_wait_for_the_device_and_compiles_once(simclr, tmp_pat
 
 @only_simclr
 def test_logs(simclr, tmp_path, capsys):
-    simclr.evaluate.online = ("knn", "linear", "geometry")
+    simclr.evaluate.online = ("linear", "knn", "geometry")
     launcher.train(simclr, tmp_path)
     row = read_metrics(tmp_path)[-1]
     wanted = {
@@ -162,6 +163,8 @@ def test_logs(simclr, tmp_path, capsys):
     }
     assert wanted <= set(row) and 0 <= row["knn"] <= 1
     assert 0 <= row["linear"] <= 1 <= row["test_rankme"] < 33 and {"test_feature_std", "test_uniformity"} <= set(row)
+    # The first of them says which checkpoint is the best.
+    assert json.loads((tmp_path / "checkpoints" / "6" / METRICS).read_text()) == {"linear": row["linear"]}
     assert list((tmp_path / "tensorboard").glob("events*"))
     out = capsys.readouterr().out
     assert "step 6/6  loss" in out and "left" in out and "k-NN" in out
