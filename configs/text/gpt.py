@@ -29,7 +29,7 @@ def demo():
     config = gpt_config(rate=3e-3, final=0.1, warmup=100, b2=0.99)
     config.encoder.update(width=128, depth=4, heads=4, positions=128)
     config.data.update(length=64, stride=1, probe="demo_speeches")
-    config.batch_size, config.steps = 12, 2000
+    config.batch_size, config.steps = 12, 4000
     config.log.every = 50
     config.evaluate.update(every=1000, train_examples=1000, test_examples=300)
     config.checkpoint.every = 500
