@@ -8,11 +8,10 @@ repeated.
 """
 
 import csv
-import textwrap
 from pathlib import Path
 
 import numpy as np
-from sections import ROOT, machine, publish
+from sections import ROOT, machine, paragraph, publish, table
 from trials import make, parser
 
 PIECE, STEPS, CONTEXT = 200, 200, 201
@@ -20,12 +19,12 @@ NEAR = 100
 """Steps beside the wrong ones that the archive counts as found, too."""
 
 
-def row(name: str, scores: np.ndarray, stands_out: np.ndarray, wrong: np.ndarray) -> str:
+def row(name: str, scores: np.ndarray, stands_out: np.ndarray, wrong: np.ndarray) -> list:
     (places,) = np.nonzero(wrong)
     near = (np.arange(len(wrong)) >= places[0] - NEAR) & (np.arange(len(wrong)) <= places[-1] + NEAR)
     found = "yes" if near[scores.argmax()] else "no"
     rank = 1 + int((scores[~near] > scores[near].max()).sum())
-    return f"| {name} | {found} | {rank} | {int((stands_out & near).sum())} | {int((stands_out & ~near).sum())} |"
+    return [name, found, rank, int((stands_out & near).sum()), int((stands_out & ~near).sum())]
 
 
 def main() -> None:
@@ -50,24 +49,17 @@ def main() -> None:
         }
         config = ROOT / "configs" / "series" / "ts2vec.py"
         make(workdir, config, "forecast", fields, ("ssljax.forecast", "--horizons=24", f"--context={CONTEXT}"))
-        table = np.genfromtxt(workdir / "anomalies.csv", delimiter=",", names=True)
-        rows.append(row(f"TS2Vec, seed {seed}", table["score"], table["stands_out"] == 1, wrong))
-    rows.append(row("change of the values", table["change"], table["change_stands_out"] == 1, wrong))
+        scores = np.genfromtxt(workdir / "anomalies.csv", delimiter=",", names=True)
+        rows.append(row(f"TS2Vec, seed {seed}", scores["score"], scores["stands_out"] == 1, wrong))
+    rows.append(row("change of the values", scores["change"], scores["change_stands_out"] == 1, wrong))
     head = f"""Made by `python benchmarks/anomalies.py --write --source=csv:{path.name} --train={arguments.train}
         --seeds={arguments.seeds}`, with the settings of `:forecast` but {STEPS} steps of training, on pieces of
         {PIECE}. Of the {len(wrong)} steps that are tested the archive marks {int(wrong.sum())} as wrong. Found: whether
         the largest score of all is within {NEAR} steps of these; rank: which largest that within is, among the scores
         of all others; and how many steps stand out there, and elsewhere."""
-    lines = [
-        *textwrap.wrap(" ".join(head.split()), 118),
-        "",
-        "| score | found | rank | stand out there | elsewhere |",
-        "|---" * 5 + "|",
-        *rows,
-        "",
-        machine(),
-    ]
-    publish("results.md", f"What stands out in a series: {path.stem.removesuffix('_TEST')}", lines)
+    columns = "score", "found", "rank", "stand out there", "elsewhere"
+    title = f"What stands out in a series: {path.stem.removesuffix('_TEST')}"
+    publish("results.md", title, [paragraph(head), table(columns, rows), machine()])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from unittest import mock
 
 import jax
 from matplotlib.figure import Figure
-from sections import DOCS, machine, publish
+from sections import DOCS, machine, paragraph, publish, table
 
 from ssljax.build import build_run, build_source, example_batch
 from ssljax.data.pipeline import train_batches
@@ -106,33 +106,27 @@ def main() -> None:
     arguments = parser.parse_args()
 
     runs = [(case, first_steps(case.name, {}, case.steps), changed(case)) for case in CASES]
-    lines = [
-        "Made by `python benchmarks/collapse.py --write`: the first steps of demos, and again without what prevents",
-        "collapse. The dashed line is where the alarm begins.",
-        "",
-        "![Loss and health of demos, with and without what prevents collapse](collapse.png)",
-        "",
-        "| method | change | steps | alarms of the demo | alarms with this | first at step | of |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    columns = "method", "change", "steps", "alarms of the demo", "alarms with this", "first at step", "of"
+    rows = []
     for case, healthy, collapsed in runs:
         said = [alarm(metrics) for metrics in collapsed]
         first = next((i for i, text in enumerate(said) if text), None)
         of = "" if first is None else f"`{said[first].split()[0]}`"
         at = "never" if first is None else first
         counts = [sum(alarm(metrics) is not None for metrics in healthy), sum(text is not None for text in said)]
-        lines.append(f"| {case.name} | {case.without} | {case.steps} | {counts[0]} | {counts[1]} | {at} | {of} |")
-    lines += ["", machine()]
+        rows.append([case.name, case.without, case.steps, *counts, at, of])
     if arguments.write:
         draw(runs).savefig(DOCS / "collapse.png")
-    publish("collapse.md", "Beside health", lines)
+    head = """Made by `python benchmarks/collapse.py --write`: the first steps of demos, and again without what prevents
+        collapse. The dashed line is where the alarm begins."""
+    picture = "![Loss and health of demos, with and without what prevents collapse](collapse.png)"
+    publish("collapse.md", "Beside health", [paragraph(head), picture, table(columns, rows), machine()])
     alarms = [
-        f"| `{name}` | {'above' if sign.above else 'below'} {sign.limit:g} | {sign.advice} |"
+        [f"`{name}`", f"{'above' if sign.above else 'below'} {sign.limit:g}", sign.advice]
         for name, sign in SIGNS.items()
     ]
-    publish(
-        "collapse.md", "The alarms", ["| metric | alarm | what it means, and what to try |", "|---|---|---|", *alarms]
-    )
+    signs = table(("metric", "alarm", "what it means, and what to try"), alarms)
+    publish("collapse.md", "The alarms", [signs])
 
 
 if __name__ == "__main__":

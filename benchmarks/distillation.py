@@ -11,34 +11,34 @@ import json
 from pathlib import Path
 
 import jax
-from sections import ROOT, machine, publish
+from sections import ROOT, machine, paragraph, publish, table
 from trials import make
 
 import ssljax
 
 CHAINS = {"simclr_v2": ("demo", "fine_tune_demo", "distill_demo"), "dinov2": ("demo", "distill_demo")}
-COLUMNS = "run", "encoder, M", "its own classifier", "k-NN", "linear", "random init", "k-NN ahead by", "linear ahead by"
+SCORES = "its own classifier", "k-NN", "linear", "random init", "k-NN ahead by", "linear ahead by"
+COLUMNS = ["run", ("encoder, M", ".2f"), *((name, ".1f") for name in SCORES)]
 
 
-def percent(of: dict[str, float], of_what: str = "accuracy") -> str:
-    return f"{100 * of[of_what]:.1f} ± {100 * of['standard_error']:.1f}"
+def percent(of: dict[str, float], of_what: str = "accuracy") -> tuple[float, float]:
+    return 100 * of[of_what], 100 * of["standard_error"]
 
 
-def row(name: str, workdir: Path) -> str:
+def row(name: str, workdir: Path) -> list:
     results = json.loads((workdir / "results.json").read_text())
     mine, start = (results["encoders"][name] for name in ("pretrained", "random init"))
     ahead = [percent(results["margins"][protocol]["random init"], "difference") for protocol in ("knn", "linear")]
     parameters = sum(x.size for x in jax.tree.leaves(ssljax.load(workdir).state.params["encoder"])) / 1e6
-    cells = [
+    return [
         name,
-        f"{parameters:.2f}",
+        parameters,
         percent(results["classifier"]) if "classifier" in results else "has none",
         percent(mine["knn"]),
         percent(mine["linear"]),
         f"{100 * start['knn']['accuracy']:.1f}, {100 * start['linear']['accuracy']:.1f}",
         *ahead,
     ]
-    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
@@ -48,14 +48,9 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     arguments = parser.parse_args()
 
-    lines = [
-        "Made by `python benchmarks/distillation.py --write`, with one seed, in percent of the 2,000 embedded test",
-        "images; ± is the standard error of the test images. Random init is of the same encoder: k-NN, linear.",
-        "",
-        f"| {' | '.join(COLUMNS)} |",
-        "|---" * len(COLUMNS) + "|",
-    ]
-    raw = {}
+    head = """Made by `python benchmarks/distillation.py --write`, with one seed, in percent of the 2,000 embedded test
+        images; ± is the standard error of the test images. Random init is of the same encoder: k-NN, linear."""
+    rows, raw = [], {}
     for chain, variants in CHAINS.items():
         teacher = None
         for variant in variants:
@@ -64,11 +59,12 @@ def main() -> None:
                 fields = {"method.teacher": teacher} if teacher else {}
                 make(workdir, ROOT / "configs" / "images" / f"{chain}.py", variant, fields, ["ssljax.evaluate"])
             if (workdir / "results.json").exists():
-                lines.append(row(f"`{chain}.py:{variant}`", workdir))
+                rows.append(row(f"`{chain}.py:{variant}`", workdir))
                 raw = json.loads((workdir / "results.json").read_text())["encoders"]["raw pixels"]
             teacher = workdir
     floor = ", ".join(f"{name} {100 * of['accuracy']:.1f} %" for name, of in raw.items())
-    publish("distillation.md", "What the demos reach", [*lines, "", f"Raw pixels: {floor}.", "", machine()])
+    blocks = [paragraph(head), table(COLUMNS, rows), f"Raw pixels: {floor}.", machine()]
+    publish("distillation.md", "What the demos reach", blocks)
 
 
 if __name__ == "__main__":

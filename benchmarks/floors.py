@@ -10,10 +10,9 @@ Writes a section of docs/results.md for the kind and the source. Finished runs a
 
 import json
 import statistics
-import textwrap
 from pathlib import Path
 
-from sections import ROOT, machine, publish
+from sections import ROOT, machine, paragraph, publish, table
 from trials import make, minutes, parser
 
 VARIANTS = {"graphs": "paper", "nodes": "paper", "series": "paper"}
@@ -51,9 +50,9 @@ TITLES = {
 }
 
 
-def tuned(config: Path, variant: str, runs: Path, seeds: int) -> list[str]:
-    """Lines of a table: error rates of fine-tuning by that variant, from each seed's demo and from scratch."""
-    lines = []
+def tuned(config: Path, variant: str, runs: Path, seeds: int) -> list:
+    """A table and what it says: error rates of fine-tuning by that variant, from each seed's demo and from scratch."""
+    rows = []
     for name, scratch in (("pretrained", False), ("scratch", True)):
         found = []
         for seed in range(seeds):
@@ -63,42 +62,44 @@ def tuned(config: Path, variant: str, runs: Path, seeds: int) -> list[str]:
             make(workdir, config, variant, fields, ("ssljax.evaluate", "--protocol=objective"))
             found.append(json.loads((workdir / "results.json").read_text())["objective"]["of"]["pretrained"])
         rates = {rate: [100 * of[rate]["value"] for of in found] for rate in found[0]}
-        lines = lines or ["", f"| :{variant} from | {', % | '.join(rates)}, % |", "|---" * (1 + len(rates)) + "|"]
-        row = (f"{statistics.mean(of):.1f} ± {statistics.stdev(of):.1f}" for of in rates.values())
-        lines.append(f"| {name} | {' | '.join(row)} |")
+        rows.append([name, *(spread(of) for of in rates.values())])
     return [
-        *lines,
-        "",
+        table([f":{variant} from", *((f"{rate}, %", ".1f") for rate in rates)], rows),
         f"Of the test clips, after the settings of `:{variant}` of {config.stem}, without a list of words.",
     ]
 
 
-def cells(runs: list[dict], encoder: str) -> list[str]:
-    """Mean and standard deviation over seeds, in percent, of each protocol."""
+def spread(numbers: list[float]) -> tuple[float, float]:
+    """Mean and standard deviation."""
+    return statistics.mean(numbers), statistics.stdev(numbers)
+
+
+def cells(runs: list[dict], encoder: str) -> list:
+    """What each protocol gives over seeds, in percent."""
     found, scores = [], [r["encoders"][encoder] for r in runs]
     for protocol in runs[0]["protocols"]:
         numbers = [100 * score[protocol]["accuracy"] for score in scores if protocol in score]
-        found.append(f"{statistics.mean(numbers):.1f} ± {statistics.stdev(numbers):.1f}" if numbers else "–")
+        found.append(spread(numbers) if numbers else None)
     return found
 
 
-def objectives(runs: dict[str, list[dict]]) -> list[str]:
-    """What methods say of themselves on held-out data, in lines of tables; none where they have no such number."""
-    lines = []
+def objectives(runs: dict[str, list[dict]]) -> list:
+    """What methods say of themselves on held-out data, in tables; none where they have no such number."""
+    tables = []
     for method, of in runs.items():
         if "objective" not in of[0]:
             continue
         first = of[0]["objective"]["of"]
-        names = list(first["pretrained"])
-        lines += ["", f"| {method} | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
+        names, rows = list(first["pretrained"]), []
         for encoder in first:
-            row = []
+            row: list = [encoder]
             for name in names:
                 values = [r["objective"]["of"][encoder].get(name, {}).get("value") for r in of]
-                spread = f" ± {statistics.stdev(values):.3f}" if encoder in ("pretrained", "random init") else ""
-                row.append("–" if None in values else f"{statistics.mean(values):.3f}{spread}")
-            lines.append(f"| {encoder} | {' | '.join(row)} |")
-    return [*lines, "", f"Held-out: {of[0]['objective']['measured on'].split(',')[0]}."] if lines else []
+                drawn = encoder in ("pretrained", "random init")
+                row.append(None if None in values else spread(values) if drawn else statistics.mean(values))
+            rows.append(row)
+        tables.append(table([method, *((name, ".3f") for name in names)], rows))
+    return [*tables, f"Held-out: {of[0]['objective']['measured on'].split(',')[0]}."] if tables else []
 
 
 def main() -> None:
@@ -128,23 +129,18 @@ def main() -> None:
         {arguments.seeds} seeds, of {JUDGED[arguments.kind]}. CPU minutes of pretraining, the
         least of the seeds': {of_methods}.
         {"Floors differ by how a method scales numbers." if arguments.kind == "tables" else ""}"""
-    lines = [
-        *textwrap.wrap(" ".join(head.split()), 118),
-        "",
-        f"| method | features | {' | '.join(runs[-1]['protocols'])} |",
-        "|---" * (2 + len(runs[-1]["protocols"])) + "|",
-        *(f"| {' | '.join(row)} |" for row in rows),
+    protocols = runs[-1]["protocols"]
+    blocks = [
+        paragraph(head),
+        table(["method", "features", *((protocol, ".1f") for protocol in protocols)], rows),
         *objectives(found),
         *fine_tuned,
-        "",
         "Protocols:",
-        "",
-        *(f"- {protocol}: {text}." for protocol, text in runs[-1]["protocols"].items()),
-        "",
+        "\n".join(f"- {protocol}: {text}." for protocol, text in protocols.items()),
         machine(),
     ]
     of = name if where else OTHER_DEMOS.get(kind, DEMOS[arguments.kind])
-    publish("results.md", f"What {TITLES.get(arguments.kind, arguments.kind)} give: {of}", lines)
+    publish("results.md", f"What {TITLES.get(arguments.kind, arguments.kind)} give: {of}", blocks)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,9 @@
 
 import json
 import statistics
-import textwrap
 from pathlib import Path
 
-from sections import ROOT, machine, publish
+from sections import ROOT, machine, paragraph, publish, table
 from trials import make, minutes, parser
 
 HORIZONS = 24, 48, 168, 336, 720
@@ -55,18 +54,9 @@ def main() -> None:
         rows.append([name, *(cell([of["errors"][name][str(horizon)] for of in found]) for horizon in HORIZONS)])
     if reported := REPORTED.get(arguments.name):
         rows.append(["authors, squared", *(f"{reported[h]:.3f}" if h in reported else "" for h in HORIZONS)])
-    lines = [
-        *textwrap.wrap(" ".join(head.split()), 118),
-        "",
-        f"| features | {' | '.join(map(str, HORIZONS))} |",
-        "|---" * (1 + len(HORIZONS)) + "|",
-        *(f"| {' | '.join(row)} |" for row in rows),
-        "",
-        *textwrap.wrap(f"Protocol: {found[0]['protocol']}.", 118),
-        "",
-        machine(),
-    ]
-    publish("results.md", f"How well a series is foretold: {arguments.name}", lines)
+    errors = table(["features", *map(str, HORIZONS)], rows)
+    blocks = [paragraph(head), errors, paragraph(f"Protocol: {found[0]['protocol']}."), machine()]
+    publish("results.md", f"How well a series is foretold: {arguments.name}", blocks)
 
 
 if __name__ == "__main__":

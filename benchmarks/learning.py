@@ -20,18 +20,22 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from sections import ROOT, publish
+from sections import ROOT, paragraph, publish, table
 from trials import make
 
 import ssljax
 from ssljax.build import build_method
+from ssljax.config import HOW_NOT_WHAT
 from ssljax.data.sources import open_source
 from ssljax.engine.logs import read_metrics
 
 RECORD = Path(__file__).with_suffix(".jsonl")
 PROTOCOLS = "knn", "linear"
-AHEAD = "random init", "ahead by"
-COLUMNS = "method", "encoder", "CPU min", "rank", "colour, %", "k-NN, %", *AHEAD, "linear, %", *AHEAD
+AHEAD = ("random init", ".1f"), ("ahead by", ".1f")
+COLUMNS = (
+    *("method", "encoder", ("CPU min", ".1f"), ("rank", ".1f"), ("colour, %", ".0f")),
+    *(("k-NN, %", ".1f"), *AHEAD, ("linear, %", ".1f"), *AHEAD),
+)
 HEAD = """\
 Made by `python benchmarks/learning.py --write --seeds={seeds}`: each `:demo` pretrained on the 8,000 embedded
 training images with so many seeds, and judged on the 2,000 embedded test images by its last checkpoint. ± is the
@@ -41,17 +45,16 @@ of four blocks (`vit_micro`), which begins lower. CPU minutes are those of pretr
 least of the seeds', which the same work on a busy machine exceeds; they go from {least:.1f} to {most:.1f}. Rank is the
 effective rank of the last batch's features, and colour the share of the variance of the test images' features that
 follows linearly from the mean colour of each image. The embedded images are a re-encoded part of CIFAR-10
-(`ssljax/data/demo/README.md`), so these are not CIFAR-10 numbers.
-"""
+(`ssljax/data/demo/README.md`), so these are not CIFAR-10 numbers."""
 
 
 def digest(config: Path, seed: int) -> str:
-    """Of the seed, of all that the config says, and of what it leaves to the defaults of encoders and views."""
+    """Of the seed, of what the config says must be computed, and of what it leaves to encoders and views."""
     settings = runpy.run_path(str(config))["get_config"]("demo")
-    if not settings.optimizer.warmup_steps:
-        with settings.unlocked():
-            del settings.optimizer.warmup_steps  # it came later than the first lines of the record
     method = build_method(settings, total_steps=1)
+    with settings.unlocked():
+        for name in {field.partition(".")[0] for field in HOW_NOT_WHAT} - {"encoder"}:
+            del settings[name]
     return hashlib.sha256(f"{seed} {settings.to_json(sort_keys=True)} {method}".encode()).hexdigest()[:16]
 
 
@@ -92,9 +95,9 @@ def train_and_evaluate(config: Path, seed: int, key: str, workdir: Path) -> None
         file.write(json.dumps(line) + "\n")
 
 
-def percent(accuracies: list[float]) -> str:
-    spread = f" ± {100 * statistics.stdev(accuracies):.1f}" if len(accuracies) > 1 else ""
-    return f"{100 * statistics.mean(accuracies):.1f}{spread}"
+def percent(accuracies: list[float]) -> float | tuple[float, float]:
+    mean = 100 * statistics.mean(accuracies)
+    return (mean, 100 * statistics.stdev(accuracies)) if len(accuracies) > 1 else mean
 
 
 def encoder(config: Path) -> str:
@@ -112,15 +115,15 @@ def behind(results: dict[str, list[dict]]) -> str:
     return ", ".join(found) or "none"
 
 
-def row(method: str, encoder: str, results: list[dict]) -> str:
-    cells = [method, encoder, f"{min(r['minutes'] for r in results):.1f}"]
-    cells.append(f"{statistics.mean(r['rank'] for r in results):.1f}")
-    cells.append(f"{100 * statistics.mean(r['colour'] for r in results):.0f}")
+def row(method: str, encoder: str, results: list[dict]) -> list:
+    cells = [method, encoder, min(r["minutes"] for r in results)]
+    cells.append(statistics.mean(r["rank"] for r in results))
+    cells.append(100 * statistics.mean(r["colour"] for r in results))
     for protocol in PROTOCOLS:
         of = {name: [r["accuracy"][name][protocol] for r in results] for name in ("pretrained", "random init")}
         ahead = [a - b for a, b in zip(*of.values(), strict=True)]
         cells += [percent(of["pretrained"]), percent(of["random init"]), percent(ahead)]
-    return f"| {' | '.join(cells)} |"
+    return cells
 
 
 def main() -> None:
@@ -147,24 +150,19 @@ def main() -> None:
     minutes = [min(run["minutes"] for run in runs) for runs in results.values()]
     last = next(reversed(results.values()))[-1]
     raw = last["accuracy"]["raw pixels"]
+    nothing = None, None
+    pixels = ["raw pixels", *nothing, *nothing, 100 * raw["knn"], *nothing, 100 * raw["linear"], *nothing]
     left_out = ", ".join(name for name in configs if name not in results)
-    lines = [
-        HEAD.format(seeds=arguments.seeds, least=min(minutes), most=max(minutes)),
-        f"| {' | '.join(COLUMNS)} |",
-        "|---" * len(COLUMNS) + "|",
-        *(row(name, encoder(configs[name]), of) for name, of in results.items()),
-        "",
-        f"Raw pixels: k-NN {100 * raw['knn']:.1f} %, linear {100 * raw['linear']:.1f} %.",
-        f"Below these: {behind(results)}.",
-        *(["", f"Not run: {left_out}."] if left_out else []),
-        "",
+    blocks = [
+        paragraph(HEAD.format(seeds=arguments.seeds, least=min(minutes), most=max(minutes))),
+        table(COLUMNS, [*(row(name, encoder(configs[name]), of) for name, of in results.items()), pixels]),
+        f"Below raw pixels: {behind(results)}.",
+        *([f"Not run: {left_out}."] if left_out else []),
         "Protocols:",
-        "",
-        *(f"- {name}: {text}." for name, text in last["protocols"].items()),
-        "",
+        "\n".join(f"- {name}: {text}." for name, text in last["protocols"].items()),
         f"Python {last['python']}, jax {last['jax']}, {os.cpu_count()} CPU cores.",
     ]
-    publish("results.md", "What the demos reach", lines)
+    publish("results.md", "What the demos reach", blocks)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from sections import machine, publish
+from sections import machine, publish, table
 
 from ssljax.losses import blockwise, nt_xent
 
@@ -63,25 +63,23 @@ def held(program) -> int:
     return memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
 
 
-def memory_table() -> list[str]:
+def memory_table() -> dict:
     count = len(jax.devices())
     places = {
         "one device": one_device,
         f"each of {count} devices, `data`": on_a_mesh,
         f"each of {count} devices, `fsdp`": placed_by_the_compiler,
     }
-    lines = [
-        f"| N | where | whole matrix, MiB | tiles of {blockwise.BLOCK}, MiB | whole / tiles |",
-        "|---|---|---|---|---|",
-    ]
+    rows = []
     for place, make in places.items():
         for n in BATCHES:
             whole, tiles = (held(compiled(make, n, way)) for way in WHOLE)
-            lines.append(f"| {n} | {place} | {whole / 2**20:,.1f} | {tiles / 2**20:,.1f} | {whole / tiles:,.0f} |")
-    return lines
+            rows.append([n, place, whole / 2**20, tiles / 2**20, whole / tiles])
+    sizes = ("whole matrix, MiB", ",.1f"), (f"tiles of {blockwise.BLOCK}, MiB", ",.1f"), ("whole / tiles", ",.0f")
+    return table(["N", "where", *sizes], rows)
 
 
-def time_table(n: int) -> list[str]:
+def times(n: int) -> str:
     keys = jax.random.split(jax.random.key(0))
     z1 = jax.random.normal(keys[0], (n, DIM))
     views = z1, z1 + jax.random.normal(keys[1], (n, DIM))
@@ -97,26 +95,20 @@ def time_table(n: int) -> list[str]:
     whole, tiles = (statistics.median(seconds[way]) for way in WHOLE)
     (value, gradients), (expected, expected_gradients) = results["tiles"], results["whole"]
     apart = max(np.abs(a - b).max() / np.abs(b).max() for a, b in zip(gradients, expected_gradients, strict=True))
-    return [
+    return (
         f"One value and gradient at N = {n}, one device, median of {REPEATS}: {whole:.3f} s with the whole matrix, "
         f"{tiles:.3f} s in tiles (ratio {tiles / whole:.2f}). Largest difference between the two: "
-        f"{abs(value - expected) / expected:.1e} of the value, {apart:.1e} of the gradients' largest entry.",
-    ]
+        f"{abs(value - expected) / expected:.1e} of the value, {apart:.1e} of the gradients' largest entry."
+    )
 
 
 def main() -> None:
-    lines = [
+    head = (
         "Made by `python benchmarks/loss_memory.py --write`: what `nt_xent` and its gradient hold at once, for N pairs "
         f"of embeddings of {DIM} numbers. The similarity matrix has (2N)² entries; tiles are what `block=None` takes "
-        f"beyond {blockwise.LARGEST_WHOLE:,} entries on a device.",
-        "",
-        *memory_table(),
-        "",
-        *time_table(BATCHES[0]),
-        "",
-        machine(),
-    ]
-    publish("scaling.md", "Contrastive losses", lines)
+        f"beyond {blockwise.LARGEST_WHOLE:,} entries on a device."
+    )
+    publish("scaling.md", "Contrastive losses", [head, memory_table(), times(BATCHES[0]), machine()])
 
 
 if __name__ == "__main__":

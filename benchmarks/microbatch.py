@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sections import machine, publish
+from sections import machine, publish, table
 
 from ssljax.build import Run, build_run
 from ssljax.engine.mesh import make_mesh, to_devices
@@ -58,44 +58,34 @@ def seconds(encoder: dict) -> tuple[float, float]:
 
 
 def main() -> None:
-    lines = [
-        f"`python benchmarks/microbatch.py --write`: a step of {BATCH} examples at once, and with "
-        f"`--config.train.microbatch={MICROBATCH}`.",
-        "",
-        "| config | encoder | at once, GiB | in microbatches, GiB | of it |",
-        "|---|---|---|---|---|",
-    ]
+    held, timed = [], []
     for name, variant, encoder in STEPS:
         whole, parts = (gibibytes(name, variant, encoder, m) for m in (0, MICROBATCH))
         said = ", ".join(f"{k}={v}" for k, v in encoder.items()) or "as configured"
-        lines.append(f"| {name}:{variant} | {said} | {whole:.2f} | {parts:.2f} | {parts / whole:.3f} |")
-        print(lines[-1], flush=True)
-    lines += [
-        "",
-        f"The price is one more forward pass of the encoder. A step of simclr:demo with {TIMED_BATCH} examples, at "
-        f"once and with {MICROBATCH} at a time, median of {REPEATS} alternating runs:",
-        "",
-        "| encoder | at once, s | in microbatches, s | of it |",
-        "|---|---|---|---|",
-    ]
+        held.append([f"{name}:{variant}", said, whole, parts, parts / whole])
+        print(*held[-1], flush=True)
     for encoder, fields in TIMED_ENCODERS.items():
         whole, parts = seconds(fields)
-        lines.append(f"| {encoder} | {whole:.2f} | {parts:.2f} | {parts / whole:.2f} |")
-        print(lines[-1], flush=True)
-    lines += [
-        "",
+        timed.append([encoder, whole, parts, parts / whole])
+        print(*timed[-1], flush=True)
+    sizes = ("at once, GiB", ".2f"), ("in microbatches, GiB", ".2f"), ("of it", ".3f")
+    blocks = [
+        f"`python benchmarks/microbatch.py --write`: a step of {BATCH} examples at once, and with "
+        f"`--config.train.microbatch={MICROBATCH}`.",
+        table(["config", "encoder", *sizes], held),
+        f"The price is one more forward pass of the encoder. A step of simclr:demo with {TIMED_BATCH} examples, at "
+        f"once and with {MICROBATCH} at a time, median of {REPEATS} alternating runs:",
+        table(["encoder", ("at once, s", ".2f"), ("in microbatches, s", ".2f"), ("of it", ".2f")], timed),
         "On this CPU a loop of convolutions is slow; a Transformer is not slower for its second forward pass. Nothing "
         "here was measured on an accelerator.",
-        "",
         "The loss sees the whole batch. BatchNorm does not: in microbatches its statistics are of each microbatch, "
         "which is another network than the one at once (a run says so as it begins). `--config.encoder.norm=group`, or "
         "a Vision Transformer, has no statistics of the batch and gives the step at once to rounding, as "
         "`tests/methods/test_contract.py` holds for every method on every mesh. MAE's loss is a mean over examples, "
         "so its gradients are averaged over microbatches, without a second forward pass.",
-        "",
         machine(),
     ]
-    publish("scaling.md", "Microbatches", lines)
+    publish("scaling.md", "Microbatches", blocks)
 
 
 if __name__ == "__main__":

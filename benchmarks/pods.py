@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import jax
-from sections import ROOT, publish
+from sections import ROOT, paragraph, publish, table
 
 from ssljax.build import build_run
 from ssljax.cost.topologies import Slice, open_slice
@@ -34,8 +34,18 @@ WORK: list[tuple[str, str, dict, int]] = [
     ("MAE ViT-g", "mae", GIANT, 4096),
 ]
 STATE_SHARE = 0.25
-HEADER = (
-    "| what | batch | chips | data x fsdp | peak, GiB | sent, GiB | TFLOP | roofline, ms | MFU at that | compiling, s |"
+COLUMNS = (
+    *(
+        "what",
+        "batch",
+        "chips",
+        "data x fsdp",
+        ("peak, GiB", ".2f"),
+        ("sent, GiB", ".3f"),
+        ("TFLOP", ".3g"),
+        ("roofline, ms", ".3g"),
+    ),
+    *(("MFU at that", ".0%"), ("compiling, s", ".0f")),
 )
 
 
@@ -98,16 +108,15 @@ class Kept:
         return self.done[name]
 
 
-def row(n: dict) -> str:
+def row(n: dict) -> list:
     chip, chips = n["topology"].partition(":")[0], n["data"] * n["fsdp"]
-    cells = [n["what"], n["batch"], f"{chips} {chip}", f"{n['data']} x {n['fsdp']}", f"{n['peak'] / GIB:.2f}"]
+    cells = [n["what"], n["batch"], f"{chips} {chip}", f"{n['data']} x {n['fsdp']}"]
     if n["fits"]:
-        cells += [f"{sum(n['sent'].values()) / GIB:.3f}", f"{n['flops'] / 1e12:.3g}", f"{1000 * n['roofline']:.3g}"]
-        cells += [f"{n['mfu']:.0%}"]
+        cells += [n["peak"] / GIB, sum(n["sent"].values()) / GIB, n["flops"] / 1e12, 1000 * n["roofline"], n["mfu"]]
     else:
-        cells[-1] += f" of {n['limit'] / GIB:.2f}: does not fit"
-        cells += ["", f"{n['flops'] / 1e12:.3g}", "", ""]
-    return f"| {' | '.join(str(cell) for cell in [*cells, round(n['cpu_seconds'])])} |"
+        peak = f"{n['peak'] / GIB:.2f} of {n['limit'] / GIB:.2f}: does not fit"
+        cells += [peak, "", n["flops"] / 1e12, "", ""]
+    return [*cells, n["cpu_seconds"]]
 
 
 def main() -> None:
@@ -126,25 +135,24 @@ def main() -> None:
     for work in WORK:
         for topology in SLICES:
             rows.append(row(kept.get(f"{work[0]} {work[3]} {topology}", partial(make, *work, topology))))
-            print(rows[-1], flush=True)
-    lines = [
-        "Made by `python benchmarks/pods.py --write`: the train steps of the `:imagenet` configs, compiled by the TPU",
-        "compiler for slices that are not there. All is of one chip and one step: the most memory that is alive at",
-        "once, what all collectives send, the operations of matrix products and convolutions, the time that no step",
-        "can beat (the longest of computing, moving memory and sending, each at its peak), and the utilisation that it",
-        "would mean; compiling is in seconds of one core, tracing included. Nothing here was run.",
-        "",
-        f"The mesh's `fsdp` is the smallest power of two that leaves the train state no more than {STATE_SHARE:.0%} of",
-        "a chip's memory. ViTs have `encoder.scan` and `encoder.remat`; ViT-g is of width 1408, with 40 blocks of 16",
-        "heads, MLPs of 6144 and patches of 14.",
-        "",
-        HEADER,
-        "|" + "---|" * (HEADER.count("|") - 1),
-        *rows,
-        "",
+            print(*rows[-1], flush=True)
+    blocks = [
+        paragraph(
+            """Made by `python benchmarks/pods.py --write`: the train steps of the `:imagenet` configs, compiled by the
+            TPU compiler for slices that are not there. All is of one chip and one step: the most memory that is alive
+            at once, what all collectives send, the operations of matrix products and convolutions, the time that no
+            step can beat (the longest of computing, moving memory and sending, each at its peak), and the utilisation
+            that it would mean; compiling is in seconds of one core, tracing included. Nothing here was run."""
+        ),
+        paragraph(
+            f"""The mesh's `fsdp` is the smallest power of two that leaves the train state no more than
+            {STATE_SHARE:.0%} of a chip's memory. ViTs have `encoder.scan` and `encoder.remat`; ViT-g is of width 1408,
+            with 40 blocks of 16 heads, MLPs of 6144 and patches of 14."""
+        ),
+        table(COLUMNS, rows),
         f"{os.cpu_count()} CPU cores, jax {jax.__version__}, libtpu {version('libtpu')}.",
     ]
-    publish("scaling.md", "Pods before they are rented", lines)
+    publish("scaling.md", "Pods before they are rented", blocks)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import argparse
 import time
 
 import numpy as np
-from sections import machine, publish
+from sections import machine, publish, table
 
 from ssljax.evals.linear import linear_probe
 from ssljax.evals.probe import RECIPES, sgd_probe
@@ -56,21 +56,16 @@ def main() -> None:
             chosen = f"rate {rate:g}, weight decay {decay:g}"
         seconds = time.perf_counter() - start
         heads = 1 if name == "linear" else len(RECIPES[name].rates) * len(RECIPES[name].decays)
-        accuracy = f"{100 * score.accuracy:.1f} ± {100 * score.standard_error:.1f}"
-        rows.append(f"| {name} | {heads} | {seconds:.0f} | {accuracy} | {chosen} |")
-        print(rows[-1], flush=True)
-    lines = [
+        accuracy = 100 * score.accuracy, 100 * score.standard_error
+        rows.append([name, heads, seconds, accuracy, chosen])
+        print(*rows[-1], flush=True)
+    head = (
         f"Made by `python benchmarks/probe.py --write --only={a.only}`: {a.examples} x {a.dim} features of {a.classes} "
         f"classes, {TEST} to test, with compilation. Who knows the centres is right {100 * best.mean():.1f} % of the "
-        "time.",
-        "",
-        "| probe | heads at once | seconds | accuracy, % | chosen |",
-        "|---|---|---|---|---|",
-        *rows,
-        "",
-        machine(),
-    ]
-    publish("evaluation.md", "How long a linear probe takes", lines)
+        "time."
+    )
+    columns = "probe", "heads at once", ("seconds", ".0f"), ("accuracy, %", ".1f"), "chosen"
+    publish("evaluation.md", "How long a linear probe takes", [head, table(columns, rows), machine()])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 from pods import Kept, compiled
-from sections import ROOT, publish
+from sections import ROOT, paragraph, publish, table
 
 from ssljax.cost.topologies import open_slice
 from ssljax.cost.units import GIB, readable
@@ -47,9 +47,9 @@ WORK: list[tuple[str, str, str, dict]] = [
     ("series/ts2vec", "paper", "v5e:1x1", {"data.shape": (3000, 1)}),
 ]
 """Config, variant, the slice that its table names or the smallest that holds it, and what else is set."""
-HEADER = (
-    "| recipe | batch | chips | peak, GiB | TFLOP | roofline, ms | bound by | largest collective | compiling, s |",
-    "|---|---|---|---|---|---|---|---|---|",
+COLUMNS = (
+    *("recipe", "batch", "chips", "peak, GiB", ("TFLOP", ".3g"), ("roofline, ms", ".3g"), "bound by"),
+    *("largest collective", ("compiling, s", ".0f")),
 )
 
 
@@ -70,18 +70,18 @@ def name_of(file: str, variant: str, fields: dict) -> str:
     return f"`{Path(file).name}:{variant}`" + (f" {' '.join(told)}" if told else "")
 
 
-def row(name: str, n: dict) -> str:
+def row(name: str, n: dict) -> list:
     chip, chips = n["topology"].partition(":")[0], n["data"] * n["fsdp"]
     cells = [name, n["batch"], f"{chips} {chip}", f"{n['peak'] / GIB:.2f} of {n['limit'] / GIB:.2f}"]
     cells[-1] += "" if n["fits"] else ": does not fit"
-    cells.append(f"{n['flops'] / 1e12:.3g}")
+    cells.append(n["flops"] / 1e12)
     if "sent" in n:
         kind, size = max(n["sent"].items(), key=lambda item: item[1])
-        cells += [f"{1000 * n['roofline']:.3g}", n["bound"]]
+        cells += [1000 * n["roofline"], n["bound"]]
         cells.append(f"{kind}, {readable(size, 'B', 1024)}" if size else "none")
     else:
         cells += ["", "", ""]
-    return f"| {' | '.join(str(cell) for cell in [*cells, round(n['cpu_seconds'])])} |"
+    return [*cells, n["cpu_seconds"]]
 
 
 def main() -> None:
@@ -101,27 +101,27 @@ def main() -> None:
         elif options.only in name:
             found = kept.get(key, partial(make, config, topology))
             rows.append(row(name, found))
-            print(rows[-1], flush=True)
+            print(*rows[-1], flush=True)
             assumed += [f"{name}: {line}" for line in found["assumed"]]
     if options.only:
         return
-    lines = [
-        "Made by `python benchmarks/recipes.py --write`: the train steps of the full recipes of all kinds of data but",
-        "images, compiled by the TPU compiler for slices that are not there. All is of one chip and one step, and the",
-        "columns are those of the section above; `fsdp` is 1 everywhere. Nothing here was run; of data not there:",
-        "",
-        *(f"- {line}" for line in assumed),
-        "",
-        *HEADER,
-        *rows,
-        "",
-        *([f"Not compiled: {', '.join(missing)}.", ""] if missing else []),
-        "`videomae:ssv2` is the same step as `:paper`. Only products and convolutions are counted: sums over the",
-        "neighbours in a graph are not, nor is the time that one recurrent step waits for another.",
-        "",
+    blocks = [
+        paragraph(
+            """Made by `python benchmarks/recipes.py --write`: the train steps of the full recipes of all kinds of data
+            but images, compiled by the TPU compiler for slices that are not there. All is of one chip and one step,
+            and the columns are those of the section above; `fsdp` is 1 everywhere. Nothing here was run; of data not
+            there:"""
+        ),
+        "\n".join(f"- {line}" for line in assumed),
+        table(COLUMNS, rows),
+        *([f"Not compiled: {', '.join(missing)}."] if missing else []),
+        paragraph(
+            """`videomae:ssv2` is the same step as `:paper`. Only products and convolutions are counted: sums over the
+            neighbours in a graph are not, nor is the time that one recurrent step waits for another."""
+        ),
         f"{os.cpu_count()} CPU cores, jax {jax.__version__}, libtpu {version('libtpu')}.",
     ]
-    publish("scaling.md", "Full recipes of other kinds of data", lines)
+    publish("scaling.md", "Full recipes of other kinds of data", blocks)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 import numpy as np
-from sections import ROOT, publish
+from sections import ROOT, paragraph, publish, table
 
 sys.path.insert(0, str(ROOT / "tests" / "golden"))
 from make_weights import LENGTH, T, from_huggingface, from_timm, inputs_for, load_model, outputs, save_model
@@ -75,12 +75,12 @@ def ours(weights: Weights, x: np.ndarray, like: np.ndarray) -> np.ndarray:
     return np.asarray(getattr(y, "context", y))
 
 
-def apart(x: np.ndarray, y: np.ndarray) -> str:
+def apart(x: np.ndarray, y: np.ndarray) -> float:
     assert x.shape == y.shape, (x.shape, y.shape)
-    return f"{np.abs(x - y).max() / np.abs(y).max():.1e}"
+    return float(np.abs(x - y).max() / np.abs(y).max())
 
 
-def row(name: str, place: Path) -> str:
+def row(name: str, place: Path) -> list:
     make, size = CASES[name]
     save_model(make(), place / "theirs")
     model = load_model(place / "theirs")
@@ -103,8 +103,8 @@ def row(name: str, place: Path) -> str:
     model = load_model(place / "ours")
     written = {key: apart(outputs(model, key, x), expected[key]) for key, x in inputs.items()}
     first, *other = inputs
-    at_other = f"{read[other[0]]} | {written[other[0]]}" if other else " | "
-    return f"| {name} | {count / 1e6:.1f} | {read[first]} | {written[first]} | {at_other} |"
+    at_other = [read[other[0]], written[other[0]]] if other else ["", ""]
+    return [name, count / 1e6, read[first], written[first], *at_other]
 
 
 def main() -> None:
@@ -112,24 +112,22 @@ def main() -> None:
     import torch
 
     names = [a for a in sys.argv[1:] if not a.startswith("--")] or list(CASES)
-    lines = [
-        "Made by `python benchmarks/roundtrip.py --write` with random weights, in float32 on a CPU: the largest",
-        "difference, as a part of the largest output. Read: their file in our encoder. Written: our file in their",
-        "model. At another size, images are a patch less high and a patch wider, so that positions are resized.",
-        "",
-        "| model | parameters, M | read | written | read, another size | written, another size |",
-        "|---|---|---|---|---|---|",
-    ]
+    head = """Made by `python benchmarks/roundtrip.py --write` with random weights, in float32 on a CPU: the largest
+        difference, as a part of the largest output. Read: their file in our encoder. Written: our file in their
+        model. At another size, images are a patch less high and a patch wider, so that positions are resized."""
+    differences = [(name, ".1e") for name in ("read", "written", "read, another size", "written, another size")]
+    rows = []
     for name in names:
         with TemporaryDirectory() as place:
             for folder in ("theirs", "ours"):
                 (Path(place) / folder).mkdir()
-            lines.append(row(name, Path(place)))
-            print(lines[-1], flush=True)
+            rows.append(row(name, Path(place)))
+            print(*rows[-1], flush=True)
     versions = (
         f"timm {timm.__version__}, transformers {T.__version__}, torch {torch.__version__}, jax {jax.__version__}."
     )
-    publish("weights.md", "Measured", [*lines, "", versions])
+    blocks = [paragraph(head), table(["model", ("parameters, M", ".1f"), *differences], rows), versions]
+    publish("weights.md", "Measured", blocks)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,10 @@ over alternating runs.
 
 import runpy
 import statistics
-import sys
 import time
 
 import jax
-from sections import DOCS, ROOT, machine
+from sections import ROOT, machine, publish, table
 
 from ssljax.build import build_run, build_source, example_batch
 from ssljax.collectives import example_keys
@@ -29,14 +28,7 @@ def seconds(function) -> float:
 
 
 def main() -> None:
-    lines = [
-        "# What augmentation costs",
-        "",
-        "Made by `python benchmarks/views.py --write`: median times of each demo's views and of its whole step.",
-        "",
-        "| demo | views, ms | step, ms | views / step |",
-        "|---|---|---|---|",
-    ]
+    rows = []
     for path in sorted((ROOT / "configs" / "images").glob("*.py")):
         config = runpy.run_path(str(path))["get_config"]("demo")
         source = build_source(config, "train")
@@ -54,11 +46,10 @@ def main() -> None:
                 times["views"].append(drawn)
                 times["step"].append(time.perf_counter() - start)
         v, s = (1000 * statistics.median(times[name]) for name in ("views", "step"))
-        lines.append(f"| {path.stem} | {v:.1f} | {s:.1f} | {v / s:.3f} |")
-    lines += ["", machine(), ""]
-    print("\n".join(lines))
-    if "--write" in sys.argv:
-        (DOCS / "views.md").write_text("\n".join(lines))
+        rows.append([path.stem, v, s, v / s])
+    head = "Made by `python benchmarks/views.py --write`: median times of each demo's views and of its whole step."
+    columns = "demo", ("views, ms", ".1f"), ("step, ms", ".1f"), ("views / step", ".3f")
+    publish("views.md", "Of the demos on a CPU", [head, table(columns, rows), machine()])
 
 
 if __name__ == "__main__":

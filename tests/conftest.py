@@ -59,6 +59,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))  # tests and the scripts that made the golden numbers share `seeded`
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # and the pages are made by `sections`
 
 
 @pytest.fixture(scope="session", autouse=True)
