@@ -13,7 +13,7 @@ import numpy as np
 from sections import machine, publish, table
 
 from ssljax.evals.linear import linear_probe
-from ssljax.evals.probe import RECIPES, sgd_probe
+from ssljax.evals.probe import RECIPES, Features, sgd_probe
 from ssljax.evals.scores import Score
 
 TEST = 10_000
@@ -52,7 +52,7 @@ def main() -> None:
             chosen = f"penalty {penalty:g}"
         else:
             train, labels, test, truth = parts
-            score, _, rate, decay = sgd_probe({"": (train, test)}, labels, truth, RECIPES[name])
+            score, _, rate, decay = sgd_probe({"": Features(train, test)}, labels, truth, RECIPES[name])
             chosen = f"rate {rate:g}, weight decay {decay:g}"
         seconds = time.perf_counter() - start
         heads = 1 if name == "linear" else len(RECIPES[name].rates) * len(RECIPES[name].decays)

@@ -1,7 +1,7 @@
 """What a run's encoder is worth, beside a random-init encoder and the raw data, and a report to look at.
 
     python -m ssljax.evaluate --workdir=runs/simclr [--protocol=knn,linear,linear_1,finetune_1,objective]
-        [--data=SOURCE] [--ood=SOURCE] [--tune=frozen=2,layer_decay=0.75] [--scratch]
+        [--data=SOURCE] [--ood=SOURCE] [--tune=frozen=2,layer_decay=0.75] [--scratch] [--crops=10]
 
 `objective` is how well a method does on the test split what it was trained to do, where it has a number for that.
 Prints the accuracies, and writes `results.json`, `report.html` and `figures/` into the run's folder, and, where a part
@@ -63,13 +63,15 @@ def evaluate(
     ood: str = "",
     tuning: Tuning = PLAIN,
     scratch: bool = False,
+    crops: int = 0,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint, the newest or that of `step`; returns what is in `results.json`.
 
     protocols: some of KNOWN; None for those of the modality, if there are labels, and the objective, if the method has
     one. data: a source of the same kind to judge by, instead of the run's own; ood: one that the protocol `ood` tells
     from it. tuning: of fine-tuning; scratch: whether an encoder that was drawn, trained with the same labels, is a
-    floor. Raises DataError where there are no labels, and for data that the encoder does not take.
+    floor; crops: of each training image, on which the heads of `probe_` are trained, instead of the image as it is.
+    Raises DataError where there are no labels, and for data that the encoder does not take.
     """
     for protocol in protocols or ():
         if protocol not in KNOWN:
@@ -99,6 +101,8 @@ def evaluate(
         outside = other.judged_by("test") or other.open("test")
     for source in filter(None, (train if data else None, test if data else None, outside)):
         _must_fit(run.method, state, config, source)
+    if crops < 0 or (crops and "image" not in (train.shapes or {})):
+        raise ValueError(f"--crops={crops} must be a number of crops of each image; for other data leave it out.")
     features = over_devices(run.method.features, mesh)
     if "group" not in (train.shapes or {}):
         if wrong := {protocol for protocol in protocols or () if protocol in GROUPED}:
@@ -111,9 +115,8 @@ def evaluate(
     states = {"pretrained": state, "random init": replicate(run.init(), mesh)}
     floors = {name: without_encoder(floor) for name, floor in modality.floors().items()}
     encoders = {name: partial(features, found) for name, found in states.items()} | floors
-    judge = Judge(
-        config, run, mesh, encoders, states, train, test, outside, tuning, scratch, must=protocols is not None
-    )
+    must = protocols is not None
+    judge = Judge(config, run, mesh, encoders, states, train, test, outside, tuning, scratch, crops, must)
 
     results: dict[str, Any] = {"step": int(state.step), "examples": {"train": train.count}}
     results |= {"data": data} if data else {}
@@ -248,6 +251,9 @@ if __name__ == "__main__":
     OOD = flags.DEFINE_string("ood", "", "A source that is told from the data by distances of features.")
     TUNE = flags.DEFINE_list("tune", [], "How fine-tuning differs from its default, such as frozen=2,layer_decay=0.75.")
     SCRATCH = flags.DEFINE_bool("scratch", False, "Train an encoder from scratch, too, with the same labels.")
+    CROPS = flags.DEFINE_integer(
+        "crops", 0, "Train the heads of probe_… on so many random crops and flips of each image, as papers do."
+    )
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM ends it: there is nothing to save
     launch(
         lambda: main(
@@ -258,5 +264,6 @@ if __name__ == "__main__":
             ood=OOD.value,
             tuning=Tuning.of(TUNE.value),
             scratch=SCRATCH.value,
+            crops=CROPS.value,
         )
     )

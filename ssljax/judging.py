@@ -1,6 +1,6 @@
 """Encoders judged by what they make of labelled data: what `ssljax.evaluate` measures, whatever the kind of data."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -18,16 +18,17 @@ from ssljax.data.subset import Subset
 from ssljax.engine.mesh import eval_batch_size, over_devices, process_rows
 from ssljax.evals import few_shot, linear, tables
 from ssljax.evals import protocols as of_features
-from ssljax.evals.features import extract
+from ssljax.evals.features import cropped, extract
 from ssljax.evals.finetune import PLAIN, Tuning, fine_tune
 from ssljax.evals.linear import class_share, leave_one_out, linear_probe
-from ssljax.evals.probe import sgd_probe
+from ssljax.evals.probe import Features, sgd_probe
 from ssljax.evals.protocols import BLOCKS, FEW_SHOT, FINE_TUNED, GROUPED, LINEAR, PROBES, Settings, described
 from ssljax.evals.results import Scores
 from ssljax.evals.same_class import same_class
 from ssljax.evals.scores import Score
 from ssljax.evals.tables import TABLES, told
 from ssljax.models.vit import ViT
+from ssljax.typing import Batch
 
 SCRATCH = "from scratch"
 """The floor that has learnt from the same labels and nothing else: an encoder that was drawn, trained on with them."""
@@ -52,7 +53,7 @@ class Judge:
     """encoders: by their names, what gives the features of a batch (`ssljax.gallery.Rows`), of which the `states` are
     those that have weights. train, test: what is learnt from, and judged; test is None where there is no such split.
     outside: other data, for the protocol `ood`. tuning, scratch: of fine-tuning; the latter whether SCRATCH is judged.
-    must: whether what the data do not allow is an error, or left out.
+    crops: of each training image, on which heads of PROBES are trained; 0 for the image as it is. must: whether what the data do not allow is an error, or left out.
     """
 
     config: ConfigDict
@@ -65,6 +66,7 @@ class Judge:
     outside: Source | None = None
     tuning: Tuning = PLAIN
     scratch: bool = False
+    crops: int = 0
     must: bool = False
 
     def rows(self, encoder: Callable, source: Source) -> tuple[np.ndarray, np.ndarray]:
@@ -81,6 +83,7 @@ class Judge:
             modality.scaling,
             folds_of(self.config),
             things=self.train.things,
+            crops=self.crops,
         )
         raw = next(iter(modality.floors()))
         scores: Scores = {}
@@ -149,10 +152,27 @@ class Judge:
                 return linear_probe(x, groups[0], test, groups[1], scaling=settings.scaling)[0]
             together = [np.concatenate(pair) for pair in ((x, test), (labels, truth), groups)]
             return leave_one_out(*together, scaling=settings.scaling)
-        if protocol in BLOCKS and not settings.folds and (blocks := self._blocks(protocol, name)):
-            several = {of: self._features(f)[::2] for of, f in blocks.items()}
+        if protocol in PROBES and not settings.folds:
+            blocks = self._blocks(protocol, name)
+            several = {of: Features(*self._features(f)[::2]) for of, f in blocks.items()}
+            several = several or {"features": Features(x, test)}
+            if self.crops and name in self.states:
+                encoders = blocks or {"features": self.encoders[name]}
+                several = {of: several[of]._replace(crops=self._of_crops(f)) for of, f in encoders.items()}
             return sgd_probe(several, labels, truth, PROBES[protocol]).score
         return of_features.judge(protocol, settings, *features)
+
+    def _of_crops(self, encoder: Callable) -> np.ndarray:
+        """Features (crops, examples, dim) of random crops of the training images."""
+        size = eval_batch_size(self.mesh, about=min(256, len(self.train)))
+        mine = process_rows(size, self.mesh)
+
+        def batches(crop: int) -> Iterator[Batch]:
+            for place, batch in enumerate(eval_batches(self.train, size, mine)):
+                keys = example_keys(jax.random.fold_in(jax.random.key(crop), place), size)[mine]
+                yield batch | jax.device_get(cropped(keys, batch))
+
+        return np.stack([extract(encoder, batches(crop))[0] for crop in range(self.crops)])
 
     def _blocks(self, protocol: str, name: str) -> dict[str, Callable]:
         """What gives the features of the last blocks, by their name; nothing where there are no such blocks."""
@@ -160,7 +180,7 @@ class Judge:
         if name not in self.states or last_blocks is None or not isinstance(encoder, ViT):
             return {}
         found: dict[str, Callable] = {}
-        for count, patches in BLOCKS[protocol]:
+        for count, patches in BLOCKS.get(protocol, ()):
             of = partial(last_blocks, count=min(count, encoder.depth), patches=patches)
             found[f"{count} blocks, patches {patches}"] = partial(over_devices(of, self.mesh), self.states[name])
         return found

@@ -644,6 +644,12 @@ def test_protocols_with_several_numbers_parts_of_the_labels_and_other_data(short
     printed = capsys.readouterr().out
     assert "k = 5, majority" in printed and "retrieval of the same class: " in printed and "from scratch" in printed
 
+    of_crops = evaluate(run, ["probe_dino", "probe_grid"], crops=2)
+    assert all("features of 2 random crops and flips of each image" in told for told in of_crops["protocols"].values())
+    assert of_crops["encoders"]["raw pixels"]["probe_grid"] == encoders["raw pixels"]["probe_grid"]
+    with pytest.raises(ValueError, match=r"--crops=-1 must be a number of crops of each image"):
+        evaluate(run, ["probe_dino"], crops=-1)
+
     other = evaluate(run, ["knn_grid", "geometry"], data=arrays("train_only", splits=("train",), size=30))
     assert other["data"].endswith("train_only.npz") and other["examples"] == {"train": 60}
     assert "each of 60 images among all others" in other["tables"]["knn_grid"]["measured on"]

@@ -77,8 +77,17 @@ RECIPES = {
 SimCLR: Chen et al., 2020, appendix B.6. MoCo: He et al., 2020, section 4.1 (v2 has the same). BYOL: Grill et al., 2020,
 appendix C.1. MAE: He et al., 2022, appendix A.1. DINO: Caron et al., 2021, appendix F. DINOv2: Oquab et al., 2024,
 appendix B.3, with 10 epochs of ImageNet in place of 12,500 steps. Their images are augmented by crops and flips while
-the head is trained; here the features are those of un-augmented images, which are made once.
+the head is trained; `Features.crops` are such.
 """
+
+
+class Features(NamedTuple):
+    """train, test: (examples, dim), of un-augmented examples. crops: (crops, examples, dim), of random crops of the
+    training images, which heads are trained on in their place; one is drawn for each image and epoch."""
+
+    train: np.ndarray
+    test: np.ndarray
+    crops: np.ndarray | None = None
 
 
 class Chosen(NamedTuple):
@@ -91,7 +100,7 @@ class Chosen(NamedTuple):
 
 
 def sgd_probe(
-    features: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    features: Mapping[str, Features],
     train_labels: np.ndarray,
     labels: np.ndarray,
     recipe: Recipe,
@@ -105,8 +114,7 @@ def sgd_probe(
     chosen that is right most often (of several the first); it is then trained again on all of them. Heads start from
     N(0, 0.01²) and 0. The test examples choose nothing.
 
-    features: by name, those of training (examples, dim) and of test (examples, dim); labels 0 … classes - 1. Raises
-    ValueError if those of training are all the same.
+    Labels are 0 … classes - 1. Raises ValueError if those of training are all the same.
     """
     require_classes(train_labels)
     classes = int(max(train_labels.max(), labels.max())) + 1
@@ -115,18 +123,20 @@ def sgd_probe(
     kept = np.setdiff1d(np.arange(len(train_labels)), held)
     kept = kept if len(kept) else held  # of classes with one example each
 
-    def right(train: np.ndarray) -> list[float]:
-        heads = fit(train[kept], train_labels[kept], classes, recipe, grid, seed=seed)
-        return [float((predict(head, train[held]) == train_labels[held]).mean()) for head in heads]
+    def seen(of: Features) -> np.ndarray:
+        return of.train[None] if of.crops is None else of.crops
+
+    def right(of: Features) -> list[float]:
+        heads = fit(seen(of)[:, kept], train_labels[kept], classes, recipe, grid, seed=seed)
+        return [float((predict(head, of.train[held]) == train_labels[held]).mean()) for head in heads]
 
     best, point = next(iter(features)), grid[0]
     if len(features) * len(grid) > 1:
-        found = {name: right(train) for name, (train, _) in features.items()}
+        found = {name: right(of) for name, of in features.items()}
         best = max(found, key=lambda name: max(found[name]))
         point = grid[int(np.argmax(found[best]))]
-    train, test = features[best]
-    (head,) = fit(train, train_labels, classes, recipe, [point], seed=seed)
-    return Chosen(Score(predict(head, test) == labels), best, *point)
+    (head,) = fit(seen(features[best]), train_labels, classes, recipe, [point], seed=seed)
+    return Chosen(Score(predict(head, features[best].test) == labels), best, *point)
 
 
 Head = tuple[np.ndarray, np.ndarray]
@@ -143,17 +153,19 @@ def fit(
     seed: int = 0,
 ) -> list[Head]:
     """A head for each (rate, weight decay), all of which see the same batches; the rest of an epoch that fills no batch
-    is left out."""
-    batch = min(recipe.batch, len(x))
-    per_epoch = len(x) // batch
+    is left out. x: (crops, examples, dim)."""
+    crops, examples, dim = x.shape
+    batch = min(recipe.batch, examples)
+    per_epoch = examples // batch
     steps = max(1, round(recipe.epochs * per_epoch))
     random = np.random.default_rng(seed)
-    epochs = [random.permutation(len(x))[: per_epoch * batch] for _ in range(-(-steps // per_epoch))]
+    epochs = [random.permutation(examples)[: per_epoch * batch] for _ in range(-(-steps // per_epoch))]
     order = np.concatenate(epochs).reshape(-1, batch)[:steps].astype(np.int32)
+    order += examples * random.integers(crops, size=order.shape, dtype=np.int32)
     rates = np.array([rate for rate, _ in grid], np.float32) * (batch / 256 if recipe.scaled else 1.0)
     decays = np.array([decay for _, decay in grid], np.float32)
-    start = 0.01 * np.asarray(jax.random.normal(jax.random.key(seed), (x.shape[1], classes)))
-    arrays = jnp.asarray(x, jnp.float32), jnp.asarray(labels, jnp.int32)
+    start = 0.01 * np.asarray(jax.random.normal(jax.random.key(seed), (dim, classes)))
+    arrays = jnp.asarray(x, jnp.float32).reshape(-1, dim), jnp.asarray(np.tile(labels, crops), jnp.int32)
     return list(zip(*jax.device_get(_trained(recipe, per_epoch, *arrays, order, rates, decays, start)), strict=True))
 
 

@@ -10,7 +10,7 @@ from ssljax.evals.finetune import BATCH, EPOCHS, PATIENCE, RATE
 from ssljax.evals.folds import cross_validated
 from ssljax.evals.knn import knn, one_nearest
 from ssljax.evals.linear import DRAWS, FEW, linear_probe
-from ssljax.evals.probe import RECIPES, VALIDATION, sgd_probe
+from ssljax.evals.probe import RECIPES, VALIDATION, Features, sgd_probe
 from ssljax.evals.scores import Score
 from ssljax.evals.svm import INNER_FOLDS, svm
 
@@ -57,13 +57,15 @@ TITLES = {
 @dataclass(frozen=True)
 class Settings:
     """k, temperature: of k-NN. scaling: of features for linear probes (`ssljax.evals.linear`). folds: of
-    cross-validation; 0 where one split is for learning and another one for testing. things: what the examples are."""
+    cross-validation; 0 where one split is for learning and another one for testing. things: what the examples are.
+    crops: of each image, on which PROBES are trained; 0 for the images as they are."""
 
     k: int
     temperature: float
     scaling: str
     folds: int
     things: str
+    crops: int = 0
 
 
 def judge(
@@ -86,7 +88,7 @@ def judge(
             return few_shot(*features, shots=shots, classifier=classifier)
         if protocol in PROBES:
             x, y, queries, truth = features
-            return sgd_probe({"features": (x, queries)}, y, truth, PROBES[protocol]).score
+            return sgd_probe({"features": Features(x, queries)}, y, truth, PROBES[protocol]).score
         return linear_probe(*features, share=LINEAR[protocol], scaling=settings.scaling)[0]
 
     return cross_validated(once, train, labels, settings.folds) if settings.folds else once(train, labels, test, truth)
@@ -120,7 +122,8 @@ def described(protocol: str, settings: Settings, train: int, test: int) -> str:
         )
     if protocol in PROBES:
         recipe = PROBES[protocol]
-        of = "frozen, un-augmented features"
+        crops = f"features of {settings.crops} random crops and flips of each image"
+        of = f"frozen {crops}" if settings.crops else "frozen, un-augmented features"
         if protocol in BLOCKS:
             of += "; of a Vision Transformer " + ", or ".join(
                 f"{count} last class tokens{' and the mean of the patches' if patches else ''}"

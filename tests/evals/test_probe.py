@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from ssljax.evals.probe import RECIPES, Recipe, fit, predict
+from ssljax.evals.probe import RECIPES, Features, Recipe, fit, predict
 from ssljax.evals.probe import sgd_probe as probe_of_several
 
 
@@ -21,14 +21,14 @@ def clusters():
 
 
 def sgd_probe(train, labels, test, test_labels, recipe):
-    score, _, rate, decay = probe_of_several({"": (train, test)}, labels, test_labels, recipe)
+    score, _, rate, decay = probe_of_several({"": Features(train, test)}, labels, test_labels, recipe)
     return score, rate, decay
 
 
 def by_hand(x, labels, recipe, rate, decay):
     """One head with its kernel and bias, batches of all examples, step by step in float64."""
     x, classes = x.astype(np.float64), labels.max() + 1
-    w, b = (np.asarray(part, np.float64) for part in fit(x, labels, classes, replace(recipe, norm=False), [(0, 0)])[0])
+    w, b = (np.asarray(part, np.float64) for part in fit(x[None], labels, classes, replace(recipe, norm=False), [(0, 0)])[0])
     moments, rate = [np.zeros_like(w), np.zeros_like(b)], rate * (len(x) / 256 if recipe.scaled else 1)
     for step in range(int(recipe.epochs)):
         rows = x
@@ -66,7 +66,7 @@ def by_hand(x, labels, recipe, rate, decay):
 def test_each_head_of_a_grid_is_that_of_a_loop(clusters, recipe):
     x, labels, _, _ = clusters
     grid = [(0.3, 0.0), (2.0, 0.01), (0.05, 0.1)]
-    for (rate, decay), (kernel, bias) in zip(grid, fit(x, labels, 3, recipe, grid), strict=True):
+    for (rate, decay), (kernel, bias) in zip(grid, fit(x[None], labels, 3, recipe, grid), strict=True):
         expected = by_hand(x, labels, recipe, rate, decay)
         np.testing.assert_allclose(kernel, expected[0], rtol=2e-3, atol=2e-5)
         np.testing.assert_allclose(bias, expected[1], rtol=2e-3, atol=2e-5)
@@ -75,7 +75,7 @@ def test_each_head_of_a_grid_is_that_of_a_loop(clusters, recipe):
 def test_with_enough_steps_it_is_logistic_regression(clusters):
     """Of an L2 penalty on kernel and bias, decay / 2 · |w|², which scikit-learn has with the bias as a feature."""
     x, labels, test, _ = clusters
-    ((kernel, bias),) = fit(x, labels, 3, Recipe((), 3000, 1000, scaled=False), [(0.3, 0.05)])
+    ((kernel, bias),) = fit(x[None], labels, 3, Recipe((), 3000, 1000, scaled=False), [(0.3, 0.05)])
     ones = lambda x: np.append(x, np.ones((len(x), 1)), axis=1)  # noqa: E731
     exact = LogisticRegression(C=1 / (0.05 * len(x)), fit_intercept=False, max_iter=1000, tol=1e-8).fit(ones(x), labels)
     np.testing.assert_allclose(kernel, exact.coef_[:, :-1].T, atol=2e-3)
@@ -96,10 +96,26 @@ def test_the_validation_examples_choose_and_the_test_examples_do_not(clusters):
 def test_of_several_features_those_are_chosen_that_tell_validation_examples_apart(clusters):
     train, labels, test, test_labels = clusters
     noise = np.random.RandomState(1).randn(250, 5).astype(np.float32)
-    several = {"noise": (noise[:150], noise[150:]), "signal": (train, test)}
+    several = {"noise": Features(noise[:150], noise[150:]), "signal": Features(train, test)}
     chosen = probe_of_several(several, labels, test_labels, Recipe((0.5,), 40, 32))
     assert chosen.features == "signal" and chosen.score.accuracy > 0.75
     np.testing.assert_array_equal(chosen.score.correct, sgd_probe(*clusters, Recipe((0.5,), 40, 32))[0].correct)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_heads_see_one_crop_of_each_example_in_each_epoch(clusters, norm):
+    """Where all crops are the same it is as without; where only some of them tell a class, so much is learnt."""
+    train, labels, test, test_labels = clusters
+    recipe = Recipe((0.1, 0.5), 60, 32, norm=norm)
+    same = Features(train, test, np.stack([train] * 3))
+    plain = sgd_probe(*clusters, recipe)
+    of_same = probe_of_several({"": same}, labels, test_labels, recipe)
+    assert of_same.rate == plain[1] and (of_same.score.correct == plain[0].correct).mean() > 0.97
+    blind = np.zeros_like(train)
+    some = probe_of_several({"": Features(blind, test, np.stack([blind, train]))}, labels, test_labels, recipe)
+    assert some.score.accuracy > plain[0].accuracy - 0.15
+    none = probe_of_several({"": Features(train, test, np.stack([blind, blind]))}, labels, test_labels, recipe)
+    assert none.score.accuracy < 0.5
 
 
 @pytest.mark.parametrize("name", RECIPES)
