@@ -32,7 +32,7 @@ from ssljax.evals.finetune import PLAIN, Tuning
 from ssljax.evals.protocols import GROUPED
 from ssljax.evals.results import accuracy_lines, objective_lines, summary
 from ssljax.evals.scores import Score
-from ssljax.evals.tables import ALONE, TABLES, table_lines
+from ssljax.evals.tables import ALONE, TABLES, UNLABELLED, table_lines
 from ssljax.gallery import gallery
 from ssljax.judging import Found, Judge, folds_of
 from ssljax.modalities import MODALITIES
@@ -93,7 +93,7 @@ def evaluate(
     own, probes = ([p for p in chosen if (p in modality.own) == is_own] for is_own in (True, False))
     alone = bool(protocols) and set(probes) <= set(ALONE)
     splits = train, test, _ = _splits(config, must_have_labels=bool(protocols and probes) and not alone)
-    if set(probes) - {"geometry"} and alone:
+    if set(probes) - set(UNLABELLED) and alone:
         train.require_labels()
     outside = None
     if ood:

@@ -6,6 +6,7 @@ from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -26,7 +27,9 @@ from ssljax.evals.protocols import BLOCKS, FEW_SHOT, FINE_TUNED, GROUPED, LINEAR
 from ssljax.evals.results import Scores
 from ssljax.evals.same_class import same_class
 from ssljax.evals.scores import Score
+from ssljax.evals.segmentation import masks_in_view, of_attention, of_clusters
 from ssljax.evals.tables import TABLES, told
+from ssljax.methods.images.image_method import ImageMethod
 from ssljax.models.vit import ViT
 from ssljax.typing import Batch
 
@@ -53,7 +56,8 @@ class Judge:
     """encoders: by their names, what gives the features of a batch (`ssljax.gallery.Rows`), of which the `states` are
     those that have weights. train, test: what is learnt from, and judged; test is None where there is no such split.
     outside: other data, for the protocol `ood`. tuning, scratch: of fine-tuning; the latter whether SCRATCH is judged.
-    crops: of each training image, on which heads of PROBES are trained; 0 for the image as it is. must: whether what the data do not allow is an error, or left out.
+    crops: of each training image, on which heads of PROBES are trained; 0 for the image as it is. must: whether what
+    the data do not allow is an error, or left out.
     """
 
     config: ConfigDict
@@ -167,7 +171,7 @@ class Judge:
         size = eval_batch_size(self.mesh, about=min(256, len(self.train)))
         mine = process_rows(size, self.mesh)
 
-        def batches(crop: int) -> Iterator[Batch]:
+        def batches(crop: int) -> Iterator[dict[str, np.ndarray]]:
             for place, batch in enumerate(eval_batches(self.train, size, mine)):
                 keys = example_keys(jax.random.fold_in(jax.random.key(crop), place), size)[mine]
                 yield batch | jax.device_get(cropped(keys, batch))
@@ -198,6 +202,9 @@ class Judge:
             judged = x if test is None else test
             table["of"][name] = tables.of_geometry(judged, self._views(name))
             table.setdefault("spectrum", {})[name] = tables.spectrum(judged)
+        elif protocol == "segmentation":
+            if (of := self._segmented(name)) is not None:
+                table["of"][name] = of
         else:
             assert self.outside is not None
             if test is None:
@@ -205,6 +212,36 @@ class Judge:
             outside, _ = self.rows(encoder, self.outside)
             if outside.shape[1:] == x.shape[1:]:  # raw images of another size are no vectors of the same space
                 table["of"][name] = tables.of_other_data(x, labels, test, outside)
+
+    def _segmented(self, name: str) -> tables.Numbers | None:
+        """Of what has patches: encoders, and their pixels, the first floor. Raises ValueError if there are none, or no
+        masks."""
+        source, method = self.train if self.alone or self.test is None else self.test, self.run.method
+        masks, encoder = getattr(source, "masks", None), getattr(method, "encoder", None)
+        if masks is None:
+            raise ValueError(f"protocol 'segmentation' needs masks: {source.name} has none (npz:PATH may have them).")
+        if not (isinstance(method, ImageMethod) and isinstance(encoder, ViT)):
+            raise ValueError("protocol 'segmentation' is of patches: the encoder must be a Vision Transformer.")
+        floor = next(iter(modality_of(self.config).floors()))
+        if name not in (*self.states, floor):
+            return None
+
+        def look(state: Any, batch: Batch) -> jax.Array:
+            parts = method.look(state, batch)
+            return jnp.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+
+        state = self.states["pretrained" if name == floor else name]
+        seen = self.rows(partial(over_devices(look, self.mesh), state), source)[0]
+        side, heads = method.augmentations[0].size, encoder.heads
+        grid = side // encoder.patch
+        pixels, attention, tokens = np.split(seen, [3 * side**2, 3 * side**2 + heads * grid**2], axis=1)
+        truth = masks_in_view(masks, side, method.eval_crop)
+        if name == floor:
+            pixels = pixels.reshape(-1, grid, encoder.patch, grid, encoder.patch, 3).swapaxes(2, 3)
+            return of_clusters(pixels.reshape(-1, grid**2, 3 * encoder.patch**2), truth)
+        tokens = tokens.reshape(-1, grid**2, encoder.width)
+        of_tokens = of_clusters(tokens / np.linalg.norm(tokens, axis=-1, keepdims=True), truth)
+        return of_tokens | of_attention(attention.reshape(-1, heads, grid**2), truth)
 
     def _views(self, name: str) -> np.ndarray | None:
         """Features (examples, views, dim) of views of some examples, the same draws for each batch."""

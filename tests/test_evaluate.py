@@ -660,6 +660,28 @@ def test_protocols_with_several_numbers_parts_of_the_labels_and_other_data(short
         evaluate(run, ["ood"])
 
 
+@only_mae
+def test_segmentation_where_there_are_masks(short, tmp_path):
+    """Of bright squares on dark ground: pixels tell them apart, labels are not needed."""
+    rng = np.random.RandomState(0)
+    masks = np.zeros((40, 16, 16), np.uint8)
+    for mask in masks:
+        at = 4 * rng.randint(0, 3, 2)
+        mask[at[0] : at[0] + 8, at[1] : at[1] + 8] = 3
+    images = np.where(masks == 3, 200, 30) + rng.randint(0, 20, masks.shape)
+    np.savez(tmp_path / "squares.npz", image=images.astype(np.uint8), mask=masks)
+    np.savez(tmp_path / "bad.npz", image=images.astype(np.uint8), mask=masks[:, :8])
+    short.data.source = f"npz:{tmp_path / 'squares.npz'}"
+    train(short, tmp_path / "run")
+    table = evaluate(tmp_path / "run", ["segmentation"])["tables"]["segmentation"]["of"]
+    assert table["raw pixels"]["mIoU of clusters"]["value"] > 0.9
+    assert all(set(table[name]) > {"Jaccard, best head"} for name in ("pretrained", "random init"))
+    with pytest.raises(ValueError, match="needs masks: demo .* has none"):
+        evaluate(tmp_path / "run", ["segmentation"], data="demo")
+    with pytest.raises(DataError, match=r"but masks of shape \(40, 8, 16\) and type uint8"):
+        open_source(f"npz:{tmp_path / 'bad.npz'}", "train")
+
+
 def test_other_data_must_fit(own_table, small_graph):
     with pytest.raises(DataError, match="takes no other table"):
         Tables(base_config("scarf")).on_other_data(f"csv:{own_table}")

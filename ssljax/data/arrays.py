@@ -25,11 +25,22 @@ DEMO_TILE = 32
 
 
 class ArraySource(Source):
-    """Images (n, h, w, 3) uint8, and labels (n,) int32 or None."""
+    """Images (n, h, w, 3) uint8, and labels (n,) int32 or None.
+
+    masks: what is at each pixel, (n, h, w) uint8, 0 for the background, or None. They are in no batch: only evaluation
+    looks at them.
+    """
 
     in_memory, things = True, "images"
 
-    def __init__(self, name: str, images: np.ndarray, labels: np.ndarray | None, class_names: Sequence[str] | None):
+    def __init__(
+        self,
+        name: str,
+        images: np.ndarray,
+        labels: np.ndarray | None,
+        class_names: Sequence[str] | None,
+        masks: np.ndarray | None = None,
+    ):
         super().__init__(
             name,
             has_labels=labels is not None,
@@ -40,6 +51,7 @@ class ArraySource(Source):
         images.setflags(write=False)
         self._images = images
         self._labels = labels
+        self.masks = masks
 
     def labels(self) -> np.ndarray:
         return super().labels() if self._labels is None else self._labels
@@ -83,10 +95,11 @@ def _tiles(sheet: np.ndarray) -> np.ndarray:
 
 
 class _Keys(NamedTuple):
-    """Under which keys of an archive the images and, if any, the labels of a split are."""
+    """Under which keys of an archive the images and, if any, the labels and masks of a split are."""
 
     images: str
     labels: str | None
+    masks: str | None
 
 
 def open_npz(path: str, split: str) -> ArraySource:
@@ -94,7 +107,8 @@ def open_npz(path: str, split: str) -> ArraySource:
 
     For split S the images are under ``S_image``, ``S_images`` or ``x_S``, and the labels, if any, under ``S_label``,
     ``S_labels`` or ``y_S``. A file with only ``image`` or ``images`` (and ``label`` or ``labels``) is split by a hash
-    of the index, one example in ten to ``test``.
+    of the index, one example in ten to ``test``. What is at each pixel may lie under ``S_mask`` or ``S_masks`` (or
+    ``mask`` or ``masks``): (n, h, w), whole numbers, 0 for the background and 255 for what shall not count.
 
     Images are (n, h, w), (n, h, w, 1), (n, h, w, 3) or (n, h, w, 4), in uint8, in uint16, or in floats in [0, 1].
     Labels are (n,) or (n, 1): whole numbers, or strings, of which the k-th in sorted order over all splits is label k.
@@ -106,7 +120,7 @@ def open_npz(path: str, split: str) -> ArraySource:
     name = f"npz:{path}"
     with _open_archive(Path(path).expanduser()) as archive:
         splits = _named_splits(archive.files)
-        whole = _find(archive.files, ("image", "images"), ("label", "labels"))
+        whole = _find(archive.files, ("image", "images"), ("label", "labels"), ("mask", "masks"))
         if splits:
             keys = splits[resolve_split(split, splits, name)]
         elif whole:
@@ -118,6 +132,7 @@ def open_npz(path: str, split: str) -> ArraySource:
             )
         images = _read(archive, keys.images, name)
         labels = None if keys.labels is None else _flat_labels(_read(archive, keys.labels, name), len(images), name)
+        masks = None if keys.masks is None else _flat_masks(_read(archive, keys.masks, name), images.shape, name)
         class_names = None
         if labels is not None and labels.dtype.kind in "US":
             every_label = [_read(archive, each.labels, name).ravel() for each in splits.values() if each.labels]
@@ -126,8 +141,9 @@ def open_npz(path: str, split: str) -> ArraySource:
     if keys is whole:
         positions = hashed_splits([str(index) for index in range(len(images))])
         chosen = positions[resolve_split(split, positions, name)]
-        images, labels = images[chosen], None if labels is None else labels[chosen]
-    return ArraySource(f"{name} ({split})", _as_rgb(images, name), labels, class_names)
+        images = images[chosen]
+        labels, masks = (None if each is None else each[chosen] for each in (labels, masks))
+    return ArraySource(f"{name} ({split})", _as_rgb(images, name), labels, class_names, masks)
 
 
 def _open_archive(path: Path) -> np.lib.npyio.NpzFile:
@@ -157,15 +173,14 @@ def _named_splits(files: Collection[str]) -> dict[str, _Keys]:
     for split in ("train", *EVALUATION_SPLITS):
         images = (f"{split}_image", f"{split}_images", f"x_{split}")
         labels = (f"{split}_label", f"{split}_labels", f"y_{split}")
-        if keys := _find(files, images, labels):
+        if keys := _find(files, images, labels, (f"{split}_mask", f"{split}_masks")):
             found[split] = keys
     return found
 
 
-def _find(files: Collection[str], images: Sequence[str], labels: Sequence[str]) -> _Keys | None:
-    image_key = next((key for key in images if key in files), None)
-    label_key = next((key for key in labels if key in files), None)
-    return None if image_key is None else _Keys(image_key, label_key)
+def _find(files: Collection[str], images: Sequence[str], labels: Sequence[str], masks: Sequence[str]) -> _Keys | None:
+    image, label, mask = (next((key for key in names if key in files), None) for names in (images, labels, masks))
+    return None if image is None else _Keys(image, label, mask)
 
 
 def _flat_labels(labels: np.ndarray, n: int, name: str) -> np.ndarray:
@@ -176,6 +191,22 @@ def _flat_labels(labels: np.ndarray, n: int, name: str) -> np.ndarray:
         raise DataError(f"The labels of {name} are {labels.dtype}: give whole numbers or strings.")
     labels = labels.reshape(n)
     return labels if labels.dtype.kind in "US" else labels.astype(np.int32)
+
+
+def _flat_masks(masks: np.ndarray, shape: tuple[int, ...], name: str) -> np.ndarray:
+    """The masks (n, h, w) of images of that shape."""
+    sides = shape[:3]
+    whole = masks.dtype.kind in "iub"
+    if (
+        masks.shape not in (sides, (*sides, 1))
+        or not whole
+        or (masks.size and not 0 <= masks.min() <= masks.max() < 256)
+    ):
+        raise DataError(
+            f"{name} has images of shape {shape} but masks of shape {masks.shape} and type {masks.dtype}: give whole "
+            f"numbers of at most 255, {sides}."
+        )
+    return masks.reshape(sides).astype(np.uint8)
 
 
 def _numbered(labels: np.ndarray, every_label: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:

@@ -16,8 +16,11 @@ TABLES = {
     "same_class": "retrieval of the same class",
     "geometry": "geometry of the features",
     "ood": "telling other data",
+    "segmentation": "what is where in an image",
 }
-ALONE = ("knn_grid", "same_class", "geometry")
+UNLABELLED = ("geometry", "segmentation")
+"""Those that need no labels."""
+ALONE = ("knn_grid", "same_class", *UNLABELLED)
 """Those that a set without a test split has, too."""
 VIEWED, VIEWS = 500, 10
 """Of so many examples so many views are drawn, for alignment and LiDAR."""
@@ -85,6 +88,14 @@ def told(protocol: str, things: str, train: int, test: int | None, outside: str)
         return (
             f"un-augmented features of {of}; RankMe by their singular values, uniformity of {geometry.MOST_PAIRED} at "
             f"most; alignment and LiDAR of {VIEWS} views each of {VIEWED} at most, where a method has views"
+        )
+    if protocol == "segmentation":
+        of = f"{test} test {things}" if test is not None else f"{train} {things}"
+        return (
+            f"patches of {of}, held against masks in the pixels of the view; k-means of their features, of length 1, "
+            "or of their pixels into as many clusters as there are classes, each called by the class that makes most "
+            "pixels right, one to one; of attention the patches that hold 60 % of a head's, against all that is not "
+            "background"
         )
     return (
         f"AUROC of telling {outside} from {judged}: by the distance to a neighbour among {bank}, of length 1, and by "

@@ -28,7 +28,9 @@ def sgd_probe(train, labels, test, test_labels, recipe):
 def by_hand(x, labels, recipe, rate, decay):
     """One head with its kernel and bias, batches of all examples, step by step in float64."""
     x, classes = x.astype(np.float64), labels.max() + 1
-    w, b = (np.asarray(part, np.float64) for part in fit(x[None], labels, classes, replace(recipe, norm=False), [(0, 0)])[0])
+    w, b = (
+        np.asarray(part, np.float64) for part in fit(x[None], labels, classes, replace(recipe, norm=False), [(0, 0)])[0]
+    )
     moments, rate = [np.zeros_like(w), np.zeros_like(b)], rate * (len(x) / 256 if recipe.scaled else 1)
     for step in range(int(recipe.epochs)):
         rows = x
