@@ -189,7 +189,7 @@ def own_table(tmp_path):
 @pytest.mark.parametrize("name, protocols", [("scarf", None), ("vime", ["linear_10"])], indirect=["name"])
 def test_own_table(short, protocols, own_table, tmp_path, capsys):
     """From CSV files to accuracies at parts of the labels, floors, a report, and an encoder of rows."""
-    short.data.source = f"csv:{own_table}"
+    short.data.source, short.data.schema = f"csv:{own_table}", ""
     run = tmp_path / "run"
     assert train(short, run) == 0
     results = evaluate(run, protocols)
@@ -208,6 +208,15 @@ def test_own_table(short, protocols, own_table, tmp_path, capsys):
     for figure in ("views", "map_t_SNE_pretrained", "map_t_SNE_raw_columns", "neighbours_pretrained"):
         assert (run / "figures" / f"{figure}.png").stat().st_size > 500
 
+    other = own_table / "other.csv"  # in other units it would be another table: numbers stay scaled as they were
+    other.write_text("fits,colour,extra,size,weight\n" + "".join(f"{r[3]},{r[1]},x,{r[0]},{r[2]}\n" for r in ROWS[:90]))
+    found = evaluate(run, ["linear"], data=f"csv:{other}")
+    assert found["examples"]["train"] + found["examples"]["test"] == 90
+    assert found["encoders"]["raw columns"]["linear"]["accuracy"] > 0.6
+    (own_table / "wrong.csv").write_text("size,weight,fits\n" + "1,2,yes\n" * 20)
+    with pytest.raises(DataError, match=r"wrong.csv \(train\) has no column 'colour'"):
+        evaluate(run, ["linear"], data=f"csv:{own_table / 'wrong.csv'}")
+
     encoder = ssljax.load(run)
     columns = {"size": [3, 4], "colour": ["red", None], "weight": [1.5, None]}
     features = encoder(columns)
@@ -224,7 +233,7 @@ def test_own_table(short, protocols, own_table, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["scarf"], indirect=True)
 def test_a_table_without_labels_or_with_an_encoder_for_images(short, own_table, tmp_path, capsys):
-    short.data.source, short.data.label = f"csv:{own_table}", "none"
+    short.data.source, short.data.label, short.data.schema = f"csv:{own_table}", "none", ""
     assert train(short, tmp_path / "run") == 0
     assert "encoders" not in evaluate(tmp_path / "run") and "no accuracies" in capsys.readouterr().out
     short.encoder.name = "resnet8"
@@ -682,9 +691,7 @@ def test_segmentation_where_there_are_masks(short, tmp_path):
         open_source(f"npz:{tmp_path / 'bad.npz'}", "train")
 
 
-def test_other_data_must_fit(own_table, small_graph):
-    with pytest.raises(DataError, match="takes no other table"):
-        Tables(base_config("scarf")).on_other_data(f"csv:{own_table}")
+def test_other_data_must_fit(small_graph):
     read = Text(base_config("bert")).on_other_data("csv:other.csv")
     assert (read.data.source, read.data.probe) == ("demo", "csv:other.csv")  # in the tokens of the run's own
     config = base_config("dgi")

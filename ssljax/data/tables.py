@@ -71,12 +71,19 @@ class TableSource(Source):
 
 
 def open_table(
-    spec: str, split: str, *, label: str = "", ignore: tuple[str, ...] = (), scale: str = "standard"
+    spec: str,
+    split: str,
+    *,
+    label: str = "",
+    ignore: tuple[str, ...] = (),
+    scale: str = "standard",
+    schema: Schema | None = None,
 ) -> TableSource:
     """The split of a table, spelt as the head of this module says.
 
     label: the column of the classes; "": the last one; "none": there is none. ignore: columns that are not used. scale:
-    what numbers are less, and over: "standard" (mean, standard deviation) or "minmax" (least, range).
+    what numbers are less, and over: "standard" (mean, standard deviation) or "minmax" (least, range). schema: what
+    columns and classes are, as another table's training rows had it; the other arguments then say nothing.
 
     Raises:
         ValueError: the scale is unknown.
@@ -91,7 +98,7 @@ def open_table(
     tables, left_out = _splits(folder_kind, path, tuple(file.stat().st_mtime_ns for file in files))
     name = f"{spec} ({split})"
     table = tables[resolve_split(split, tables, spec)]
-    schema = learn(tables["train"], spec, label, ignore, scale)
+    schema = schema or learn(tables["train"], spec, label, ignore, scale)
     source = TableSource(name, schema.values(table, name), schema.labels(table, name), schema)
     source.left_out = left_out
     return source

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
-from ml_collections import ConfigDict
 
 from ssljax.data.schema import Schema
 from ssljax.data.sources import DataError, Shapes, split_spec
@@ -36,17 +35,14 @@ class Tables(Modality):
         return {"cardinalities": self.schema.cardinalities}
 
     def open(self, split: str) -> TableSource:
+        """What its columns are is as the config has it, once that is settled: so it is of other data, too."""
         options = {name: self.data[name] for name in ("label", "scale")}
-        return open_table(self.data.source, self.data[f"{split}_split"], ignore=tuple(self.data.ignore), **options)
-
-    def on_other_data(self, source: str) -> ConfigDict:
-        """What a table's columns mean, and how they are scaled, an encoder has learnt."""
-        raise DataError(
-            f"an encoder of the columns of {self.data.source} takes no other table ({source}): judge it by its own."
-        )
+        options |= {"ignore": tuple(self.data.ignore), "schema": self.schema if self.data.schema else None}
+        return open_table(self.data.source, self.data[f"{split}_split"], **options)
 
     def settle(self) -> None:
         super().settle()
+        self.data.schema = ""
         self.data.schema = self.open("train").schema.to_json()
 
     @property
