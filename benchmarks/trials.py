@@ -15,10 +15,11 @@ from sections import ROOT
 SECONDS = "seconds.json"
 
 
-def parser(documentation: str | None, folder: str) -> argparse.ArgumentParser:
-    """Of the flags of a script that makes the same runs with several seeds."""
+def parser(documentation: str | None, folder: str, *, source: bool = True) -> argparse.ArgumentParser:
+    """Of the flags of a script that makes the same runs with several seeds. source: whether it is told of which data."""
     made = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--source", required=True)
+    if source:
+        made.add_argument("--source", required=True)
     made.add_argument("--runs", type=Path, default=ROOT / "runs" / folder)
     made.add_argument("--seeds", type=int, default=3)
     made.add_argument("--write", action="store_true")
