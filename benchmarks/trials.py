@@ -16,7 +16,7 @@ SECONDS = "seconds.json"
 
 
 def parser(documentation: str | None, folder: str, *, source: bool = True) -> argparse.ArgumentParser:
-    """Of the flags of a script that makes the same runs with several seeds. source: whether it is told of which data."""
+    """Of the flags of a script that makes the same runs with several seeds. source: with --source."""
     made = argparse.ArgumentParser(description=documentation, formatter_class=argparse.RawDescriptionHelpFormatter)
     if source:
         made.add_argument("--source", required=True)
