@@ -26,8 +26,8 @@ def main() -> None:
         runs.append(json.loads((workdir / "results.json").read_text()))
     training, judging = (minutes(of) for of in zip(*seconds, strict=True))
     head = f"""Made by `python benchmarks/labels.py --write --seeds={arguments.seeds}` with `:demo` of {METHOD}:
-        accuracy in percent, ± the standard deviation of {arguments.seeds} seeds, of the test images. Fine-tuned from random init
-        is trained from scratch. CPU minutes: pretraining {training}, the rest {judging}."""
+        accuracy in percent, ± the standard deviation of {arguments.seeds} seeds, of the test images. Fine-tuned from
+        random init is trained from scratch. CPU minutes: pretraining {training}, the rest {judging}."""
     protocols = runs[-1]["protocols"]
     rows = [[encoder, *cells(runs, encoder)] for encoder in runs[-1]["encoders"]]
     blocks = [

@@ -20,8 +20,8 @@ ROWS = [
     ("emoji", "What images and captions give: emoji", "clip", "zero_shot", "classes without an example, %"),
     ("citations", "What nodes give: Cora", "dgi", "linear", "topics by a linear probe, %"),
     ("casts of films", "What graphs give: IMDB-BINARY", "graphcl", "svm", "genres by an SVM, %"),
-    ("census", "What tables give: adult", "vime", "finetune_1", "incomes with 1 % of the labels, %"),
-    ("census", "What tables give: adult", "scarf", "finetune_1", "as above"),
+    ("census", "What tables give: part of Adult", "vime", "finetune_1", "incomes with 1 % of the labels, %"),
+    ("census", "What tables give: part of Adult", "scarf", "finetune_1", "as above"),
     ("voices as series", "What series give: spoken digits", "ts2vec", "svm", "digits by an SVM, %"),
     ("moving camera", "What clips of video give: moving camera", "videomae", "linear", "directions, linear probe, %"),
 ]
