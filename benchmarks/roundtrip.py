@@ -5,7 +5,7 @@
 In the environment of tests/golden/README.md with `pip install jax flax optax einops ml_collections` added. Weights are
 random (`tests/golden/seeded.py`). With --write the table goes into docs/weights.md. What is compared are all tokens (of
 ResNets and CLIP's towers what they are pooled to), in float32 on both sides; a difference is the largest one of any
-number, as a part of the largest output. NAME: only some of the models.
+number, as a part of the largest output. NAME: only some of the models; of the others the table keeps its rows.
 """
 
 import gc
@@ -19,7 +19,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 import numpy as np
-from sections import ROOT, paragraph, publish, table
+from sections import ROOT, measured, paragraph, publish, table
 
 sys.path.insert(0, str(ROOT / "tests" / "golden"))
 from make_weights import LENGTH, T, from_huggingface, from_timm, inputs_for, load_model, outputs, save_model
@@ -116,17 +116,19 @@ def main() -> None:
         difference, as a part of the largest output. Read: their file in our encoder. Written: our file in their
         model. At another size, images are a patch less high and a patch wider, so that positions are resized."""
     differences = [(name, ".1e") for name in ("read", "written", "read, another size", "written, another size")]
-    rows = []
+    rows = {row[0]: row for row in measured("weights.md", "Measured")}
     for name in names:
         with TemporaryDirectory() as place:
             for folder in ("theirs", "ours"):
                 (Path(place) / folder).mkdir()
-            rows.append(row(name, Path(place)))
-            print(*rows[-1], flush=True)
+            rows[name] = row(name, Path(place))
+            print(*rows[name], flush=True)
     versions = (
         f"timm {timm.__version__}, transformers {T.__version__}, torch {torch.__version__}, jax {jax.__version__}."
     )
-    blocks = [paragraph(head), table(["model", ("parameters, M", ".1f"), *differences], rows), versions]
+    known = [rows[name] for name in CASES if name in rows]
+    columns = "model", ("parameters, M", ".1f"), *differences
+    blocks = [paragraph(head), table(columns, known), versions]
     publish("weights.md", "Measured", blocks)
 
 

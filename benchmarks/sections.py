@@ -73,6 +73,13 @@ def section(document: str, title: str) -> str:
     return f"## {title}\n\n{markdown(json.loads(record(document, title).read_text())['blocks'])}\n"
 
 
+def measured(document: str, title: str) -> list[list]:
+    """The rows of the first table that a section has; none where there is no such section yet."""
+    kept = record(document, title)
+    blocks = json.loads(kept.read_text())["blocks"] if kept.exists() else []
+    return next((block["rows"] for block in blocks if isinstance(block, dict)), [])
+
+
 def publish(document: str, title: str, blocks: Sequence[Block]) -> None:
     """Print `blocks`; with --write keep them, and put them under `## title` of docs/`document`, for what was there or
     at its end."""
