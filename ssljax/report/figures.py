@@ -21,6 +21,8 @@ DPI = 200
 """Pixels of an inch, which the page shows as about 100: sharp on dense screens."""
 SMOOTHED_FROM = 200
 """Curves of so many points are drawn pale, with their running mean over a fiftieth of them in front."""
+LEAST_SHOWN = 1e-5
+"""Of singular values, as a part of the largest: below it is rounding."""
 MAP_MARGIN = 0.04
 """Of a map's picture, at each of its sides."""
 MOST_NAMED_CLASSES = 20
@@ -211,6 +213,22 @@ def describe_curve(curve: Curve, metrics: Sequence[dict[str, float]]) -> str:
         f"{curve.title} against step: {curve.text(line[0])} at step {steps[0]:,.0f}, "
         f"{curve.text(line[-1])} at step {steps[-1]:,.0f}."
     )
+
+
+def draw_spectrum(of: dict[str, Sequence[float]]) -> Image.Image:
+    """Singular values of features, as parts of the largest, by their place: a line for each encoder or floor."""
+    figure, axes = _figure(6.4, 3.2)
+    for colour, (name, values) in zip(class_colours(len(of)), of.items(), strict=True):
+        axes.plot(
+            np.arange(1, len(values) + 1), np.maximum(values, LEAST_SHOWN), color=colour, linewidth=1.6, label=name
+        )
+    axes.set(xscale="log", yscale="log", ylim=(LEAST_SHOWN, 1.5))
+    axes.minorticks_off()
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set_xlabel("place", fontsize=8.5, color=MUTED)
+    axes.legend(loc="lower left", frameon=False, fontsize=8.5, labelcolor=INK)
+    axes.set_title("Singular values", loc="left", fontsize=10, fontweight="bold", color=INK)
+    return _rendered(figure)
 
 
 def class_colours(classes: int) -> np.ndarray:

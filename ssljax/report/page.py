@@ -96,7 +96,8 @@ def _sections(report: Report, folder: Path) -> Iterator[str]:
     yield from section("What it was trained to do", _objective(report.results.get("objective")))
     for protocol, found in report.results.get("tables", {}).items():
         heading = escape(TABLES.get(protocol, protocol))
-        yield from section(heading[:1].upper() + heading[1:], _numbers(found["of"], found["measured on"]))
+        shown = [*_numbers(found["of"], found["measured on"]), *_spectrum(found.get("spectrum"), folder)]
+        yield from section(heading[:1].upper() + heading[1:], iter(shown))
     yield from section("What the method sees", _panels(report, folder))
     yield from section("Training", _curves(figures.PROGRESS, report, folder))
     yield from section("Is the representation alive?", _curves(figures.COLLAPSE, report, folder))
@@ -154,6 +155,13 @@ def _numbers(of: dict[str, dict[str, dict[str, float]]], measured_on: str) -> It
     }
     yield table(list(map(escape, of)), rows)
     yield f"<p class='reading'>{escape(measured_on)}.</p>"
+
+
+def _spectrum(spectrum: dict[str, list[float]] | None, folder: Path) -> Iterator[str]:
+    if spectrum:
+        reading = "How fast singular values fall. A cliff early on: features use few of their directions."
+        alt = f"Singular values of features by their place: {', '.join(spectrum)}."
+        yield pairs([card(inlined(figures.draw_spectrum(spectrum), folder / "spectrum.png", alt=alt), reading)])
 
 
 def score_cell(score: dict[str, float] | None) -> str:

@@ -36,6 +36,7 @@ RESULTS = {
         "geometry": {
             "measured on": "features of 2000 test images",
             "of": {"pretrained": {"RankMe": {"value": 41.5}}, "raw pixels": {"R<1": {"value": 0.25}}},
+            "spectrum": {"pretrained": [1.0, 0.5, 0.25], "raw pixels": [1.0, 0.0]},
         }
     },
 }
@@ -162,6 +163,7 @@ def test_full_report(full):
         "map_PCA_pretrained",
         "map_PCA_raw_pixels",
         "sprite",
+        "spectrum",
         "What_the_encoder_looks_at",
         "map_images_pretrained",
         "map_images_raw_pixels",
