@@ -1,6 +1,6 @@
 """The pictures of a report, Pillow images on white: curves and maps drawn by matplotlib, collages made from pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -215,7 +215,7 @@ def describe_curve(curve: Curve, metrics: Sequence[dict[str, float]]) -> str:
     )
 
 
-def draw_spectrum(of: dict[str, Sequence[float]]) -> Image.Image:
+def draw_spectrum(of: Mapping[str, Sequence[float]]) -> Image.Image:
     """Singular values of features, as parts of the largest, by their place: a line for each encoder or floor."""
     figure, axes = _figure(6.4, 3.2)
     for colour, (name, values) in zip(class_colours(len(of)), of.items(), strict=True):
