@@ -27,6 +27,7 @@ ROWS = [
 ]
 """Data, section of docs/results.md, method, column, and what that is."""
 LESS_IS_BETTER = {"next-token nats"}
+ENCODERS = "pretrained", "random init"
 FLOORS = {"finetune_1": "linear_1"}
 """Where floors are in another column."""
 
@@ -43,18 +44,17 @@ def found(title: str, method: str, column: str) -> list:
             continue
         at, of_floors = names.index(column), names.index(FLOORS.get(column, column))
         form = each["columns"][at][1]
-        if names[0] == "method":
-            rows = {row[1]: row for row in each["rows"] if row[0] == method}
-        elif names[0] == method:
-            rows = {row[0]: row for row in each["rows"]}
-        else:
+        if names[0] not in ("method", method):
             continue
-        mine, start = (rows.pop(name)[at] for name in ("pretrained", "random init"))
-        scores = {name: row[of_floors] for name, row in rows.items() if row[of_floors] is not None}
-        values = {name: score[0] if isinstance(score, list) else score for name, score in scores.items()}
-        best = (min if column in LESS_IS_BETTER else max)(values, key=values.__getitem__)
+        place = names.index("features") if names[0] == "method" else 0
+        own = {row[place]: row[at] for row in each["rows"] if place == 0 or row[0] == method}
+        mine, start = (own[name] for name in ENCODERS)
+        # Floors may differ by how a method scales numbers: the best of all counts.
+        rows = [row for row in each["rows"] if row[place] not in ENCODERS and row[of_floors] is not None]
+        value, best = (min if column in LESS_IS_BETTER else max)((row[of_floors], row[place]) for row in rows)
+        value = value[0] if isinstance(value, list) else value
         numbers = (f"{mean:{form}} ± {spread:{form}}" for mean, spread in (mine, start))
-        return [*numbers, f"{values[best]:{form}} ({best})"]
+        return [*numbers, f"{value:{form}} ({best})"]
     raise SystemExit(f"no table under '{title}' has {column} of {method}: measure it first.")
 
 
