@@ -123,26 +123,22 @@ def fine_tune(
     factors = _factors({"params": state.params, "target": state.target}, tuning)
 
     @jax.jit
-    def epoch(weights, moments, norm, data, label, order, key):
-        """order (steps, BATCH): which examples are in each batch, -1 for none."""
-
-        def step(carry, given):
-            (weights, moments), (rows, number) = carry, given
-            picked = {name: x[rows] for name, x in data.items()}
-            counts = jnp.asarray(rows >= 0, jnp.float32)
-            if tuning.mixes or tuning.smoothing:
-                target = optax.smooth_labels(jax.nn.one_hot(label[rows], classes), tuning.smoothing)
-                if tuning.mixes:
-                    picked, target = _mixed(picked, target, jax.random.fold_in(key, number), tuning)
-                gradient = jax.grad(soft_loss)(weights, norm, picked, target, counts)
-            else:
-                gradient = jax.grad(loss)(weights, norm, picked, label[rows], counts)
-            updates, moments = optimizer.update(gradient, moments, weights)
-            if factors is not None:
-                updates["encoder"] = jax.tree.map(jnp.multiply, updates["encoder"], factors)
-            return (optax.apply_updates(weights, updates), moments), None
-
-        return jax.lax.scan(step, (weights, moments), (order, jnp.arange(len(order))))[0]
+    def step(weights, moments, norm, data, label, rows, key):
+        """rows (BATCH,): which examples are in the batch, -1 for none. (A loop on the device, `jax.lax.scan`, would
+        have XLA's slow convolutions on a CPU.)"""
+        picked = {name: x[rows] for name, x in data.items()}
+        counts = jnp.asarray(rows >= 0, jnp.float32)
+        if tuning.mixes or tuning.smoothing:
+            target = optax.smooth_labels(jax.nn.one_hot(label[rows], classes), tuning.smoothing)
+            if tuning.mixes:
+                picked, target = _mixed(picked, target, key, tuning)
+            gradient = jax.grad(soft_loss)(weights, norm, picked, target, counts)
+        else:
+            gradient = jax.grad(loss)(weights, norm, picked, label[rows], counts)
+        updates, moments = optimizer.update(gradient, moments, weights)
+        if factors is not None:
+            updates["encoder"] = jax.tree.map(jnp.multiply, updates["encoder"], factors)
+        return optax.apply_updates(weights, updates), moments
 
     encode, held_out = jax.jit(partial(features, state)), jax.jit(loss)
     predict = jax.jit(lambda *given: logits(*given).argmax(axis=1))
@@ -162,8 +158,9 @@ def fine_tune(
         }
         best, lowest, waited, moments = weights, np.inf, 0, optimizer.init(weights)
         for number in range(EPOCHS):
-            order, key = _batches(random.permutation(len(kept))), jax.random.key(number)
-            weights, moments = epoch(weights, moments, norm, data, kept_labels, order, key)
+            for place, rows in enumerate(_batches(random.permutation(len(kept)))):
+                key = jax.random.fold_in(jax.random.key(number), place)
+                weights, moments = step(weights, moments, norm, data, kept_labels, rows, key)
             reached = float(held_out(weights, norm, *examined))
             best, lowest, waited = (weights, reached, 0) if reached < lowest else (best, lowest, waited + 1)
             if waited == PATIENCE:
