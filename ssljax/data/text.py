@@ -191,7 +191,7 @@ def open_text(spec: str, split: str, reading: Reading, vocabulary_of: str = "") 
     vocabulary_of: the source whose training text gives the vocabulary, where it is not this one's.
 
     Raises DataError, which says what to change, for a kind, file, split or column that is not there, for text that is
-    not in UTF-8 (of several files, those are skipped and counted), and for what is empty.
+    not in UTF-8 (of several files, unless these name splits, those are skipped and counted), and for what is empty.
     """
     texts = _texts(spec, reading)
     found = texts.splits[resolve_split(split, texts.splits, spec)]
@@ -278,26 +278,28 @@ def _read(spec: str, text: str, label: str, files: tuple[tuple[Path, int], ...])
     kind, path = _place(spec)
     if spec in DEMOS:
         text = label = ""
+    wanted = [file for file, _ in files]
+    named = {file.name.partition(".")[0]: file for file in wanted if file.parent == path}
+    groups = {}
+    if "train" in named:
+        groups = {split: [named[split]] for split in ("train", *EVALUATION_SPLITS) if split in named}
+        wanted = [file for group in groups.values() for file in group]
     skipped: dict[str, str] = {}
     contents = {}
-    for file, _ in files:
+    for file in wanted:
         try:
             contents[file] = _decoded(file)
         except DataError as error:
-            if len(files) == 1:
+            if groups or len(wanted) == 1:
                 raise DataError(f"{str(file)!r} {error}") from error
             skipped[str(file)] = str(error)
     if not contents:
         first, reason = next(iter(skipped.items()))
         raise DataError(f"None of the {len(files)} files of {spec} can be used: the first, {first!r}, {reason}")
-    named = {file.name.partition(".")[0]: file for file in contents if file.parent == path}
-    if path.is_dir() and "train" in named:
-        groups = {split: [named[split]] for split in ("train", *EVALUATION_SPLITS) if split in named}
-    elif kind == "txt" and len(contents) > 1:
+    if not groups and kind == "txt" and len(contents) > 1:
         names = [str(file.relative_to(path)) for file in contents]
         groups = {split: [list(contents)[i] for i in places] for split, places in hashed_splits(names).items()}
-    else:
-        groups = {"": list(contents)}
+    groups = groups or {"": list(contents)}
     if kind == "txt":
         splits = {split: [(contents[file], "") for file in group] for split, group in groups.items()}
         if "" in splits:
