@@ -106,6 +106,7 @@ def test_a_caption_is_drawn_anew_by_the_seed_and_the_step_alone(folder):
 
 def test_what_is_left_out_is_counted_and_named(folder, caplog):
     text = "\n".join(rows().splitlines()[:-2]) + "\nb/gone.png,nowhere\na/0.png,\n,nothing\n"
+    text += "a/28.png,a dog, running\n" + "a/0.png,trailing commas,,\n"
     with caplog.at_level(logging.WARNING):
         spec = folder("captions.csv", text)
         train, test = opened(spec), opened(spec, "test")
@@ -116,6 +117,7 @@ def test_what_is_left_out_is_counted_and_named(folder, caplog):
         "2 images have no caption and are left out (a/28.png, b/29.png)",
         "1 images that have captions are not there and are left out (b/gone.png)",
         "2 rows have no image or no text and are left out (row 31, row 32)",
+        "1 rows have more fields than the first line (put captions with commas in quotes) and are left out (row 33)",
     ):
         assert sentence in said
     caplog.clear()
