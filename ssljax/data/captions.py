@@ -27,7 +27,15 @@ import numpy as np
 from ssljax.data.arrays import DEMO_FOLDER, ArraySource
 from ssljax.data.folder import EXTENSIONS, FolderSource, folders_of, list_files, split_files
 from ssljax.data.images import UndecodableImage, decode
-from ssljax.data.sources import DataError, Example, Source, note_left_out, resolve_split, split_spec
+from ssljax.data.sources import (
+    DataError,
+    Example,
+    Source,
+    note_left_out,
+    require_closed_quotes,
+    resolve_split,
+    split_spec,
+)
 from ssljax.data.tokens import CLS, PAD, SEP, Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -234,15 +242,14 @@ def _table(name: str, data: bytes) -> tuple[dict[str, Captioned], tuple[str, ...
 
 
 def _csv_rows(name: str, text: str) -> Iterator[tuple[int, dict]]:
+    require_closed_quotes(text, name)
     # Numbered as the lines of a table whose fields have no line breaks: the header is the first.
     number = 1
     try:
         for number, row in enumerate(csv.DictReader(io.StringIO(text, newline="")), start=2):
             yield number, row
     except csv.Error as error:
-        raise DataError(
-            f"{name}, row {number + 1}, cannot be read ({error}): look for a quote that is not closed."
-        ) from error
+        raise DataError(f"{name}, row {number + 1}, cannot be read ({error}): shorten it.") from error
 
 
 def _json_rows(name: str, text: str) -> Iterator[tuple[int, dict]]:

@@ -28,6 +28,7 @@ from ssljax.data.sources import (
     Source,
     hashed_splits,
     note_left_out,
+    require_closed_quotes,
     resolve_split,
     split_spec,
 )
@@ -163,7 +164,9 @@ def read_file(kind: str, path: Path, like: pa.Table | None = None) -> tuple[pa.T
 
 
 def _require_text(path: Path) -> None:
-    """Raises DataError unless a file, which may be compressed, is text in UTF-8, and OSError if it cannot be read."""
+    """Raises DataError unless a file, which may be compressed, is text in UTF-8, its quotes closed, and OSError if it
+    cannot be read."""
+    quotes = False
     with io.BufferedReader(pa.input_stream(path), BUFFER) as lines:
         for number, line in enumerate(lines, start=1):
             try:
@@ -176,3 +179,7 @@ def _require_text(path: Path) -> None:
                     f"Line {number} of {str(path)!r} is not text in UTF-8: convert the file, or name another one if "
                     "it is no CSV file."
                 )
+            quotes |= b'"' in line
+    if quotes:
+        with pa.input_stream(path) as whole:
+            require_closed_quotes(whole.read().decode("utf-8-sig"), repr(str(path)))

@@ -33,6 +33,7 @@ from ssljax.data.sources import (
     Source,
     hashed_splits,
     note_left_out,
+    require_closed_quotes,
     resolve_split,
     split_spec,
 )
@@ -347,13 +348,15 @@ def _decoded(path: Path) -> str:
 def _rows(kind: str, path: Path, contents: str, text: str, label: str) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
     """(text, label) of each row, and what is left out, in sentences: rows without text or label, or with another number
     of fields."""
+    if kind == "csv":
+        if "\t" in contents.lstrip("\n").partition("\n")[0]:
+            raise DataError(f"{str(path)!r} has tabs between its fields: write tsv: instead of csv:.")
+        require_closed_quotes(contents, repr(str(path)))
     options: dict = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == "tsv" else {}
     try:
         lines = [row for row in csv.reader(io.StringIO(contents, newline=""), **options) if row]
     except csv.Error as error:
         raise DataError(f"{str(path)!r} cannot be read as {kind} ({error}).") from error
-    if kind == "csv" and any("\t" in field for field in lines[0]):
-        raise DataError(f"{str(path)!r} has tabs between its fields: write tsv: instead of csv:.")
     by_place = any(name.isdigit() for name in (text, label))
     if not (text or label) and len(lines[0]) > 1:  # the name of a column of labels is none of these
         by_place = any(row[-1] == lines[0][-1] for row in lines[1:])

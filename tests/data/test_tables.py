@@ -123,6 +123,7 @@ def test_donors_follow_each_columns_distribution_and_depend_on_step_and_place_al
         ("", "cannot be read as csv"),
         ("a,b\n", "has no rows"),
         ("a,b\n1,x\n2,\n", "have gaps"),
+        ('a,b\n1,x\n"2,y\n3,x\n', "train.csv', line 3, opens a quote that is not closed"),
         ("b\nx\ny\n", "has no columns besides the label 'b'"),
         ("a,b\ninf,x\n1,y\n", "Column 'a' of .* holds infinite numbers"),
         ("a,a,b\n1,2,x\n", "has 2 columns 'a': give each a name of its own"),
@@ -160,7 +161,7 @@ def test_too_many_categories(table):
 
 def test_line_breaks_in_quotes_part_no_row(table, caplog):
     text = "x\n" * 300_000  # so that a block, of 1 MB, ends among them
-    assert len(open_table(table(f'a,b\n1,"{text}"\n2,"{text}"\n3,x\n', None), "train", label="a")) == 3
+    assert len(open_table(table(f'a,b\n1,"{text}"\n2,"{text}"\n3,5" x\n', None), "train", label="a")) == 3
     assert not caplog.messages
 
 

@@ -168,7 +168,9 @@ def test_what_is_wrong_with_a_table_is_said(tmp_path):
     none = write(tmp_path / "none.csv", "text,label")
     tabs = write(tmp_path / "tabs.csv", "text\tlabel", "a\tx")
     many = write(tmp_path / "many.csv", "text,label", *(f"so,{i}" for i in range(1200)))
+    quote = write(tmp_path / "quote.csv", "text,label", "a,x", '"b,y', *["c,x"] * 9)
     for spec, split, fields, sentence in (
+        (quote, "train", {}, "quote.csv', line 3, opens a quote that is not closed .*: close it"),
         (f"csv:{tmp_path / 'lone'}", "test", {}, "hold 'z', which no training row has"),
         (one, "train", {}, "would both be column 'text'"),
         (one, "train", {"text": "said"}, "has no column 'said': it has text"),
