@@ -11,6 +11,7 @@ are, is learnt from the training rows (`ssljax.data.schema`) and then holds for 
 
 import functools
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,13 @@ def read_file(kind: str, path: Path, like: pa.Table | None = None) -> tuple[pa.T
     names = table.column_names
     if twice := [name for name in names if names.count(name) > 1]:
         raise DataError(f"{str(path)!r} has {names.count(twice[0])} columns {twice[0]!r}: give each a name of its own.")
+    if not len(table) and skipped:
+        raise DataError(
+            f"Every row of {str(path)!r} has another number of fields than its first line: separate them with commas, "
+            "and put those that hold commas in quotes."
+        )
+    if kind == "csv" and len(names) == 1 and re.search("[;\t]", names[0]):
+        raise DataError(f"{str(path)!r} has one column, {names[0]!r}: separate its fields with commas.")
     if not len(table):
         raise DataError(f"{str(path)!r} has no rows: it needs a line of names, and a line for each row.")
     told = f"{len(skipped)} rows with another number of fields are skipped"
