@@ -261,4 +261,5 @@ class _Files:
             raise
         # Broad on purpose: of damaged files SciPy raises ValueError, struct.error, ZeroDivisionError and more.
         except Exception as error:
-            raise UndecodableImage(f"no audio that can be read: {error}") from error
+            reason = getattr(error, "error_string", error)  # soundfile's own names the bytes by their address
+            raise UndecodableImage(f"no audio that can be read: {reason}") from error
