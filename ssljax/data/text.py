@@ -220,6 +220,11 @@ def open_text(spec: str, split: str, reading: Reading, vocabulary_of: str = "") 
     return source
 
 
+def has_labels(spec: str, reading: Reading) -> bool:
+    """Raises as `open_text`."""
+    return _texts(spec, reading).classes is not None
+
+
 def vocabulary(spec: str, reading: Reading) -> Tokenizer:
     """That of a config that is settled, or what is learnt from the training text."""
     if reading.learnt or reading.tokenizer == "bytes":

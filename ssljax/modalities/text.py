@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
 
 from ssljax.data.sources import DataError, Shapes, Source, absolute
-from ssljax.data.text import FORMS, WORDS, Reading, TextSource, open_text, vocabulary
+from ssljax.data.text import FORMS, WORDS, Reading, TextSource, has_labels, open_text, vocabulary
 from ssljax.data.tokens import SPECIAL, Bytes, Tokenizer
 from ssljax.evals.ngrams import gaps, ngram
 from ssljax.modalities.modality import Modality
@@ -87,7 +87,7 @@ class Text(Modality):
 
     def settle(self) -> None:
         super().settle()
-        self.data.probe = "" if self.open("train").has_labels else absolute(self.data.probe)
+        self.data.probe = "" if has_labels(self.data.source, self.reading) else absolute(self.data.probe)
         self.data.learnt = self.tokenizer.to_json()
 
     def shapes(self) -> Shapes:
