@@ -691,6 +691,18 @@ def test_segmentation_where_there_are_masks(short, tmp_path):
         open_source(f"npz:{tmp_path / 'bad.npz'}", "train")
 
 
+def test_text_that_has_labels_is_judged_by_itself(tmp_path):
+    (tmp_path / "own.csv").write_text("text,mood\n" + "so it is,good\nand so,bad\n" * 20)
+    own = f"csv:{tmp_path / 'own.csv'}"
+    for source, label, probe in ((own, "", ""), (own, "none", "demo_speeches"), ("demo", "", "demo_speeches")):
+        config = base_config("bert")
+        config.data.update(source=source, label=label, probe="demo_speeches")
+        text = modality_of(config)
+        text.settle()
+        assert config.data.probe == probe and (text.judged_by("train") is None) == (not probe)
+    assert Text(config).on_other_data("csv:other.csv").data.probe == "csv:other.csv"
+
+
 def test_other_data_must_fit(small_graph):
     read = Text(base_config("bert")).on_other_data("csv:other.csv")
     assert (read.data.source, read.data.probe) == ("demo", "csv:other.csv")  # in the tokens of the run's own

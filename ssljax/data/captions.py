@@ -9,7 +9,8 @@ each row the image (``file_name``, ``image``, ``file`` or ``path``, relative to 
 ``split``. An image may have several captions, in several rows or in a list; training sees one of them, drawn anew each
 time, and evaluation all. Without a column ``split``, splits are those of a folder of images (`ssljax.data.folder`).
 
-Images without a caption, and rows without an image or without a text, are left out, counted and named.
+Images without a caption, and rows without an image, without a text or with more fields than the first line, as a comma
+that is not in quotes makes them, are left out, counted and named.
 """
 
 import csv
@@ -26,7 +27,15 @@ import numpy as np
 from ssljax.data.arrays import DEMO_FOLDER, ArraySource
 from ssljax.data.folder import EXTENSIONS, FolderSource, folders_of, list_files, split_files
 from ssljax.data.images import UndecodableImage, decode
-from ssljax.data.sources import DataError, Example, Source, note_left_out, resolve_split, split_spec
+from ssljax.data.sources import (
+    DataError,
+    Example,
+    Source,
+    note_left_out,
+    require_closed_quotes,
+    resolve_split,
+    split_spec,
+)
 from ssljax.data.tokens import CLS, PAD, SEP, Tokenizer
 
 logger = logging.getLogger(__name__)
@@ -191,7 +200,7 @@ def _read(kind: str, where: str) -> tuple[dict[str, Captioned], list[str], dict[
 
 def _table(name: str, data: bytes) -> tuple[dict[str, Captioned], tuple[str, ...]]:
     """Of each image, by its path in one spelling, what the table says; and what is left out, in sentences: rows that
-    lack an image or a text."""
+    lack an image or a text, or have too many fields."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -199,8 +208,11 @@ def _table(name: str, data: bytes) -> tuple[dict[str, Captioned], tuple[str, ...
     rows = _csv_rows(name, text) if name.endswith((".csv", ".csv.gz")) else _json_rows(name, text)
     table: dict[str, Captioned] = {}
     columns: dict[str, None] = {}  # of all rows, in order
-    empty = []
+    empty, long = [], []
     for number, row in rows:
+        if any(row.pop(None, ())):
+            long.append(f"row {number}")
+            continue
         columns |= dict.fromkeys(filter(None, row))
         said = {what: next((row[key] for key in keys if key in row), None) for what, keys in COLUMNS.items()}
         texts = said["caption"] if isinstance(said["caption"], list) else [said["caption"]]
@@ -223,21 +235,21 @@ def _table(name: str, data: bytes) -> tuple[dict[str, Captioned], tuple[str, ...
                 f"name the one that says the {what}."
             )
     left_out = _left_out(name, "rows have no image or no text", empty)
+    left_out += _left_out(name, "rows have more fields than the first line (put captions with commas in quotes)", long)
     if not table:
         raise DataError(f"{name} has no captions: give it a row for each, with columns file_name and caption.")
     return table, left_out
 
 
 def _csv_rows(name: str, text: str) -> Iterator[tuple[int, dict]]:
+    require_closed_quotes(text, name)
     # Numbered as the lines of a table whose fields have no line breaks: the header is the first.
     number = 1
     try:
         for number, row in enumerate(csv.DictReader(io.StringIO(text, newline="")), start=2):
             yield number, row
     except csv.Error as error:
-        raise DataError(
-            f"{name}, row {number + 1}, cannot be read ({error}): look for a quote that is not closed."
-        ) from error
+        raise DataError(f"{name}, row {number + 1}, cannot be read ({error}): shorten it.") from error
 
 
 def _json_rows(name: str, text: str) -> Iterator[tuple[int, dict]]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,8 @@ MOST_CATEGORIES = 1000
 MOST_CLASSES = 1000
 MOST_FRACTIONS = 20
 """How many classes real numbers may be, as marks in half steps are; more are taken for a target of regression."""
+NEARLY_ALL = 0.9
+"""Such a share of numbers makes it likely that a column of text was to be one of numbers."""
 FITTING = {
     "numbers": ("numbers", "nothing"),
     "dates": ("dates", "nothing"),
@@ -93,8 +96,10 @@ class Schema:
         """Of the rows (n,), int32. Raises DataError for a gap, and for a class that the training rows do not have."""
         if self.classes is None:
             return None
-        places = {name: place for place, name in enumerate(self.classes)}
+        places = {_whole(name): place for place, name in enumerate(self.classes)}
+        places |= {name: place for place, name in enumerate(self.classes)}
         texts = _texts(_column(table, self.label, where))
+        texts = [text if text in places else _whole(text) for text in texts]
         if "" in texts:
             raise _gaps_in_labels(self.label, where)
         if unknown := sorted({str(text) for text in texts if text not in places}):
@@ -201,8 +206,26 @@ def _all_whole(values: pa.ChunkedArray) -> bool:
     return bool((numbers == np.rint(numbers)).all())
 
 
+def _whole(text: str) -> str:
+    """1 for 1.0, and what is no such number as it is."""
+    return re.sub(r"^(-?\d+)\.0+$", r"\1", text)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _categories(values: pa.ChunkedArray, name: str, column: str) -> tuple[str, ...]:
-    categories = tuple(sorted({text for text in _texts(values) if text}))
+    present = [text for text in _texts(values) if text]
+    words = [text for text in present if not _is_number(text)]
+    if 0 < len(words) <= (1 - NEARLY_ALL) * len(present):
+        told = "%s: column %r is taken for a category, since %d of its %d values are no numbers, the first %r"
+        logger.warning(told, name, column, len(words), len(present), words[0])
+    categories = tuple(sorted(set(present)))
     if len(categories) > MOST_CATEGORIES:
         raise DataError(
             f"Column {column!r} of {name} holds {len(categories)} different texts: if it is no category, leave it out "

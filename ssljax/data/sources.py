@@ -15,6 +15,7 @@ import abc
 import functools
 import hashlib
 import logging
+import re
 import threading
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
@@ -31,6 +32,8 @@ FORMS = {"demo": "demo", "folder": "folder:PATH", "npz": "npz:PATH", "tfds": "tf
 EVALUATION_SPLITS = ("val", "valid", "validation", "test")
 TEST_FRACTION = 0.1
 NO_LABEL = -1
+QUOTED = re.compile(r'(?:^|(?<=[,\n\r]))"[^"]*(?:""[^"]*)*("|\Z)([^,\n\r ]?)')
+"""A quoted field of a CSV file, its closing quote, and what else than a comma, a blank or the line's end follows."""
 
 # One lock for the process, not one for each source: a lock in the object would make it impossible to pickle.
 _SKIPPED_LOCK = threading.Lock()
@@ -241,6 +244,17 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             return dict(archive)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError) as error:
         raise DataError(f"{str(path)!r} cannot be read ({error}): write plain arrays with numpy.savez.") from error
+
+
+def require_closed_quotes(text: str, name: str) -> None:
+    """Raises DataError for a quote in a CSV file that takes in the rows after it: it is not closed, or amid a line."""
+    for field in QUOTED.finditer(text):
+        if not field[1] or (field[2] and "\n" in field[0]):
+            line = text.count("\n", 0, field.start()) + 1
+            raise DataError(
+                f"{name}, line {line}, opens a quote that is not closed before a comma or a line's end: close it, and "
+                "write a quote within a quoted field twice."
+            )
 
 
 def resolve_split(split: str, available: Collection[str], name: str) -> str:

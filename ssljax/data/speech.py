@@ -8,8 +8,8 @@
     demo          600 spoken digits by six speakers, which ship with ssljax, at 8 kHz
 
 WAV files are read by SciPy, all others by soundfile (`pip install soundfile`). Several channels are averaged. A clip
-that cannot be read, is empty, shorter than `SHORTEST` or not finite is skipped, counted, and named in the log and the
-report.
+that cannot be read, is empty, shorter than `SHORTEST`, not finite or, as floats, beyond `LOUDEST`, or of a rate
+beyond `RATES`, is skipped, counted, and named in the log and the report.
 """
 
 import importlib.util
@@ -27,7 +27,7 @@ import scipy.signal
 from ssljax.data.folder import folders_of, list_files, read_bytes, split_files
 from ssljax.data.images import UndecodableImage
 from ssljax.data.sources import DataError, Example, Shapes, Source, resolve_split, split_spec
-from ssljax.data.speech_arrays import Clips, Numbered, read_arrays, read_demo
+from ssljax.data.speech_arrays import LOUDEST, RATES, Clips, Numbered, read_arrays, read_demo
 
 logger = logging.getLogger(__name__)
 
@@ -145,8 +145,10 @@ def open_speech(
 
 
 def _check(rate: int, crop: float, longest: float) -> None:
-    if rate < 1000:
-        raise ValueError(f"--config.data.rate={rate} must be a rate in samples a second, 1000 at least.")
+    if not RATES[0] <= rate <= RATES[1]:
+        raise ValueError(
+            f"--config.data.rate={rate} must be a rate in samples a second, from {RATES[0]} to {RATES[1]}."
+        )
     for field, seconds in (("crop", crop or longest), ("longest", longest)):
         if not SHORTEST <= seconds <= 600:
             raise ValueError(f"--config.data.{field}={seconds} must be seconds of audio, from {SHORTEST} to 600.")
@@ -202,11 +204,15 @@ def _numbered(files: Sequence[str], every: Sequence[str], place: int) -> Numbere
 
 def _at_rate(rate: int, samples: np.ndarray, wanted: int) -> np.ndarray:
     """Mono float32 in [-1, 1] at the rate that is wanted. Raises UndecodableImage for what cannot be used."""
+    if not RATES[0] <= rate <= RATES[1]:
+        raise UndecodableImage(f"its rate is {rate} samples in a second, and must be from {RATES[0]} to {RATES[1]}")
     if not len(samples):
         raise UndecodableImage("it is empty")
     wave = as_floats(samples)
     if not np.isfinite(wave).all():
         raise UndecodableImage("it holds numbers that are not finite")
+    if (peak := np.abs(wave).max()) > LOUDEST:
+        raise UndecodableImage(f"it holds {peak:.6g}, and floats must be in about [-1, 1]")
     wave = wave.mean(axis=1) if wave.ndim == 2 else wave
     if rate != wanted:
         shared = math.gcd(rate, wanted)
@@ -255,4 +261,5 @@ class _Files:
             raise
         # Broad on purpose: of damaged files SciPy raises ValueError, struct.error, ZeroDivisionError and more.
         except Exception as error:
-            raise UndecodableImage(f"no audio that can be read: {error}") from error
+            reason = getattr(error, "error_string", error)  # soundfile's own names the bytes by their address
+            raise UndecodableImage(f"no audio that can be read: {reason}") from error

@@ -2,9 +2,10 @@
 
 An archive for `npz:PATH` holds
 
-    wave     the samples of all clips, one clip after the other: whole numbers, or floats in [-1, 1]
+    wave     the samples of all clips, one clip after the other: whole numbers of 8, 16 or 32 bits, whichever type holds
+             them (`narrowed`), or floats in [-1, 1]
     offset   (clips + 1,): where in it each clip begins, and the last one ends
-    rate     samples in a second; without it, that is what --config.data.rate says
+    rate     samples in a second, from 1,000 to 768,000; without it, that is what --config.data.rate says
     split    (clips,): the name of the split that each clip is in; or test (clips,), bool
 
 and any arrays (clips,) of whole numbers or text, by which classes, speakers and splits may be named: as a split,
@@ -15,7 +16,7 @@ is the test split, by a hash of its place. What an array `NAME_name` holds at pl
 import lzma
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,11 @@ import numpy as np
 from ssljax.data.sources import DataError, hashed_splits, read_npz, resolve_split
 
 DEMO = Path(__file__).parent / "demo" / "speech" / "digits.npz"
+RATES = (1000, 768_000)
+"""Samples in a second, at least and at most."""
 SIGNS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "=": operator.eq}
+LOUDEST = 10.0
+"""Of samples that are floats, 20 dB beyond full scale: what is above are whole numbers as floats."""
 CONDITION = re.compile(r"(\w+)(<=|>=|<|>|=)(-?\d+)")
 
 Numbered = tuple[np.ndarray | None, tuple[str, ...]]
@@ -76,14 +81,22 @@ def read_arrays(path: Path, split: str, *, rate: int, label: str, group: str) ->
             f"The wave {wave.shape} of {wave.dtype} of {spec} must be (samples,): integers of 8 bits, signed ones of "
             "more, or floats in [-1, 1]."
         )
+    (wave,) = narrowed([wave], f"The wave of {spec}")
+    if wave.dtype.kind == "f" and (peak := np.abs(wave[np.isfinite(wave)]).max(initial=0)) > LOUDEST:
+        raise DataError(
+            f"The wave of {spec} must be whole numbers, or floats in about [-1, 1], but one is {peak:.6g}: divide them "
+            "by the largest that their format can hold, as 32768."
+        )
     rises = offset.ndim == 1 and offset.dtype.kind in "iu" and len(offset) > 1 and (offset[1:] >= offset[:-1]).all()
     if not rises or offset[0] != 0 or offset[-1] != len(wave):
         raise DataError(
             f"The offset of {spec} must be integers that rise from 0 to the {len(wave)} samples of its wave."
         )
     own = np.asarray(arrays.get("rate", rate))
-    if own.size != 1 or own.dtype.kind not in "iu" or own.item() < 1:
-        raise DataError(f"The rate of {spec} must be one whole number of samples in a second.")
+    if own.size != 1 or own.dtype.kind not in "iu" or not RATES[0] <= own.item() <= RATES[1]:
+        raise DataError(
+            f"The rate of {spec} must be one whole number of samples in a second, from {RATES[0]} to {RATES[1]}."
+        )
     count = len(offset) - 1
     rows = _of_split(arrays, count, split, spec)
     every = [f"clip {i}" for i in range(count)]
@@ -141,6 +154,20 @@ def _of_clips(arrays: dict[str, np.ndarray], count: int, name: str, whose: str, 
             f"{', '.join(there) or 'none'} with a whole number or text for each of its {count} clips."
         )
     return arrays[name]
+
+
+def narrowed(arrays: Sequence[np.ndarray], what: str) -> list[np.ndarray]:
+    """Signed integers as those of 16 bits, if these hold all that are of a larger type, or else of 32; others as they
+    are. Raises DataError, which begins with `what`, if 32 bits do not hold them."""
+    wide = [x for x in arrays if x.size and x.dtype.kind == "i" and x.dtype.itemsize > 2]
+    least, most = (min((int(x.min()) for x in wide), default=0), max((int(x.max()) for x in wide), default=0))
+    for kind in (np.int16, np.int32):
+        if np.iinfo(kind).min <= least and most <= np.iinfo(kind).max:
+            return [x.astype(kind) if x.dtype.kind == "i" and x.dtype.itemsize > 2 else x for x in arrays]
+    raise DataError(
+        f"{what} must be whole numbers of 8, 16 or 32 bits, or floats in [-1, 1], and these go from {least} to {most}: "
+        "divide them by the largest that their format can hold."
+    )
 
 
 def compress(wave: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ are, is learnt from the training rows (`ssljax.data.schema`) and then holds for 
 
 import functools
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from ssljax.data.sources import (
     Source,
     hashed_splits,
     note_left_out,
+    require_closed_quotes,
     resolve_split,
     split_spec,
 )
@@ -156,6 +158,13 @@ def read_file(kind: str, path: Path, like: pa.Table | None = None) -> tuple[pa.T
     names = table.column_names
     if twice := [name for name in names if names.count(name) > 1]:
         raise DataError(f"{str(path)!r} has {names.count(twice[0])} columns {twice[0]!r}: give each a name of its own.")
+    if not len(table) and skipped:
+        raise DataError(
+            f"Every row of {str(path)!r} has another number of fields than its first line: separate them with commas, "
+            "and put those that hold commas in quotes."
+        )
+    if kind == "csv" and len(names) == 1 and re.search("[;\t]", names[0]):
+        raise DataError(f"{str(path)!r} has one column, {names[0]!r}: separate its fields with commas.")
     if not len(table):
         raise DataError(f"{str(path)!r} has no rows: it needs a line of names, and a line for each row.")
     told = f"{len(skipped)} rows with another number of fields are skipped"
@@ -163,7 +172,9 @@ def read_file(kind: str, path: Path, like: pa.Table | None = None) -> tuple[pa.T
 
 
 def _require_text(path: Path) -> None:
-    """Raises DataError unless a file, which may be compressed, is text in UTF-8, and OSError if it cannot be read."""
+    """Raises DataError unless a file, which may be compressed, is text in UTF-8, its quotes closed, and OSError if it
+    cannot be read."""
+    quotes = False
     with io.BufferedReader(pa.input_stream(path), BUFFER) as lines:
         for number, line in enumerate(lines, start=1):
             try:
@@ -176,3 +187,7 @@ def _require_text(path: Path) -> None:
                     f"Line {number} of {str(path)!r} is not text in UTF-8: convert the file, or name another one if "
                     "it is no CSV file."
                 )
+            quotes |= b'"' in line
+    if quotes:
+        with pa.input_stream(path) as whole:
+            require_closed_quotes(whole.read().decode("utf-8-sig"), repr(str(path)))

@@ -33,6 +33,7 @@ from ssljax.data.sources import (
     Source,
     hashed_splits,
     note_left_out,
+    require_closed_quotes,
     resolve_split,
     split_spec,
 )
@@ -191,7 +192,7 @@ def open_text(spec: str, split: str, reading: Reading, vocabulary_of: str = "") 
     vocabulary_of: the source whose training text gives the vocabulary, where it is not this one's.
 
     Raises DataError, which says what to change, for a kind, file, split or column that is not there, for text that is
-    not in UTF-8 (of several files, those are skipped and counted), and for what is empty.
+    not in UTF-8 (of several files, unless these name splits, those are skipped and counted), and for what is empty.
     """
     texts = _texts(spec, reading)
     found = texts.splits[resolve_split(split, texts.splits, spec)]
@@ -217,6 +218,11 @@ def open_text(spec: str, split: str, reading: Reading, vocabulary_of: str = "") 
         source._note_skipped(path, reason)
     source.left_out = texts.left_out
     return source
+
+
+def has_labels(spec: str, reading: Reading) -> bool:
+    """Raises as `open_text`."""
+    return _texts(spec, reading).classes is not None
 
 
 def vocabulary(spec: str, reading: Reading) -> Tokenizer:
@@ -278,26 +284,28 @@ def _read(spec: str, text: str, label: str, files: tuple[tuple[Path, int], ...])
     kind, path = _place(spec)
     if spec in DEMOS:
         text = label = ""
+    wanted = [file for file, _ in files]
+    named = {file.name.partition(".")[0]: file for file in wanted if file.parent == path}
+    groups = {}
+    if "train" in named:
+        groups = {split: [named[split]] for split in ("train", *EVALUATION_SPLITS) if split in named}
+        wanted = [file for group in groups.values() for file in group]
     skipped: dict[str, str] = {}
     contents = {}
-    for file, _ in files:
+    for file in wanted:
         try:
             contents[file] = _decoded(file)
         except DataError as error:
-            if len(files) == 1:
+            if groups or len(wanted) == 1:
                 raise DataError(f"{str(file)!r} {error}") from error
             skipped[str(file)] = str(error)
     if not contents:
         first, reason = next(iter(skipped.items()))
         raise DataError(f"None of the {len(files)} files of {spec} can be used: the first, {first!r}, {reason}")
-    named = {file.name.partition(".")[0]: file for file in contents if file.parent == path}
-    if path.is_dir() and "train" in named:
-        groups = {split: [named[split]] for split in ("train", *EVALUATION_SPLITS) if split in named}
-    elif kind == "txt" and len(contents) > 1:
+    if not groups and kind == "txt" and len(contents) > 1:
         names = [str(file.relative_to(path)) for file in contents]
         groups = {split: [list(contents)[i] for i in places] for split, places in hashed_splits(names).items()}
-    else:
-        groups = {"": list(contents)}
+    groups = groups or {"": list(contents)}
     if kind == "txt":
         splits = {split: [(contents[file], "") for file in group] for split, group in groups.items()}
         if "" in splits:
@@ -345,13 +353,15 @@ def _decoded(path: Path) -> str:
 def _rows(kind: str, path: Path, contents: str, text: str, label: str) -> tuple[list[tuple[str, str]], tuple[str, ...]]:
     """(text, label) of each row, and what is left out, in sentences: rows without text or label, or with another number
     of fields."""
+    if kind == "csv":
+        if "\t" in contents.lstrip("\n").partition("\n")[0]:
+            raise DataError(f"{str(path)!r} has tabs between its fields: write tsv: instead of csv:.")
+        require_closed_quotes(contents, repr(str(path)))
     options: dict = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if kind == "tsv" else {}
     try:
         lines = [row for row in csv.reader(io.StringIO(contents, newline=""), **options) if row]
     except csv.Error as error:
         raise DataError(f"{str(path)!r} cannot be read as {kind} ({error}).") from error
-    if kind == "csv" and any("\t" in field for field in lines[0]):
-        raise DataError(f"{str(path)!r} has tabs between its fields: write tsv: instead of csv:.")
     by_place = any(name.isdigit() for name in (text, label))
     if not (text or label) and len(lines[0]) > 1:  # the name of a column of labels is none of these
         by_place = any(row[-1] == lines[0][-1] for row in lines[1:])

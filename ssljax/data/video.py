@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ssljax.data.folder import folders_of, list_files, read_bytes, split_files
 from ssljax.data.images import UndecodableImage, decode, resize
@@ -207,6 +207,8 @@ def _animation(path: str, name: str, canvas: int) -> tuple[np.ndarray, tuple[int
             for i in range(getattr(image, "n_frames", 1)):
                 image.seek(i)
                 frames.append(resize(np.asarray(image.convert("RGB")), canvas))
+    except UnidentifiedImageError as error:
+        raise UndecodableImage("not an animation in a format that Pillow knows") from error
     # Broad on purpose, as in `ssljax.data.images.decode`.
     except Exception as error:
         raise UndecodableImage(f"{type(error).__name__}: {error}") from error

@@ -9,6 +9,7 @@ import numpy as np
 
 from ssljax.data.sources import DataError, Shapes, split_spec
 from ssljax.data.speech import FORMS, SHORTEST, SpeechSource, as_floats, audio_shapes, open_speech, standardise
+from ssljax.data.speech_arrays import LOUDEST, narrowed
 from ssljax.modalities.modality import Modality
 from ssljax.models.pooling import segment_means
 from ssljax.typing import Array, Batch
@@ -19,8 +20,6 @@ HEIGHT, WIDTH = 80, 160
 RANGE = 10.0
 """Of log energies in a picture: what is so much less than the loudest is white, and that black."""
 HIDDEN = np.array([0.55, 0.68, 0.86])
-LOUDEST = 10.0
-"""Of samples that a user gives as floats, 20 dB beyond full scale: what is above are whole numbers as floats."""
 SEGMENTS = 4
 """Of the floor: parts of a clip over which its spectrogram is averaged."""
 
@@ -57,10 +56,11 @@ class Speech(Modality):
     def as_batch(self, inputs: Sequence[np.ndarray] | np.ndarray) -> Batch:
         """Of clips (samples,) of any lengths, at the rate that was trained at: whole numbers, or floats in [-1, 1].
 
+        Whole numbers of larger types are taken for those of 16 bits, if these hold those of all clips, or of 32.
         Floats may go beyond, as resampled ones and some files' do, but those above `LOUDEST` are no such samples.
         An array (n, samples) is n clips.
         """
-        clips = [as_floats(np.asarray(clip)) for clip in inputs]
+        clips = [as_floats(clip) for clip in narrowed([np.asarray(clip) for clip in inputs], "clips")]
         if not clips or any(clip.ndim != 1 or not clip.size for clip in clips):
             found = [clip.shape for clip in clips[:3]]
             raise ValueError(f"clips must be arrays (samples,), not empty, in a list; the first are {found}.")

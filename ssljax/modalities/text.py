@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
 
 from ssljax.data.sources import DataError, Shapes, Source, absolute
-from ssljax.data.text import FORMS, WORDS, Reading, TextSource, open_text, vocabulary
+from ssljax.data.text import FORMS, WORDS, Reading, TextSource, has_labels, open_text, vocabulary
 from ssljax.data.tokens import SPECIAL, Bytes, Tokenizer
 from ssljax.evals.ngrams import gaps, ngram
 from ssljax.modalities.modality import Modality
@@ -30,7 +30,7 @@ ORDERS = (1, 2, 3, 4)
 class Text(Modality):
     protocols = ("knn", "linear_10", "linear")
     data_fields = {
-        "probe": "",  # labelled text that features are judged by; "": the test split of the source, if it has labels
+        "probe": "",  # labelled text that features are judged by where the source has no labels
         **{name: field.default for name, field in Reading.__dataclass_fields__.items()},
     }
     view_fields = {}
@@ -87,7 +87,7 @@ class Text(Modality):
 
     def settle(self) -> None:
         super().settle()
-        self.data.probe = absolute(self.data.probe)
+        self.data.probe = "" if has_labels(self.data.source, self.reading) else absolute(self.data.probe)
         self.data.learnt = self.tokenizer.to_json()
 
     def shapes(self) -> Shapes:

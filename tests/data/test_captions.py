@@ -106,6 +106,7 @@ def test_a_caption_is_drawn_anew_by_the_seed_and_the_step_alone(folder):
 
 def test_what_is_left_out_is_counted_and_named(folder, caplog):
     text = "\n".join(rows().splitlines()[:-2]) + "\nb/gone.png,nowhere\na/0.png,\n,nothing\n"
+    text += "a/28.png,a dog, running\n" + "a/0.png,trailing commas,,\n"
     with caplog.at_level(logging.WARNING):
         spec = folder("captions.csv", text)
         train, test = opened(spec), opened(spec, "test")
@@ -116,6 +117,7 @@ def test_what_is_left_out_is_counted_and_named(folder, caplog):
         "2 images have no caption and are left out (a/28.png, b/29.png)",
         "1 images that have captions are not there and are left out (b/gone.png)",
         "2 rows have no image or no text and are left out (row 31, row 32)",
+        "1 rows have more fields than the first line (put captions with commas in quotes) and are left out (row 33)",
     ):
         assert sentence in said
     caplog.clear()
@@ -134,7 +136,9 @@ def test_what_is_left_out_is_counted_and_named(folder, caplog):
         ("captions.csv", "image,text,label\na/0.png,x,u\na/0.png,y,v", "row 3: 'a/0.png' has two labels, 'u' and 'v'"),
         ("captions.csv", "image,text,split\na/0.png,x,train\nb/1.png,y,", "1 images of .* 'b/1.png', have no split"),
         ("captions.csv", "image,text,split\na/0.png,x,test", "has no split 'train': choose one of test"),
-        ("captions.csv", 'image,text\na/0.png,"' + "x" * 140_000, "row 2, cannot be read .* a quote that is not"),
+        ("captions.csv", "image,text\na/0.png," + "x" * 140_000, "row 2, cannot be read .*: shorten it"),
+        ("captions.csv", 'image,text\na/0.png,"' + "x\n" * 140_000, "captions.csv, line 2, opens a quote that is not"),
+        ("captions.csv", 'image,text\na/0.png,"a dog\nb/1.png,a "big" cat\n', "captions.csv, line 2, opens a quote"),
         ("captions.jsonl", '{"image": "a/0.png"', "line 1, is no JSON"),
         ("captions.jsonl", '{"image": "a/0.png"}\n{"image": "b/1.png"}', "has columns image, and none of caption"),
         (

@@ -10,7 +10,7 @@ import pytest
 from ssljax.data import DataError, open_source
 from ssljax.data.arrays import DEMO_CLASSES
 from ssljax.data.images import image_shapes
-from ssljax.data.sources import hashed_splits, resolve_split
+from ssljax.data.sources import hashed_splits, require_closed_quotes, resolve_split
 from ssljax.data.subset import Subset
 
 
@@ -150,3 +150,17 @@ def test_require_labels(write_images):
     source = open_source(f"folder:{write_images('1.png', '2.png')}", "train")
     with pytest.raises(DataError, match="no labels.*give its images classes .* sub-folders, a column or an array"):
         source.require_labels()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    ['"a\n""b""\n",x\n', 'the 5" pipe,x\na,"y"\n', '"a" b,x\nc,"y"', '"a"b,x\n', '"",x\r\n"a,\r\n",y\r\n', '""""'],
+)
+def test_quotes_that_take_in_no_row_are_fine(rows):
+    require_closed_quotes(rows, "it")
+
+
+@pytest.mark.parametrize("rows", ['a,x\n"b,y\n', 'a,x\n"b,y\n"c",x\n', 'a,x\n"b,y\nsay "no",x\n', 'a,5"\n"""', 'a\n"'])
+def test_quotes_that_take_in_rows_are_said(rows):
+    with pytest.raises(DataError, match="it, line 2, opens a quote that is not closed"):
+        require_closed_quotes(rows, "it")

@@ -122,7 +122,10 @@ def test_donors_follow_each_columns_distribution_and_depend_on_step_and_place_al
     [
         ("", "cannot be read as csv"),
         ("a,b\n", "has no rows"),
+        ("a;b\n1,5;x\n2,5;y\n", "Every row of .* another number of fields than its first line: separate them with"),
+        ("a;b\n1;x\n2;y\n", "has one column, 'a;b': separate its fields with commas"),
         ("a,b\n1,x\n2,\n", "have gaps"),
+        ('a,b\n1,x\n"2,y\n3,x\n', "train.csv', line 3, opens a quote that is not closed"),
         ("b\nx\ny\n", "has no columns besides the label 'b'"),
         ("a,b\ninf,x\n1,y\n", "Column 'a' of .* holds infinite numbers"),
         ("a,a,b\n1,2,x\n", "has 2 columns 'a': give each a name of its own"),
@@ -160,7 +163,7 @@ def test_too_many_categories(table):
 
 def test_line_breaks_in_quotes_part_no_row(table, caplog):
     text = "x\n" * 300_000  # so that a block, of 1 MB, ends among them
-    assert len(open_table(table(f'a,b\n1,"{text}"\n2,"{text}"\n3,x\n', None), "train", label="a")) == 3
+    assert len(open_table(table(f'a,b\n1,"{text}"\n2,"{text}"\n3,5" x\n', None), "train", label="a")) == 3
     assert not caplog.messages
 
 
@@ -219,6 +222,20 @@ def test_one_class_alone_is_said_and_marks_in_steps_are_classes(table, caplog):
     assert source.class_names == ("1.0", "1.5") and not caplog.messages
     assert open_table(table("a,y\n1,p\n2,p\n"), "train").class_names == ("p",)
     assert "all rows are of one class, 'p' in column 'y'" in caplog.text
+
+
+@pytest.mark.parametrize("train, test", [("01", ("0.0", "1.0")), (("0.0", "1.0"), "01"), (("1", "1.5"), "11")])
+def test_whole_numbers_are_the_same_classes_however_they_are_written(train, test, table):
+    files = ("a,y\n" + "".join(f"1,{label}\n" for label in labels) for labels in (train, test))
+    source = open_table(table(*files), "test")
+    assert source.labels().tolist() == [0, int(test != "11")] and len(source.class_names) == 2
+
+
+def test_a_word_among_numbers_is_said(table, caplog):
+    rows = "".join(f"{'oops' if i == 5 else i},{'one' if i % 4 else i},{i % 2}\n" for i in range(40))
+    assert open_table(table("a,b,y\n" + rows), "train").schema.cardinalities == (41, 12)
+    (told,) = caplog.messages
+    assert "column 'a' is taken for a category, since 1 of its 40 values are no numbers, the first 'oops'" in told
 
 
 def test_splits_that_do_not_fit_are_said(table, tmp_path):

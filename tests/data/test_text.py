@@ -72,6 +72,20 @@ def test_files_of_a_folder_are_documents_and_those_not_in_utf8_are_counted(tmp_p
     assert texts(open_text(spec, "test", Reading(length=16))) == ["and tell\nthis"]
 
 
+@pytest.mark.parametrize("bad", ["train", "test"])
+def test_a_split_that_is_not_in_utf8_is_said_and_no_other_file_is_cut_in_its_place(bad, tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.txt").write_bytes(("été " * 50).encode("latin-1" if split == bad else "utf-8"))
+    for split in ("train", "test"):
+        with pytest.raises(DataError, match=f"{bad}.txt' is not in UTF-8 .*: convert it, for instance with iconv"):
+            open_text(f"txt:{tmp_path}", split, Reading(length=16))
+
+
+def test_text_shorter_than_one_piece_is_padded(tmp_path):
+    (tmp_path / "short.txt").write_text("a short text")
+    assert texts(open_text(f"txt:{tmp_path / 'short.txt'}", "train", Reading(length=64))) == ["a short te"]
+
+
 @pytest.mark.parametrize(
     "contents, sentence",
     [
@@ -154,7 +168,9 @@ def test_what_is_wrong_with_a_table_is_said(tmp_path):
     none = write(tmp_path / "none.csv", "text,label")
     tabs = write(tmp_path / "tabs.csv", "text\tlabel", "a\tx")
     many = write(tmp_path / "many.csv", "text,label", *(f"so,{i}" for i in range(1200)))
+    quote = write(tmp_path / "quote.csv", "text,label", "a,x", '"b,y', *["c,x"] * 9)
     for spec, split, fields, sentence in (
+        (quote, "train", {}, "quote.csv', line 3, opens a quote that is not closed .*: close it"),
         (f"csv:{tmp_path / 'lone'}", "test", {}, "hold 'z', which no training row has"),
         (one, "train", {}, "would both be column 'text'"),
         (one, "train", {"text": "said"}, "has no column 'said': it has text"),

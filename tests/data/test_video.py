@@ -102,6 +102,7 @@ def test_videos_that_cannot_be_read_are_skipped_and_counted(clips, caplog):
         1,
     ]
     assert batch["size"].min() == 1 and len(source.skipped) == 3
+    assert source.skipped[str(clips / "train" / "wave" / "z.gif")] == "not an animation in a format that Pillow knows"
     assert "it has 1 frames, and a clip 3" in caplog.text and "its frames differ in size" in caplog.text
     training = train_dataset(source, batch_size=6, seed=0)[0]
     assert set(training["index"]) == set(range(6)) and training["size"].min() >= 6  # others stand in their places
