@@ -134,6 +134,9 @@ def test_batches_hold_the_graph_again_and_again(graph):
         ({"class_name": np.array(["one"])}, "names 1 classes, but labels go up to 1"),
         ({"test_mask": None}, "needs both train_mask and test_mask"),
         ({"test_mask": np.ones(4, bool)}, "needs both train_mask and test_mask"),
+        ({"train_mask": np.arange(5) == 4}, "train_mask of .* holds no node that has a label: put some of the 4 that"),
+        ({"test_mask": np.zeros(5, bool)}, "test_mask of .* holds no node that has a label"),
+        ({"test_mask": np.ones(5, bool)}, "2 nodes of .* are in both train_mask and test_mask: take each out of one"),
         ({"x": np.array([{"a": 1}], object)}, "write plain arrays with numpy.savez"),
     ],
 )
