@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from ssljax.data.graphs import DEMOS, open_graphs
 from ssljax.data.sources import DataError
+from ssljax.modalities.graphs import Graphs
 
 # Of three graphs the second has no nodes, and the third a loop, a double edge and a node without edges.
 FILES = {
@@ -177,3 +179,16 @@ def test_nothing_there():
             open_graphs(spec, "all")
     with pytest.raises(DataError, match="no split 'extra': choose one of all, test, train"):
         open_graphs("demo", "extra")
+
+
+def test_an_encoder_is_given_a_list_of_dictionaries():
+    graphs, x, edges = Graphs(ConfigDict({"data": {"shape": (3, 2, 4)}})), np.ones((3, 2)), np.array([[0], [1]])
+    assert graphs.as_batch([{"features": x, "edges": edges}])["real"].all()
+    for wrong, sentence in (
+        ([(x, edges)], r"must be a dictionary of features \(nodes, 2\) and edges \(2, edges\), not tuple"),
+        ([{"x": x, "edge_index": edges}], "but has x, edge_index, and no features"),
+        ({"features": x, "edges": edges}, "graphs must be a list of one graph at least"),
+        ([{"features": x[:, :1], "edges": edges}], r"not of \(3, 1\) and \(2, 1\)"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            graphs.as_batch(wrong)
