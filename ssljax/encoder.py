@@ -1,6 +1,7 @@
 """A pretrained encoder, out of a run's folder or out of a file."""
 
-from functools import partial
+from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 
 from ssljax.build import Run, modality_of, open_run
 from ssljax.modalities import Modality
+from ssljax.modalities.image_text import ImageText, has_texts
 from ssljax.pretrained import PretrainedEncoder
-from ssljax.typing import TrainState
+from ssljax.typing import Array, Batch, TrainState
 from ssljax.weights.files import is_weights
 
 
@@ -39,7 +41,8 @@ class Encoder:
     """Examples in, features out: float32 (n, dim), un-augmented and in evaluation mode."""
 
     def __init__(self, run: Run, state: TrainState, modality: Modality):
-        self.method, self.state, self.modality = run.method, state, modality
+        self.method: Any = run.method
+        self.state, self.modality = state, modality
         self._features = partial(jax.jit(run.method.features), state)
 
     def __call__(self, inputs: Any) -> np.ndarray:
@@ -48,3 +51,25 @@ class Encoder:
         Raises ValueError for other shapes, types and ranges.
         """
         return np.asarray(self._features(self.modality.as_batch(inputs)))
+
+    def embed(self, inputs: Any) -> np.ndarray:
+        """Of a run of CLIP or SigLIP: images, or texts in a list of strings, in the space where training compares both;
+        float32 (n, dim), of length 1, so that a product is a cosine.
+
+        Raises ValueError for an encoder that has no such space, and as a call does.
+        """
+        if not isinstance(self.modality, ImageText):
+            raise ValueError("only runs on images with texts have a space for both: call the encoder itself.")
+        if not has_texts(inputs):
+            return np.asarray(self._embed_images(self.modality.as_batch(inputs)))
+        if isinstance(inputs, str) or not all(isinstance(text, str) and text for text in inputs):
+            raise ValueError("texts must be a list of strings, none of them empty.")
+        return np.asarray(self._embed_texts(self.modality.token_ids(inputs)))
+
+    @cached_property
+    def _embed_images(self) -> Callable[[Batch], Array]:
+        return partial(jax.jit(self.method.embed_images), self.state)
+
+    @cached_property
+    def _embed_texts(self) -> Callable[[np.ndarray], Array]:
+        return partial(jax.jit(self.method.embed_texts), self.state)

@@ -110,6 +110,8 @@ def test_grey_images_are_encoded_as_the_same_three_times(encoder):
     for wrong in (colour[0], grey[0], np.zeros((3, 20, 24, 2), np.uint8)):
         with pytest.raises(ValueError, match=re.escape(f"{wrong.shape} must be (n, height, width, 3), or grey")):
             encoder(wrong)
+    with pytest.raises(ValueError, match="only runs on images with texts have a space for both"):
+        encoder.embed(colour)
 
 
 only_mae = pytest.mark.parametrize("name", ["mae"], indirect=True)
