@@ -102,12 +102,14 @@ def test_graphs_that_are_too_large_are_left_out_and_counted(tmp_path, caplog):
 @pytest.mark.parametrize(
     "name, text, sentence",
     [
-        ("A", "1, 2\n1; 2\n", "X_A.txt' holds what is no number"),
+        ("A", "1, 2\n1; 2\n", "X_A.txt' holds what is no whole number, or lines of different lengths"),
         ("A", "1, 2, 3\n", "has 3 numbers a line, where 2 are expected"),
         ("A", "1, 7\n", "edges between nodes 1 to 7 of 6"),
         ("A", "1, 2\n2, 4\n", "Line 2 of X_A.txt joins nodes of two graphs"),
         ("graph_indicator", "1\n2\n1\n", "must name the graphs 1, 2, …, in this order"),
         ("graph_labels", "1\n1\n", r"The graph_labels of .* are \(2,\), but there are 3 graphs: give one for each"),
+        ("graph_labels", "0.5\n1\n2\n", "graph_labels.txt' must hold .*, a whole number: real numbers are no classes"),
+        ("node_attributes", "1\nx\n", "attributes.txt' holds what is no number, or"),
         ("node_labels", "1\n1\n", r"The node_labels of .* are \(2, 1\), but there are 6 nodes"),
         ("node_attributes", "1\n1\n1\n1\n1\nnan\n", "The node_attributes of 1 nodes of .* are not finite: fill in"),
         ("node_attributes", "1\n1\n", r"The node_attributes of .* are \(2, 1\), but there are 6 nodes"),
