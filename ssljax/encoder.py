@@ -21,7 +21,20 @@ def load(path: str | Path, step: int | None = None, architecture: str | None = N
     folder with one and its config.json, of timm, Hugging Face or `ssljax.export`.
 
         encoder = ssljax.load("runs/quickstart")
-        features = encoder(images)  # uint8 (n, height, width, 3), or grey (n, height, width) -> float32 (n, dim)
+        features = encoder(images)  # uint8 (n, height, width, 3) -> float32 (n, dim)
+
+    A run's encoder takes examples of the kind that it was trained on (that of a file: see `PretrainedEncoder`):
+
+        images    (n, height, width, 3), or grey (n, height, width): uint8, or floats in [0, 1]
+        video     (n, frames, height, width, 3), with as many frames as in training: the same
+        speech    a list of clips (samples,), at the rate that was trained at: whole numbers, or floats in [-1, 1]
+        series    a list of series (time, channels), with numbers as in the data; NaN where there is no number
+        text      a list of strings
+        tables    columns by their names, in a dictionary, a pandas.DataFrame or a pyarrow.Table; None is a gap
+        graphs    a list of dictionaries of `features` (nodes, dim) and `edges` (2, edges)
+        nodes     one such dictionary -> (1, nodes, dim)
+
+    Of a run on images with texts the encoder is that of images; its `embed` takes texts, too.
 
     architecture: of a file without config.json; see `ssljax.weights.files.load`.
 
@@ -46,7 +59,7 @@ class Encoder:
         self._features = partial(jax.jit(run.method.features), state)
 
     def __call__(self, inputs: Any) -> np.ndarray:
-        """What the examples must be, the modality says (`as_batch`); all go through at once.
+        """Of examples as `load` lists them for each kind of data; all go through at once.
 
         Raises ValueError for other shapes, types and ranges.
         """
