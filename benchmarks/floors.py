@@ -13,7 +13,7 @@ import statistics
 from pathlib import Path
 
 from sections import ROOT, machine, paragraph, publish, table
-from trials import make, minutes, parser
+from trials import make, minutes, over_seeds, parser
 
 VARIANTS = {"graphs": "paper", "nodes": "paper", "series": "paper"}
 """The variant that is run, where it is not the demo."""
@@ -125,8 +125,8 @@ def main() -> None:
     of_methods = ", ".join(f"{method} {minutes(of)}" for method, of in seconds.items())
     shown = f"{kind}:{Path(where).name}" if where else kind
     head = f"""Made by `python benchmarks/floors.py --write --kind={arguments.kind} --source={shown}
-        --seeds={arguments.seeds}`, with the settings of `:{variant}`. Accuracy in percent, ± the standard deviation of
-        {arguments.seeds} seeds, of {JUDGED[arguments.kind]}. CPU minutes of pretraining, the
+        --seeds={arguments.seeds}`, with the settings of `:{variant}`. Accuracy in percent,
+        {over_seeds(arguments.seeds)}, of {JUDGED[arguments.kind]}. CPU minutes of pretraining, the
         least of the seeds': {of_methods}.
         {"Floors differ by how a method scales numbers." if arguments.kind == "tables" else ""}"""
     protocols = runs[-1]["protocols"]

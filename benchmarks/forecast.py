@@ -10,7 +10,7 @@ import statistics
 from pathlib import Path
 
 from sections import ROOT, machine, paragraph, publish, table
-from trials import make, minutes, parser
+from trials import make, minutes, over_seeds, parser
 
 HORIZONS = 24, 48, 168, 336, 720
 REPORTED = {"ETTh1": {24: 0.599}}
@@ -44,11 +44,11 @@ def main() -> None:
     config = json.loads((workdir / "config.json").read_text())
     training, judging = (minutes(of) for of in zip(*seconds, strict=True))
     source = f"csv:{Path(arguments.source.partition(':')[2]).name}"
+    spread = over_seeds(arguments.seeds) + (" where there is one" if arguments.seeds > 1 else "")
     head = f"""Made by `python benchmarks/forecast.py --write --source={source} --length={arguments.length}
         --seeds={arguments.seeds}`, with the settings of `:forecast` but for the length of a training piece, which is
         {config["data"]["shape"][0]} steps, {config["batch_size"]} in a batch. Squared / absolute error of scaled
-        channels, by how many steps are foretold, ± the standard deviation of {arguments.seeds} seeds where there is
-        one. CPU minutes: pretraining {training}, the rest {judging}."""
+        channels, by how many steps are foretold, {spread}. CPU minutes: pretraining {training}, the rest {judging}."""
     rows = []
     for name in found[0]["errors"]:
         rows.append([name, *(cell([of["errors"][name][str(horizon)] for of in found]) for horizon in HORIZONS)])

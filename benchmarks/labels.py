@@ -10,7 +10,7 @@ import json
 
 from floors import cells
 from sections import ROOT, machine, paragraph, publish, table
-from trials import make, minutes, parser
+from trials import make, minutes, over_seeds, parser
 
 METHOD = "simclr"
 PROTOCOLS = "linear_1", "linear_10", "linear", "finetune_1", "finetune_10", "finetune"
@@ -26,7 +26,7 @@ def main() -> None:
         runs.append(json.loads((workdir / "results.json").read_text()))
     training, judging = (minutes(of) for of in zip(*seconds, strict=True))
     head = f"""Made by `python benchmarks/labels.py --write --seeds={arguments.seeds}` with `:demo` of {METHOD}:
-        accuracy in percent, ± the standard deviation of {arguments.seeds} seeds, of the test images. Fine-tuned from
+        accuracy in percent, {over_seeds(arguments.seeds)}, of the test images. Fine-tuned from
         random init is trained from scratch. CPU minutes: pretraining {training}, the rest {judging}."""
     protocols = runs[-1]["protocols"]
     rows = [[encoder, *cells(runs, encoder)] for encoder in runs[-1]["encoders"]]

@@ -51,6 +51,11 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def over_seeds(seeds: int) -> str:
+    """What a table's numbers are over seeds, in words."""
+    return f"± the standard deviation of {seeds} seeds" if seeds > 1 else "with one seed"
+
+
 def minutes(seconds: Sequence[float | None]) -> str:
     """The least of all runs but those that were interrupted: the same work takes more on a busy machine."""
     known = [each / 60 for each in seconds if each is not None]

@@ -1,6 +1,7 @@
 """A pretrained encoder, out of a run's folder or out of a file."""
 
-from functools import partial
+from collections.abc import Callable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 
 from ssljax.build import Run, modality_of, open_run
 from ssljax.modalities import Modality
+from ssljax.modalities.image_text import ImageText, has_texts
 from ssljax.pretrained import PretrainedEncoder
-from ssljax.typing import TrainState
+from ssljax.typing import Array, Batch, TrainState
 from ssljax.weights.files import is_weights
 
 
@@ -19,7 +21,20 @@ def load(path: str | Path, step: int | None = None, architecture: str | None = N
     folder with one and its config.json, of timm, Hugging Face or `ssljax.export`.
 
         encoder = ssljax.load("runs/quickstart")
-        features = encoder(images)  # uint8 (n, height, width, 3), or grey (n, height, width) -> float32 (n, dim)
+        features = encoder(images)  # uint8 (n, height, width, 3) -> float32 (n, dim)
+
+    A run's encoder takes examples of the kind that it was trained on (that of a file: see `PretrainedEncoder`):
+
+        images    (n, height, width, 3), or grey (n, height, width): uint8, or floats in [0, 1]
+        video     (n, frames, height, width, 3), with as many frames as in training: the same
+        speech    a list of clips (samples,), at the rate that was trained at: whole numbers, or floats in [-1, 1]
+        series    a list of series (time, channels), with numbers as in the data; NaN where there is no number
+        text      a list of strings
+        tables    columns by their names, in a dictionary, a pandas.DataFrame or a pyarrow.Table; None is a gap
+        graphs    a list of dictionaries of `features` (nodes, dim) and `edges` (2, edges)
+        nodes     one such dictionary -> (1, nodes, dim)
+
+    Of a run on images with texts the encoder is that of images; its `embed` takes texts, too.
 
     architecture: of a file without config.json; see `ssljax.weights.files.load`.
 
@@ -39,12 +54,35 @@ class Encoder:
     """Examples in, features out: float32 (n, dim), un-augmented and in evaluation mode."""
 
     def __init__(self, run: Run, state: TrainState, modality: Modality):
-        self.method, self.state, self.modality = run.method, state, modality
+        self.method: Any = run.method
+        self.state, self.modality = state, modality
         self._features = partial(jax.jit(run.method.features), state)
 
     def __call__(self, inputs: Any) -> np.ndarray:
-        """What the examples must be, the modality says (`as_batch`); all go through at once.
+        """Of examples as `load` lists them for each kind of data; all go through at once.
 
         Raises ValueError for other shapes, types and ranges.
         """
         return np.asarray(self._features(self.modality.as_batch(inputs)))
+
+    def embed(self, inputs: Any) -> np.ndarray:
+        """Of a run of CLIP or SigLIP: images, or texts in a list of strings, in the space where training compares both;
+        float32 (n, dim), of length 1, so that a product is a cosine.
+
+        Raises ValueError for an encoder that has no such space, and as a call does.
+        """
+        if not isinstance(self.modality, ImageText):
+            raise ValueError("only runs on images with texts have a space for both: call the encoder itself.")
+        if not has_texts(inputs):
+            return np.asarray(self._embed_images(self.modality.as_batch(inputs)))
+        if isinstance(inputs, str) or not all(isinstance(text, str) and text for text in inputs):
+            raise ValueError("texts must be a list of strings, none of them empty.")
+        return np.asarray(self._embed_texts(self.modality.token_ids(inputs)))
+
+    @cached_property
+    def _embed_images(self) -> Callable[[Batch], Array]:
+        return partial(jax.jit(self.method.embed_images), self.state)
+
+    @cached_property
+    def _embed_texts(self) -> Callable[[np.ndarray], Array]:
+        return partial(jax.jit(self.method.embed_texts), self.state)

@@ -50,10 +50,10 @@ class Method(Protocol):
     `begin(state, teacher_state)` puts it there before the first step. `classify(state, batch)`, logits (batch,
     classes), whose accuracy is then evaluated. `measure(state, batch, keys)`, how well it does on examples what it was
     trained to do: by the name of a number (with its unit) two arrays (batch,), of which it is the sum of the first over
-    that of the second. `embed(state, batch)` and `embed_texts(state, ids)`, which put what a batch holds, and texts,
-    into one space (CLIP; `Modality.judge`). `evaluated(state)`, (parameters, statistics) of the encoder that is
-    evaluated and exported; where a method does not say, they are "encoder" of `params`, and no statistics.
-    `look(state, batch)`, where the encoder is a ViT of images: these, in [0, 1], and
+    that of the second. `embed(state, batch)`, `embed_images(state, batch)` and `embed_texts(state, ids)`, which put
+    what a batch holds, its images, and texts into one space (CLIP; `Modality.judge`). `evaluated(state)`, (parameters,
+    statistics) of the encoder that is evaluated and exported; where a method does not say, they are "encoder" of
+    `params`, and no statistics. `look(state, batch)`, where the encoder is a ViT of images: these, in [0, 1], and
     `ssljax.models.attention.last_attention` of them. `shown_ratios`, beside a field `mask_ratio`: shares to hide in
     pictures of `show`, which are then the original, what is seen of it, and what is painted (MAE).
     """

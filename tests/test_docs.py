@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sections import MEASURED, ROOT, markdown, record, section
 from summary import blocks
+from trials import over_seeds
 
 RECORDS = [json.loads(path.read_text()) for path in sorted(MEASURED.glob("*/*.json"))]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -34,3 +35,7 @@ def test_every_accuracy_in_a_table_was_measured(page):
 
 def test_readme_says_what_the_pages_say():
     assert markdown(blocks()) in section("../README.md", "What the demos reach")
+
+
+def test_one_seed_has_no_deviation():
+    assert (over_seeds(1), over_seeds(2)) == ("with one seed", "± the standard deviation of 2 seeds")

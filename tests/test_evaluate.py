@@ -110,6 +110,8 @@ def test_grey_images_are_encoded_as_the_same_three_times(encoder):
     for wrong in (colour[0], grey[0], np.zeros((3, 20, 24, 2), np.uint8)):
         with pytest.raises(ValueError, match=re.escape(f"{wrong.shape} must be (n, height, width, 3), or grey")):
             encoder(wrong)
+    with pytest.raises(ValueError, match="only runs on images with texts have a space for both"):
+        encoder.embed(colour)
 
 
 only_mae = pytest.mark.parametrize("name", ["mae"], indirect=True)
@@ -226,6 +228,8 @@ def test_own_table(short, protocols, own_table, tmp_path, capsys):
         ({"size": [3]}, "the input has no column 'colour'"),
         ({**columns, "size": ["large", "small"]}, "'size' of the input holds text"),
         ({"size": [1, 2], "colour": ["red"]}, "the input's columns must be of one length and of one kind each"),
+        (np.ones((2, 3)), "must be columns by their names, in a dictionary, .*, not ndarray"),
+        ([{"size": 3, "colour": "red", "weight": 1.5}], "not list; pyarrow.Table.from_pylist makes one"),
     ):
         with pytest.raises(ValueError, match=sentence):
             encoder(wrong)
@@ -311,14 +315,14 @@ def test_own_graphs(short, small_graphs, tmp_path):
     assert features.shape == (2, 16) and np.isfinite(features).all()
     np.testing.assert_allclose(encoder([lonely])[0], features[1], rtol=1e-4, atol=1e-5)
     for wrong, sentence in (
-        ([{"features": np.eye(2), "edges": triangle["edges"]}], r"must have features \(nodes, 3\)"),
+        ([{"features": np.eye(2), "edges": triangle["edges"]}], r"must be a dictionary of features \(nodes, 3\)"),
         (
             [{"features": np.eye(3), "edges": triangle["edges"] + 1}],
             "The edges of graph 1 are between nodes 1 to 3, but there are 3",
         ),
         ([triangle, {"features": np.eye(3) * np.nan, "edges": triangle["edges"]}], "features of 3 nodes of graph 2"),
         ([{"features": np.eye(3), "edges": triangle["edges"] / 2}], r"graph 1 has edges \(2, 3\) of float64"),
-        ([], "there is no graph"),
+        ([], "must be a list of one graph at least"),
     ):
         with pytest.raises(ValueError, match=sentence):
             encoder(wrong)
@@ -340,7 +344,7 @@ def test_own_graph(short, small_graph, tmp_path):
     encoder, graph = ssljax.load(tmp_path), open_nodes(f"npz:{small_graph}", "train")[0]
     features = encoder(graph)
     assert features.shape == (1, 12, 16) and np.isfinite(features).all()
-    with pytest.raises(ValueError, match=r"and edges \(2, edges\), not \(12, 3\) and \(0,\)"):
+    with pytest.raises(ValueError, match="but has features, and no edges"):
         encoder({"features": graph["features"]})
 
 

@@ -6,6 +6,9 @@
 |----------|-------------------|-------------|-------------|----------------------|----------------------|
 | `:demo`  | Cora, embedded    | GCN 1 x 256 | 2 CPU cores | not in the results   | run                  |
 | `:paper` | Cora, or npz:PATH | GCN 1 x 512 | 1 device    | 82.3 ± 0.6 % on Cora | run: docs/results.md |
+
+A batch of 1 is for one device: of several GPUs, CUDA_VISIBLE_DEVICES=0 leaves one to be seen. Or a batch has as many
+corruptions as there are devices, whose loss is averaged (--config.batch_size=4).
 """
 
 from ssljax.config import base_config, variant_of

@@ -18,7 +18,8 @@ Graph Embeddings", 2016 (Planetoid)."""
 
 def read_citations(folder: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """Arrays as `ssljax.data.nodes` has them, and what is left out, in sentences. Which papers are learnt from and
-    tested is drawn, always the same: the public split is not in these files.
+    tested is drawn, always the same: the public split is not in these files. A set that is too small for that has no
+    masks.
 
     Citations of papers that are not in the set are left out, and counted. Raises DataError for files that
     are missing, and names the line that cannot be read.
@@ -46,9 +47,9 @@ def read_citations(folder: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]
         "edge_index": np.array(edges, np.int64).reshape(-1, 2).T,
         "label": label,
         "class_name": np.asarray(classes),
-        "train_mask": train,
-        "test_mask": test,
     }
+    if test.any():
+        arrays |= {"train_mask": train, "test_mask": test}
     return arrays, left_out
 
 

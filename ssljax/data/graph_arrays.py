@@ -1,6 +1,9 @@
 """Checks of the arrays of graphs: of one (`ssljax.data.nodes`), of many (`ssljax.data.graphs`), and of those that an
 encoder is given."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from ssljax.data.sources import DataError
@@ -42,3 +45,16 @@ def edge_pairs(edges: np.ndarray | None, nodes: int, name: str) -> np.ndarray:
         )
     both = np.concatenate([edges, edges[::-1]], axis=1)
     return np.unique(both[:, both[0] != both[1]], axis=1).astype(np.int32)
+
+
+def given_graph(graph: Any, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features (nodes, dim) and edges (2, edges) of a graph as users give it. Raises ValueError for what is none."""
+    wanted = f"a graph must be a dictionary of features (nodes, {dim}) and edges (2, edges)"
+    if not isinstance(graph, Mapping):
+        raise ValueError(f"{wanted}, not {type(graph).__name__}.")
+    if missing := [name for name in ("features", "edges") if name not in graph]:
+        raise ValueError(f"{wanted}, but has {', '.join(map(str, graph)) or 'nothing'}, and no {missing[0]}.")
+    x, edges = np.asarray(graph["features"]), np.asarray(graph["edges"])
+    if x.ndim != 2 or x.shape[1] != dim or not len(x) or edges.ndim != 2 or len(edges) != 2:
+        raise ValueError(f"{wanted}, not of {x.shape} and {edges.shape}.")
+    return x, edges

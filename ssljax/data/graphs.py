@@ -247,9 +247,11 @@ def _tu(folder: Path) -> dict[str, np.ndarray]:
                 warnings.simplefilter("ignore", UserWarning)
                 rows: np.ndarray = np.loadtxt(file, delimiter=",", dtype=kind, ndmin=2)
         except (ValueError, UnicodeDecodeError) as error:
-            raise DataError(
-                f"{str(file)!r} holds what is no number, or lines of different lengths ({error})."
-            ) from error
+            if name == IN_TEXT["label"]:
+                told = "must hold a graph's class on each line, a whole number: real numbers are no classes"
+            else:
+                told = f"holds what is no {'whole ' * (kind is np.int64)}number, or lines of different lengths"
+            raise DataError(f"{str(file)!r} {told} ({error}).") from error
         if columns is not None and rows.size and rows.shape[1] != columns:
             raise DataError(f"{str(file)!r} has {rows.shape[1]} numbers a line, where {columns} are expected.")
         return rows

@@ -6,9 +6,9 @@
 
 An ``.npz`` file holds ``edge_index`` (2, edges); the features of the nodes, as ``x`` (nodes, dim) or as the entries
 that are not zero, ``feature_row``, ``feature_col``, ``feature_value`` and ``feature_shape``; maybe ``label`` (nodes,),
--1 where there is none, ``class_name`` (classes,), and ``train_mask`` and ``test_mask`` (nodes,). Without masks a tenth
-of the nodes of each class, one at least, by a hash of their places, are for the probes to learn from, and the others to
-test.
+-1 where there is none, ``class_name`` (classes,), and ``train_mask`` and ``test_mask`` (nodes,), which have no node in
+common. Without masks a tenth of the nodes of each class, one at least, by a hash of their places, are for the probes to
+learn from, and the others to test.
 """
 
 from pathlib import Path
@@ -155,7 +155,20 @@ def _labels(arrays: dict[str, np.ndarray], nodes: int, split: str, spec: str) ->
         masks = _drawn(labels)
         if not masks["test"].any():
             return None
+    _check_masks(masks, labels != NO_LABEL, spec)
     return np.where(masks[split], labels, NO_LABEL).astype(np.int32)
+
+
+def _check_masks(masks: dict[str, np.ndarray], labelled: np.ndarray, spec: str) -> None:
+    """Raises DataError if one holds no node with a label, or both hold the same one."""
+    for name in SPLITS:
+        if not (masks[name] & labelled).any():
+            raise DataError(
+                f"{name}_mask of {spec} holds no node that has a label: put some of the {labelled.sum()} that have one "
+                "into it, or leave both masks out."
+            )
+    if both := (masks["train"] & masks["test"] & labelled).sum():
+        raise DataError(f"{both} nodes of {spec} are in both train_mask and test_mask: take each out of one of them.")
 
 
 def _drawn(labels: np.ndarray) -> dict[str, np.ndarray]:

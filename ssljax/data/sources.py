@@ -177,8 +177,8 @@ class Source(abc.ABC):
         """Raises DataError, which says who needs them, if the examples have no labels."""
         if not self.has_labels:
             raise DataError(
-                f"{self.name} has no labels, which {who} needs: give its {self.things} classes (two or more) by "
-                "sub-folders, a column or an array, whichever such a source has, or take another source."
+                f"{self.name} has no labels, which {who} needs: give its {self.things} two classes or more, or take "
+                "another source."
             )
 
     def _note_skipped(self, path: str, reason: str) -> None:

@@ -163,7 +163,8 @@ def _starving(numbers: dict[str, float]) -> str | None:
         return None
     return (
         f"the input is the bottleneck: a step takes {total:.3g} s, of which the device computes for {device:.3g} s. "
-        "More CPU cores or hosts, a smaller --config.data.canvas, or arrays (npz:PATH) instead of files would help."
+        "More CPU cores or hosts would help; so would, where the kind of data has them, a smaller "
+        "--config.data.canvas, or arrays (npz:PATH) instead of files."
     )
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssljax.data.graph_arrays import edge_pairs, finite_rows
+from ssljax.data.graph_arrays import edge_pairs, finite_rows, given_graph
 from ssljax.data.graphs import FORMS, GraphSource, open_graphs, pad
 from ssljax.data.sources import DataError, Shapes, split_spec
 from ssljax.modalities.modality import INKS, Modality
@@ -56,18 +56,14 @@ class Graphs(Modality):
         return self.shapes(), f"graphs are taken to have at most {nodes} nodes of {dim} features, and {edges} edges"
 
     def as_batch(self, inputs: Sequence[Mapping[str, np.ndarray]]) -> Batch:
-        """Of a list of graphs: `features` (nodes, dim) and `edges` (2, edges), in one or both directions."""
-        graphs = [{name: np.asarray(x) for name, x in graph.items()} for graph in inputs]
+        """Of a list of graphs, each a dictionary: `features` (nodes, dim) and `edges` (2, edges), in one or both
+        directions."""
         dim = self.shapes()["features"][0][1]
-        if not graphs:
-            raise ValueError("there is no graph: give a list of one at least.")
+        if not isinstance(inputs, Sequence) or not inputs:
+            raise ValueError("graphs must be a list of one graph at least.")
         features, edges = [], []
-        for place, graph in enumerate(graphs, 1):
-            x, e = graph.get("features", np.empty(0)), graph.get("edges", np.empty(0))
-            if x.ndim != 2 or x.shape[1] != dim or not len(x) or e.ndim != 2 or len(e) != 2:
-                raise ValueError(
-                    f"a graph must have features (nodes, {dim}) and edges (2, edges), not {x.shape} and {e.shape}."
-                )
+        for place, graph in enumerate(inputs, 1):
+            x, e = given_graph(graph, dim)
             features.append(finite_rows(x, "features", f"graph {place}"))
             edges.append(edge_pairs(e, len(x), f"graph {place}"))
         sizes = max(map(len, features)), max(1, max(e.shape[1] for e in edges))

@@ -85,6 +85,16 @@ class ImageText(Images):
         self.config.method.vocabulary = self.config.method.vocabulary or size
         return shapes | caption_shapes(1, self.data.length), f"{told}, and captions with {self.data.length} tokens"
 
+    def as_batch(self, inputs: Any) -> Batch:
+        """Of images, as `Images.as_batch`."""
+        if has_texts(inputs):
+            raise ValueError("features are of images only: `encoder.embed` puts texts, and images, into one space.")
+        return super().as_batch(inputs)
+
+    def token_ids(self, texts: Sequence[str]) -> np.ndarray:
+        """(texts, length)"""
+        return encode(texts, self.tokenizer, len(texts), self.data.length)
+
     def floors(self) -> dict[str, Callable[[Batch], Array]]:
         return {"raw pixels": raw_pixels, "colour histogram": colour_histogram}
 
@@ -160,8 +170,7 @@ class ImageText(Images):
 
     def _embed_texts(self, method: Any, state: Any) -> Callable[[Sequence[str]], np.ndarray]:
         def read(texts: Sequence[str]) -> np.ndarray:
-            ids = encode(texts, self.tokenizer, len(texts), self.data.length)
-            return np.asarray(jax.device_get(jax.jit(method.embed_texts)(state, ids)))
+            return np.asarray(jax.device_get(jax.jit(method.embed_texts)(state, self.token_ids(texts))))
 
         return read
 
@@ -208,6 +217,11 @@ class ImageText(Images):
                 f"--config.data.templates={tuple(self.data.templates)} must be texts with {{}} once, for the class's "
                 "name, and no other braces."
             )
+
+
+def has_texts(inputs: Any) -> bool:
+    """Whether it is a text, or a list in which there is one."""
+    return isinstance(inputs, str) or isinstance(inputs, Sequence) and any(isinstance(x, str) for x in inputs)
 
 
 def _takes_a_name(template: str) -> bool:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssljax.data.graph_arrays import edge_pairs
+from ssljax.data.graph_arrays import edge_pairs, given_graph
 from ssljax.data.nodes import FORMS, NodeSource, open_nodes, scaled_rows
 from ssljax.data.sources import DataError, Shapes, split_spec
 from ssljax.modalities.modality import Modality
@@ -49,13 +49,10 @@ class Nodes(Modality):
         return self.shapes(), f"a graph is taken to have {nodes} nodes with {dim} features each, and {edges} edges"
 
     def as_batch(self, inputs: Mapping[str, np.ndarray]) -> Batch:
-        """Of a graph: `features` (nodes, dim), of any scale, and `edges` (2, edges), in one or both directions."""
+        """Of a graph, a dictionary: `features` (nodes, dim), of any scale, and `edges` (2, edges), in one or both
+        directions."""
         (_, dim), _ = self.shapes()["features"]
-        x, edges = (np.asarray(inputs.get(name, np.empty(0))) for name in ("features", "edges"))
-        if x.ndim != 2 or x.shape[1] != dim or edges.ndim != 2 or len(edges) != 2:
-            raise ValueError(
-                f"a graph must have features (nodes, {dim}) and edges (2, edges), not {x.shape} and {edges.shape}."
-            )
+        x, edges = given_graph(inputs, dim)
         made = {"features": scaled_rows(x, "this graph"), "edges": edge_pairs(edges, len(x), "this graph")}
         return {name: jnp.asarray(array)[None] for name, array in made.items()}
 

@@ -67,6 +67,11 @@ class Tables(Modality):
 
     def as_batch(self, inputs: Mapping[str, Sequence] | pa.Table) -> Batch:
         """Of columns by their names, as the table that was trained on has them: what is missing is None."""
+        if not isinstance(inputs, pa.Table) and not hasattr(inputs, "keys"):
+            raise ValueError(
+                "the input must be columns by their names, in a dictionary, a pandas.DataFrame or a pyarrow.Table, not "
+                f"{type(inputs).__name__}; pyarrow.Table.from_pylist makes one of rows that are dictionaries."
+            )
         try:
             table = inputs if isinstance(inputs, pa.Table) else pa.table(dict(inputs))
         except (pa.ArrowInvalid, TypeError) as error:

@@ -84,7 +84,7 @@ PROGRESS = (
     Curve(
         "knn",
         "Online k-NN",
-        "Accuracy during the run, on a part of the test images. It uses labels, which training never sees.",
+        "Accuracy during the run, on a part of the test examples. It uses labels, which training never sees.",
         form="{:.1f}",
         scale=100.0,
         unit="%",
@@ -108,12 +108,12 @@ COLLAPSE = (
     Curve(
         "alignment",
         "Alignment",
-        "Mean squared distance of two views of an image, from 0 to 4. Lower is better, while uniformity stays low too.",
+        "Mean squared distance of an example's views, from 0 to 4. Lower is better, while uniformity stays low too.",
     ),
     Curve(
         "uniformity",
         "Uniformity",
-        "How evenly different images spread. 0: all at one point; about −4: as even as can be. Lower is better.",
+        "How evenly different examples spread. 0: all at one point; about −4: as even as can be. Lower is better.",
     ),
     Curve(
         "embedding_std",
@@ -145,7 +145,7 @@ COLLAPSE = (
     Curve(
         "target_entropy",
         "Entropy of targets",
-        "0: each image has one prototype. In the shaded zone no image prefers any.",
+        "0: each example has one prototype. In the shaded zone none prefers any.",
         alarm_above=0.99,
     ),
     Curve(

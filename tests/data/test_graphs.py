@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from ssljax.data.graphs import DEMOS, open_graphs
 from ssljax.data.sources import DataError
+from ssljax.modalities.graphs import Graphs
 
 # Of three graphs the second has no nodes, and the third a loop, a double edge and a node without edges.
 FILES = {
@@ -100,12 +102,14 @@ def test_graphs_that_are_too_large_are_left_out_and_counted(tmp_path, caplog):
 @pytest.mark.parametrize(
     "name, text, sentence",
     [
-        ("A", "1, 2\n1; 2\n", "X_A.txt' holds what is no number"),
+        ("A", "1, 2\n1; 2\n", "X_A.txt' holds what is no whole number, or lines of different lengths"),
         ("A", "1, 2, 3\n", "has 3 numbers a line, where 2 are expected"),
         ("A", "1, 7\n", "edges between nodes 1 to 7 of 6"),
         ("A", "1, 2\n2, 4\n", "Line 2 of X_A.txt joins nodes of two graphs"),
         ("graph_indicator", "1\n2\n1\n", "must name the graphs 1, 2, …, in this order"),
         ("graph_labels", "1\n1\n", r"The graph_labels of .* are \(2,\), but there are 3 graphs: give one for each"),
+        ("graph_labels", "0.5\n1\n2\n", "graph_labels.txt' must hold .*, a whole number: real numbers are no classes"),
+        ("node_attributes", "1\nx\n", "attributes.txt' holds what is no number, or"),
         ("node_labels", "1\n1\n", r"The node_labels of .* are \(2, 1\), but there are 6 nodes"),
         ("node_attributes", "1\n1\n1\n1\n1\nnan\n", "The node_attributes of 1 nodes of .* are not finite: fill in"),
         ("node_attributes", "1\n1\n", r"The node_attributes of .* are \(2, 1\), but there are 6 nodes"),
@@ -177,3 +181,16 @@ def test_nothing_there():
             open_graphs(spec, "all")
     with pytest.raises(DataError, match="no split 'extra': choose one of all, test, train"):
         open_graphs("demo", "extra")
+
+
+def test_an_encoder_is_given_a_list_of_dictionaries():
+    graphs, x, edges = Graphs(ConfigDict({"data": {"shape": (3, 2, 4)}})), np.ones((3, 2)), np.array([[0], [1]])
+    assert graphs.as_batch([{"features": x, "edges": edges}])["real"].all()
+    for wrong, sentence in (
+        ([(x, edges)], r"must be a dictionary of features \(nodes, 2\) and edges \(2, edges\), not tuple"),
+        ([{"x": x, "edge_index": edges}], "but has x, edge_index, and no features"),
+        ({"features": x, "edges": edges}, "graphs must be a list of one graph at least"),
+        ([{"features": x[:, :1], "edges": edges}], r"not of \(3, 1\) and \(2, 1\)"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            graphs.as_batch(wrong)

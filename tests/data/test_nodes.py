@@ -88,11 +88,19 @@ def test_an_encoder_is_given_a_graph_as_a_source_makes_it(graph):
     assert nodes.as_batch({"features": GRAPH["x"], "edges": np.zeros((2, 0))})["edges"].shape == (1, 2, 0)
     for changes, sentence in (
         ({"edges": np.array([[0], [9]])}, "between nodes 0 to 9, but there are 5"),
-        ({"features": np.ones((5, 3))}, r"must have features \(nodes, 2\) and edges \(2, edges\), not \(5, 3\)"),
+        ({"features": np.ones((5, 3))}, r"features \(nodes, 2\) and edges \(2, edges\), not of \(5, 3\)"),
         ({"features": np.full((5, 2), np.inf)}, "features of 5 nodes of this graph are not finite"),
     ):
         with pytest.raises(ValueError, match=sentence):
             nodes.as_batch({"features": GRAPH["x"], "edges": GRAPH["edge_index"]} | changes)
+    for wrong, sentence in (
+        ((GRAPH["x"], GRAPH["edge_index"]), r"must be a dictionary of features \(nodes, 2\) .*, not tuple"),
+        (GRAPH["x"], "not ndarray"),
+        ({"x": GRAPH["x"], "edge_index": GRAPH["edge_index"]}, "but has x, edge_index, and no features"),
+        ({}, "but has nothing, and no features"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            nodes.as_batch(wrong)
 
 
 def test_the_demo_is_cora_with_its_public_split():
@@ -134,6 +142,9 @@ def test_batches_hold_the_graph_again_and_again(graph):
         ({"class_name": np.array(["one"])}, "names 1 classes, but labels go up to 1"),
         ({"test_mask": None}, "needs both train_mask and test_mask"),
         ({"test_mask": np.ones(4, bool)}, "needs both train_mask and test_mask"),
+        ({"train_mask": np.arange(5) == 4}, "train_mask of .* holds no node that has a label: put some of the 4 that"),
+        ({"test_mask": np.zeros(5, bool)}, "test_mask of .* holds no node that has a label"),
+        ({"test_mask": np.ones(5, bool)}, "2 nodes of .* are in both train_mask and test_mask: take each out of one"),
         ({"x": np.array([{"a": 1}], object)}, "write plain arrays with numpy.savez"),
     ],
 )

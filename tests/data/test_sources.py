@@ -148,7 +148,7 @@ def test_sources_can_be_pickled_and_read_from_threads(damaged_folder):
 def test_require_labels(write_images):
     open_source("demo", "test").require_labels()
     source = open_source(f"folder:{write_images('1.png', '2.png')}", "train")
-    with pytest.raises(DataError, match="no labels.*give its images classes .* sub-folders, a column or an array"):
+    with pytest.raises(DataError, match="no labels.*give its images two classes or more, or take another source"):
         source.require_labels()
 
 

@@ -1,11 +1,14 @@
 """CLIP's own: the scale that is held, whose captions are read, and what the loss is of."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ssljax.build import build_method, modality_of
+from ssljax.encoder import Encoder
 from ssljax.losses import clip, siglip
 from ssljax.typing import TrainState
 
@@ -82,3 +85,17 @@ def test_captions_do_not_depend_on_their_padding(method, batch):
     ends = np.argmax(np.asarray(ids[:, 0]) == method.end, axis=1)
     other = jnp.where(jnp.arange(ids.shape[-1]) > ends[:, None], 7, ids[:, 0])
     np.testing.assert_allclose(method.embed_texts(state, other), found[:, 1], atol=1e-6)
+
+
+def test_a_loaded_encoder_puts_images_and_texts_into_one_space(config, method, batch):
+    modality, state = modality_of(config), state_of(method, batch)
+    encoder, images, texts = Encoder(SimpleNamespace(method=method), state, modality), batch["image"][:2], ["a", "b c"]
+    captions = modality.token_ids(texts)[:, None]
+    expected = jax.jit(method.embed)(state, {"image": images, "captions": captions})
+    np.testing.assert_allclose(encoder.embed(images), expected[:, 0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(encoder.embed(texts), expected[:, 1], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="features are of images only: `encoder.embed` puts texts"):
+        encoder(texts)
+    for wrong in ("a", ["a", ""], ["a", 1]):
+        with pytest.raises(ValueError, match="texts must be a list of strings"):
+            encoder.embed(wrong)

@@ -338,6 +338,10 @@ def test_shaded_zones_are_those_of_the_alarms():
         assert (curves[name].alarm_below, curves[name].alarm_above) == shaded
 
 
+def test_captions_of_curves_hold_for_all_kinds_of_data():
+    assert not [curve.name for curve in (*figures.PROGRESS, *figures.COLLAPSE) if "image" in curve.reading]
+
+
 def test_neighbour_frames_tell_right_from_wrong():
     pictures = np.zeros((1, 3, 64, 64, 3), np.uint8)
     image = np.asarray(figures.draw_neighbours(pictures, np.array([[4, 4, 5]])))

@@ -131,10 +131,13 @@ class CLIP(ImageMethod):
     def embed(self, state: Variables, batch: Batch) -> Array:
         """(batch, 1 + captions, dim): of the image and of each of its captions, of length 1; zeros for a row of padding
         alone."""
-        h = infer(self.projection, state.params["projection"], {}, self.features(state, batch))
         captions = batch["captions"]
         y = self.embed_texts(state, captions.reshape(-1, captions.shape[-1])).reshape(*captions.shape[:2], -1)
-        return jnp.concatenate([normalize(h)[:, None], y], axis=1)
+        return jnp.concatenate([self.embed_images(state, batch)[:, None], y], axis=1)
+
+    def embed_images(self, state: Variables, batch: Batch) -> Array:
+        """(batch, dim), of length 1."""
+        return normalize(infer(self.projection, state.params["projection"], {}, self.features(state, batch)))
 
     def embed_texts(self, state: Variables, ids: Array) -> Array:
         """Ids (texts, length) -> (texts, dim), of length 1; zeros for padding alone."""
