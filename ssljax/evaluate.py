@@ -210,10 +210,9 @@ def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Sour
                 f"{train.name} and {test.name} do not have the same classes; give both splits the same class names."
             )
         if train.shapes != test.shapes:
-            raise DataError(
-                f"{train.name} has {_sizes(train)}, {test.name} {_sizes(test)}: pretrain with --config.data.canvas, "
-                "the side that both are resized to."
-            )
+            images = "image" in (train.shapes or {})
+            mend = "pretrain with --config.data.canvas, the side that both are resized to" if images else "make them one"
+            raise DataError(f"{train.name} has {_sizes(train)}, {test.name} {_sizes(test)}: {mend}.")
     except DataError as error:
         if must_have_labels:
             raise
@@ -223,6 +222,8 @@ def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Sour
 
 def _sizes(source: Source) -> str:
     shapes = source.shapes or {}
+    if "image" not in shapes:
+        return ", ".join(f"{name} {shape}" for name, (shape, _) in shapes.items())
     return "images that vary in size" if "size" in shapes else f"images of {shapes['image'][0][:2]} pixels"
 
 

@@ -19,7 +19,7 @@ from ssljax.data.subset import Subset
 from ssljax.engine.mesh import eval_batch_size, over_devices, process_rows
 from ssljax.evals import few_shot, linear, tables
 from ssljax.evals import protocols as of_features
-from ssljax.evals.features import cropped, extract
+from ssljax.evals.features import extract
 from ssljax.evals.finetune import PLAIN, Tuning, fine_tune
 from ssljax.evals.linear import class_share, leave_one_out, linear_probe
 from ssljax.evals.probe import Features, sgd_probe
@@ -27,11 +27,12 @@ from ssljax.evals.protocols import BLOCKS, FEW_SHOT, FINE_TUNED, GROUPED, LINEAR
 from ssljax.evals.results import Scores
 from ssljax.evals.same_class import same_class
 from ssljax.evals.scores import Score
-from ssljax.evals.segmentation import masks_in_view, of_attention, of_clusters
+from ssljax.evals.segmentation import of_attention, of_clusters
 from ssljax.evals.tables import TABLES, told
 from ssljax.methods.images.image_method import ImageMethod
 from ssljax.models.vit import ViT
 from ssljax.typing import Batch
+from ssljax.views.evaluation import cropped, masks_in_view
 
 SCRATCH = "from scratch"
 """The floor that has learnt from the same labels and nothing else: an encoder that was drawn, trained on with them."""

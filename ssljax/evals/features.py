@@ -2,12 +2,10 @@
 
 from collections.abc import Callable, Iterable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssljax.typing import Array, Batch
-from ssljax.views.images import Augment
+from ssljax.typing import Array
 
 
 def extract(
@@ -25,15 +23,6 @@ def extract(
     parts = [(rows[mask], labels[mask]) for rows, labels, mask in map(features, batches)]
     rows, labels = np.concatenate([x for x, _ in parts]).astype(np.float32), np.concatenate([y for _, y in parts])
     return (rows, labels) if labels.ndim == 1 else (rows[labels >= 0], labels[labels >= 0])
-
-
-@jax.jit
-def cropped(keys: Array, batch: Batch) -> Batch:
-    """Square images that are a random part of each, of 8 to 100 % of its area, mirrored or not: what supervised
-    training sees. keys: (batch,)."""
-    side = min(batch["image"].shape[1:3])
-    found = {"image": Augment(side)(keys, batch)}
-    return found | ({"size": jnp.full((len(keys), 2), side)} if "size" in batch else {})
 
 
 def raw_pixels(batch: dict[str, Array], side: int = 32) -> Array:

@@ -2,18 +2,16 @@
 
 from functools import partial
 
-import jax
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 
 from ssljax.evals.patches import held
-from ssljax.views.images import center_view
 
 IGNORED = 255
 """In a mask: what counts for nothing, such as borders; 0 is the background."""
-STARTS, SAMPLES, CHUNK = 4, 1000, 256
-"""Of k-means; of the bootstrap; masks that are resized at once."""
+STARTS, SAMPLES = 4, 1000
+"""Of k-means, and of the bootstrap."""
 
 
 def jaccard(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -67,17 +65,6 @@ def of_clusters(tokens: np.ndarray, truth: np.ndarray, *, seed: int = 0) -> dict
     reached = scores(np.arange(len(truth)))
     values = zip(("mIoU of clusters", "pixels of clusters"), reached, drawn.std(axis=0), strict=True)
     return {name: {"value": value, "standard_error": float(spread)} for name, value, spread in values}
-
-
-def masks_in_view(masks: np.ndarray, side: int, fraction: float) -> np.ndarray:
-    """Masks (images, height, width) as an encoder's view of their images shows them: (images, side, side)."""
-    view = jax.jit(lambda x: center_view({"image": x}, side, fraction, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))[..., 0])
-    classes = np.unique(masks)
-    parts = [
-        np.stack([view(np.repeat(part[..., None] == c, 3, axis=-1).astype(np.float32)) for c in classes])
-        for part in np.array_split(masks, -(-len(masks) // CHUNK))
-    ]
-    return classes[np.concatenate([part.argmax(axis=0) for part in parts])]
 
 
 def painted(of_patches: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -1,15 +1,13 @@
 """k-NN, the linear probe and their uncertainties, against slow and obvious versions."""
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from ssljax.collectives import example_keys
 from ssljax.evals.columns import boosting, logistic_regression
-from ssljax.evals.features import cropped, extract, raw_pixels
+from ssljax.evals.features import extract, raw_pixels
 from ssljax.evals.finetune import fine_tune
 from ssljax.evals.knn import knn, nearest
 from ssljax.evals.linear import DRAWS, FOLDS, PENALTIES, class_share, leave_one_out, linear_probe, over_draws
@@ -101,19 +99,6 @@ def test_extract_leaves_padding_out():
     features, labels = extract(lambda batch: (raw_pixels(batch), batch["label"], batch["mask"]), batches)
     assert labels.tolist() == [0, 1, 2]
     np.testing.assert_allclose(features, np.full((3, 48), [[0.0], [0.2], [0.4]]), atol=1e-6)
-
-
-def test_crops_are_parts_of_the_image():
-    """Of a picture whose pixels say where they are: within it, of its ratio or near, mirrored half of the time."""
-    rows, columns = np.mgrid[:24, :32] / 32
-    images = np.stack([rows, columns, 0 * rows], axis=-1)[None].repeat(200, axis=0).astype(np.float32)
-    keys = example_keys(jax.random.key(0), 200)
-    found = cropped(keys, {"image": images, "size": np.full((200, 2), [48, 64])})
-    assert found["image"].shape == (200, 24, 24, 3) and found["size"].tolist() == [[24, 24]] * 200
-    across, down = (np.ptp(np.asarray(found["image"])[..., i], axis=(1, 2)) for i in (1, 0))
-    assert across.min() < 0.4 and across.max() > 0.8 and 0.05 < (across * down / (23 * 31 / 32**2)).mean() < 0.6
-    mirrored = np.asarray(found["image"])[:, 12, 0, 1] > np.asarray(found["image"])[:, 12, -1, 1]
-    assert 0.3 < mirrored.mean() < 0.7
 
 
 def test_raw_pixels_of_large_images_are_block_means():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import jaccard_score
 
-from ssljax.evals.segmentation import IGNORED, jaccard, masks_in_view, of_attention, of_clusters, painted
+from ssljax.evals.segmentation import IGNORED, jaccard, of_attention, of_clusters, painted
 
 
 @pytest.fixture
@@ -59,12 +59,3 @@ def test_attention_on_the_object_is_the_object():
     at[:, 5] = 1
     exact = of_attention(one, painted(at, (5, 8, 8)))
     assert exact["Jaccard, best head"]["value"] == 1 and exact["Jaccard, all heads"]["value"] == 0.5
-
-
-def test_masks_are_seen_as_their_images_are():
-    """The central square, in another size; no class between two others comes from mixing them."""
-    masks = np.zeros((3, 8, 12), np.uint8)
-    masks[:, :, 6:], masks[1:, :4] = 7, IGNORED
-    view = masks_in_view(masks, 16, 1.0)
-    assert view.shape == (3, 16, 16) and set(np.unique(view)) == {0, 7, IGNORED}
-    assert (view[0, :, :8] == 0).all() and (view[0, :, 8:] == 7).all() and (view[2, :8] == IGNORED).all()
