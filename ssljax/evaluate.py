@@ -211,7 +211,7 @@ def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Sour
             )
         if train.shapes != test.shapes:
             images = "image" in (train.shapes or {})
-            mend = "pretrain with --config.data.canvas, the side that both are resized to" if images else "make them one"
+            mend = "pretrain with --config.data.canvas, a side that both are resized to" if images else "make them one"
             raise DataError(f"{train.name} has {_sizes(train)}, {test.name} {_sizes(test)}: {mend}.")
     except DataError as error:
         if must_have_labels:
