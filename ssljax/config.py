@@ -243,7 +243,9 @@ def recall(workdir: Path) -> ConfigDict:
     """The config of a run, with a teacher's folder that is in its own. Raises ValueError if the folder holds none."""
     path = workdir / "config.json"
     if not path.exists():
-        raise ValueError(f"{workdir} holds no run (no config.json); give the --workdir that a run was started with.")
+        raise ValueError(
+            f"{workdir} holds no run (no config.json); give the folder that a run was started in, its --workdir."
+        )
     try:
         config = ConfigDict(json.loads(path.read_text()))
     except json.JSONDecodeError as error:

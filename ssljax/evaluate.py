@@ -170,8 +170,10 @@ def _publish(folder: Path, results: dict[str, Any], report: Report, subsets: dic
         print("\n".join(accuracy_lines(results, PROTOCOLS)))
     for protocol, table in results.get("tables", {}).items():
         print("\n".join(table_lines(TABLES[protocol], table)))
+    kept = folder / "label_subsets.npz"
+    kept.unlink(missing_ok=True)
     if subsets:
-        np.savez_compressed(folder / "label_subsets.npz", allow_pickle=False, **subsets)
+        np.savez_compressed(kept, allow_pickle=False, **subsets)
     part = folder / "results.json.part"
     part.write_text(json.dumps(results, indent=2))
     part.replace(folder / "results.json")

@@ -32,11 +32,12 @@ LIBRARIES = {"safetensors": "ssljax", "timm": "timm", "huggingface": "transforme
 USE = {
     "safetensors": 'import ssljax\nencoder = ssljax.load("FOLDER")\nfeatures = encoder(examples)',
     "timm": 'import timm\nmodel = timm.create_model("local-dir:FOLDER", pretrained=True)',
-    "huggingface": 'from transformers import AutoModel\nmodel = AutoModel.from_pretrained("FOLDER")',
+    "huggingface": 'from transformers import AutoModel\nmodel = AutoModel.from_pretrained("FOLDER")\n'
+    "# features: of `last_hidden_state` what `encoder.pool` says; a `pooler_output` is drawn anew",
 }
 UNKNOWN, LINE = "unknown", "\n"
 NOT_EVALUATED = (
-    "None yet: `python -m ssljax.evaluate --workdir=RUN` makes them, and this command then writes them here."
+    "None yet of this step: `python -m ssljax.evaluate --workdir=RUN` makes them, and this command then writes them."
 )
 NO_ONNX = (
     "--format=onnx is not there: jax2onnx 0.17.1, the library for it that is kept up, converts our Vision Transformers "
@@ -74,6 +75,7 @@ def export(
     config, run, state = open_run(workdir, step)
     results = workdir / "results.json"
     found = json.loads(results.read_text()) if results.exists() else {}
+    found = found if found.get("step") == int(state.step) else {}  # those of another checkpoint are not this one's
     card = model_card(config, int(state.step), format, license, found)
     write_encoder(run.method, modality_of(config), state, folder, format, card, overwrite=overwrite)
 

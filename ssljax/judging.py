@@ -117,7 +117,7 @@ class Judge:
                     of_floors[floor] = {p: classify(*features, share=share) for p, share in shares.items()}
         if self.scratch:
             shares = {p: share for p, share in (LINEAR | FINE_TUNED).items() if p in protocols}
-            found = {p: tune("random init", share) for p, share in shares.items()}
+            found = {p: tune("random init", share, self.tuning.of_all) for p, share in shares.items()}
             scores[SCRATCH] = {p: score for p, score in found.items() if score is not None}
         scores |= of_floors
         train, train_labels, test, _ = features
@@ -141,14 +141,20 @@ class Judge:
         return self.test is None or self.config.data.train_split == self.config.data.test_split
 
     def _features(self, encoder: Callable) -> tuple[np.ndarray, np.ndarray, Any, Any]:
-        """(features, labels) of training and of test examples."""
-        return *self.rows(encoder, self.train), *((None, None) if self.test is None else self.rows(encoder, self.test))
+        """(features, labels) of training and of test examples, without those of label -1 where others have one."""
+
+        def of(source: Source) -> tuple[np.ndarray, np.ndarray]:
+            x, labels = self.rows(encoder, source)
+            kept = _labelled(labels)
+            return x[kept], labels[kept]
+
+        return *of(self.train), *((None, None) if self.test is None else of(self.test))
 
     def _score(self, protocol: str, name: str, settings: Settings, tune: Callable, features) -> Score | None:
         """Of an encoder; None of what a protocol is not for."""
         x, labels, test, truth = features
         if protocol in FINE_TUNED:
-            return tune(name, FINE_TUNED[protocol])
+            return tune(name, FINE_TUNED[protocol], self.tuning)
         if protocol in GROUPED:
             of_group = partial(over_devices(lambda _, batch: batch["group"][:, None], self.mesh), ())
             splits = filter(None, (self.train, self.test))
@@ -177,7 +183,8 @@ class Judge:
                 keys = example_keys(jax.random.fold_in(jax.random.key(crop), place), size)[mine]
                 yield batch | jax.device_get(cropped(keys, batch))
 
-        return np.stack([extract(encoder, batches(crop))[0] for crop in range(self.crops)])
+        found = [extract(encoder, batches(crop)) for crop in range(self.crops)]
+        return np.stack([x[_labelled(labels)] for x, labels in found])
 
     def _blocks(self, protocol: str, name: str) -> dict[str, Callable]:
         """What gives the features of the last blocks, by their name; nothing where there are no such blocks."""
@@ -256,7 +263,7 @@ class Judge:
 
         return self.rows(partial(over_devices(of, self.mesh), self.states[name]), some)[0]
 
-    def _tuned(self, name: str, share: float) -> Score | None:
+    def _tuned(self, name: str, share: float, tuning: Tuning) -> Score | None:
         """An encoder trained on, begun from one of the `states`; None for what has no weights. Each process does it
         all."""
         if name not in self.states or self.test is None:
@@ -265,6 +272,8 @@ class Judge:
         def examples(source: Source) -> tuple[dict[str, np.ndarray], np.ndarray]:
             parts = [{k: x[batch["mask"]] for k, x in batch.items()} for batch in eval_batches(source, 256)]
             arrays = {k: np.concatenate([part[k] for part in parts]) for k in parts[0] if k != "mask"}
+            kept = _labelled(arrays["label"])
+            arrays = {k: x[kept] for k, x in arrays.items()}
             return arrays, arrays.pop("label")
 
         train, labels = examples(self.train)
@@ -273,7 +282,7 @@ class Judge:
             raise ValueError(f"fine-tuning is of examples that have one label each, not of {things} of one example.")
         state = jax.device_get(self.states[name])
         return fine_tune(
-            self.run.method.features, state, train, labels, *examples(self.test), share=share, tuning=self.tuning
+            self.run.method.features, state, train, labels, *examples(self.test), share=share, tuning=tuning
         )
 
     def _in_words(self, protocol: str, settings: Settings, train: int, test: int) -> str:
@@ -284,6 +293,12 @@ class Judge:
 def folds_of(config: ConfigDict) -> int:
     """0 where one split is for learning and another one for testing."""
     return modality_of(config).folds if config.data.train_split == config.data.test_split else 0
+
+
+def _labelled(labels: np.ndarray) -> np.ndarray:
+    """Which examples count, bool (examples,): those with a label, or all where none has one, or each has many."""
+    has = labels >= 0 if labels.ndim == 1 else np.ones(len(labels), bool)
+    return has if has.any() else ~has
 
 
 def _subsets(protocols: set[str], labels: np.ndarray) -> dict[str, np.ndarray]:

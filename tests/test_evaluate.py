@@ -663,10 +663,16 @@ def test_protocols_with_several_numbers_parts_of_the_labels_and_other_data(short
     with pytest.raises(ValueError, match=r"--crops=-1 must be a number of crops of each image"):
         evaluate(run, ["probe_dino"], crops=-1)
 
+    with np.load(tmp_path / "own.npz") as own:
+        labels = np.where(np.arange(60) % 5 == 4, -1, own["train_label"])
+        np.savez(tmp_path / "some.npz", **dict(own) | {"train_label": labels})
+    some = evaluate(run, ["ridge_5", "finetune"], data=f"npz:{tmp_path / 'some.npz'}")  # label -1 is none
+    assert some["examples"] == {"train": 48, "test": 60} and some["encoders"]["raw pixels"]["ridge_5"]["accuracy"] == 1
+
     other = evaluate(run, ["knn_grid", "geometry"], data=arrays("train_only", splits=("train",), size=30))
     assert other["data"].endswith("train_only.npz") and other["examples"] == {"train": 60}
     assert "each of 60 images among all others" in other["tables"]["knn_grid"]["measured on"]
-    assert len(list((run / "on").iterdir())) == 1 and json.loads((run / "results.json").read_text())["step"] == 2
+    assert len(list((run / "on").iterdir())) == 2 and json.loads((run / "results.json").read_text())["step"] == 2
     with pytest.raises(DataError, match="has no split 'test'"):
         evaluate(run, ["knn"], data=f"npz:{tmp_path / 'train_only.npz'}")
     with pytest.raises(ValueError, match="protocol 'ood' tells other data from the run's: say which by --ood"):
@@ -689,6 +695,10 @@ def test_segmentation_where_there_are_masks(short, tmp_path):
     table = evaluate(tmp_path / "run", ["segmentation"])["tables"]["segmentation"]["of"]
     assert table["raw pixels"]["mIoU of clusters"]["value"] > 0.9
     assert all(set(table[name]) > {"Jaccard, best head"} for name in ("pretrained", "random init"))
+    with np.load(tmp_path / "squares.npz") as squares:
+        np.savez(tmp_path / "blank.npz", **dict(squares) | {"mask": 0 * masks})
+    with pytest.raises(ValueError, match=r"the masks hold only \[0\]: there is nothing to tell apart"):
+        evaluate(tmp_path / "run", ["segmentation"], data=f"npz:{tmp_path / 'blank.npz'}")
     with pytest.raises(ValueError, match="needs masks: demo .* has none"):
         evaluate(tmp_path / "run", ["segmentation"], data="demo")
     with pytest.raises(DataError, match=r"but masks of shape \(40, 8, 16\) and type uint8"):

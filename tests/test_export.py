@@ -99,11 +99,16 @@ def test_features_are_the_runs(built, tmp_path, method, encoder, formats):
 def test_the_command_writes_a_card_that_says_what_it_is_but_not_where_it_was(stored, tmp_path, capsys):
     score = {"accuracy": 0.5, "standard_error": 0.01}
     results = {
+        "step": 0,
         "protocols": {"knn": "k = 20"},
         "encoders": {"pretrained": {"knn": score}, "raw pixels": {"knn": score}},
         "margins": {"knn": {"raw pixels": {"difference": 0.0, "standard_error": 0.01}}},
     }
+    (stored / "results.json").write_text(json.dumps(results | {"step": 7}))  # of another checkpoint
+    main(str(stored), "safetensors", str(tmp_path / "other"), None, "cc-by-4.0", False)
+    assert "None yet of this step" in (tmp_path / "other" / "README.md").read_text()
     (stored / "results.json").write_text(json.dumps(results))
+    capsys.readouterr()
     main(str(stored), "safetensors", None, None, "cc-by-4.0", False)
     folder = stored / "export" / "safetensors"
     assert capsys.readouterr().out == f"exported: {folder}\n"
@@ -123,7 +128,7 @@ def test_a_card_of_what_nobody_has_said(load_small):
     config = load_small("simclr")
     config.data.source = "folder:/home/me/my photographs"
     card = model_card(config, 7, "timm", UNKNOWN, {})
-    assert "license: unknown" in card and "None yet: `python -m ssljax.evaluate" in card
+    assert "license: unknown" in card and "None yet of this step: `python -m ssljax.evaluate" in card
     assert "folder:my photographs" in card and "/home" not in card
 
 

@@ -1,7 +1,7 @@
 """Training the encoder on, with a linear classifier on top of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -70,6 +70,11 @@ class Tuning:
             for field in fields(self)
             if getattr(self, field.name) != field.default
         )
+
+    @property
+    def of_all(self) -> "Tuning":
+        """The same, but nothing of the encoder is held back, which was drawn and has all to learn."""
+        return replace(self, frozen=0, encoder_rate=1.0, layer_decay=1.0)
 
     @property
     def mixes(self) -> bool:
@@ -178,7 +183,9 @@ def _factors(variables: dict[str, PyTree], tuning: Tuning) -> PyTree | None:
 
     def of(params: PyTree) -> PyTree:
         layers, top = layer_numbers(params)
-        if tuning.frozen >= top:
+        if top < 2 and (tuning.frozen or tuning.layer_decay < 1):
+            raise ValueError("--tune=frozen and layer_decay go by stages or blocks, which the encoder has not.")
+        if tuning.frozen >= max(top, 1):
             raise ValueError(f"--tune=frozen={tuning.frozen}, but the encoder has only {top - 1} stages or blocks.")
         least = tuning.frozen if tuning.frozen else -1
         return jax.tree.map(

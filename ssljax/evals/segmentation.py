@@ -46,6 +46,10 @@ def of_clusters(tokens: np.ndarray, truth: np.ndarray, *, seed: int = 0) -> dict
     """
     rows = tokens.reshape(-1, tokens.shape[-1]).astype(np.float64)
     classes = np.unique(truth[truth != IGNORED])
+    if len(classes) < 2:
+        raise ValueError(
+            f"the masks hold only {classes.tolist() or 'what is ignored'}: there is nothing to tell apart."
+        )
     made = KMeans(len(classes), n_init=STARTS, random_state=seed).fit_predict(rows).reshape(tokens.shape[:2])
     clusters = painted(made, truth.shape)
     confusion = np.stack(

@@ -54,8 +54,8 @@ class Images(Modality):
         # Three numbers of which the last is 3 are one image in colour, and not grey images that are 3 pixels wide.
         if len(shape) == 3 and shape[-1] != 3:
             images = np.asarray(images)[..., None]
-        if np.ndim(images) != 4 or np.shape(images)[-1] not in (1, 3):
-            raise ValueError(f"images {shape} must be (n, height, width, 3), or grey (n, height, width).")
+        if np.ndim(images) != 4 or np.shape(images)[-1] not in (1, 3) or not np.size(images):
+            raise ValueError(f"images {shape} must be (n, height, width, 3), or grey (n, height, width), not empty.")
         images = np.broadcast_to(images, (*np.shape(images)[:3], 3))
         kind, low, high = np.asarray(images).dtype, np.min(images), np.max(images)
         if kind != np.uint8 and not (np.issubdtype(kind, np.floating) and 0 <= low and high <= 1):

@@ -75,6 +75,17 @@ def test_frozen_layers_stay_and_others_have_their_rates(moved, features):
         moved(features, Tuning(frozen=3))
 
 
+def test_an_encoder_without_stages_can_be_slower_and_nothing_else():
+    from_nothing = Tuning(frozen=2, encoder_rate=0.1, layer_decay=0.5, mixup=0.2).of_all
+    assert from_nothing == Tuning(mixup=0.2)
+    params = {"params": {"encoder": {"mlp": {"kernel": jnp.ones((4, 4))}}}, "target": {}}
+    for tuning in (Tuning(frozen=1), Tuning(layer_decay=0.5)):
+        with pytest.raises(ValueError, match="go by stages or blocks, which the encoder has not"):
+            module._factors(params, tuning)
+    factors = module._factors(params, Tuning(encoder_rate=0.1))
+    np.testing.assert_allclose(factors["params"]["encoder"]["mlp"]["kernel"], 0.1)
+
+
 def test_an_encoder_that_does_not_move_is_a_linear_classifier_and_a_free_one_is_more():
     """Of which of two numbers is the larger in magnitude, from an encoder that begins with their sum alone."""
     x = {"x": RNG.randn(600, 2).astype(np.float32)}
