@@ -10,7 +10,7 @@ import argparse
 import time
 
 import numpy as np
-from sections import machine, publish, table
+from sections import machine, paragraph, publish, table
 
 from ssljax.evals.linear import linear_probe
 from ssljax.evals.probe import RECIPES, Features, sgd_probe
@@ -65,7 +65,7 @@ def main() -> None:
         "time."
     )
     columns = "probe", "heads at once", ("seconds", ".0f"), ("accuracy, %", ".1f"), "chosen"
-    publish("evaluation.md", "How long a linear probe takes", [head, table(columns, rows), machine()])
+    publish("evaluation.md", "How long a linear probe takes", [paragraph(head), table(columns, rows), machine()])
 
 
 if __name__ == "__main__":
