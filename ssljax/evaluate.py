@@ -28,6 +28,7 @@ from ssljax.engine.logs import read_metrics
 from ssljax.engine.mesh import make_mesh, over_devices, replicate
 from ssljax.engine.processes import on_first
 from ssljax.evals import protocols as of_features
+from ssljax.evals.features import labelled
 from ssljax.evals.finetune import PLAIN, Tuning
 from ssljax.evals.protocols import GROUPED
 from ssljax.evals.results import accuracy_lines, objective_lines, summary
@@ -128,7 +129,8 @@ def evaluate(
         results |= {"examples": found.counts}
         if test is not None and hasattr(run.method, "classify") and not data:
             logits, labels = judge.rows(partial(over_devices(run.method.classify, mesh), state), test)
-            classified = Score(logits.argmax(axis=1) == labels)
+            kept = labelled(labels)
+            classified = Score(logits[kept].argmax(axis=1) == labels[kept])
             results["classifier"] = {"accuracy": classified.accuracy, "standard_error": classified.standard_error}
     scores, in_words = found.scores, found.described
     judged = Judged({}, {}, {})

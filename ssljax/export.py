@@ -33,7 +33,7 @@ USE = {
     "safetensors": 'import ssljax\nencoder = ssljax.load("FOLDER")\nfeatures = encoder(examples)',
     "timm": 'import timm\nmodel = timm.create_model("local-dir:FOLDER", pretrained=True)',
     "huggingface": 'from transformers import AutoModel\nmodel = AutoModel.from_pretrained("FOLDER")\n'
-    "# features: of `last_hidden_state` what `encoder.pool` says; a `pooler_output` is drawn anew",
+    "# Where this says that a pooler is newly drawn, features are of `last_hidden_state`.",
 }
 UNKNOWN, LINE = "unknown", "\n"
 NOT_EVALUATED = (

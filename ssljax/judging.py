@@ -19,7 +19,7 @@ from ssljax.data.subset import Subset
 from ssljax.engine.mesh import eval_batch_size, over_devices, process_rows
 from ssljax.evals import few_shot, linear, tables
 from ssljax.evals import protocols as of_features
-from ssljax.evals.features import extract
+from ssljax.evals.features import extract, labelled
 from ssljax.evals.finetune import PLAIN, Tuning, fine_tune
 from ssljax.evals.linear import class_share, leave_one_out, linear_probe
 from ssljax.evals.probe import Features, sgd_probe
@@ -145,7 +145,7 @@ class Judge:
 
         def of(source: Source) -> tuple[np.ndarray, np.ndarray]:
             x, labels = self.rows(encoder, source)
-            kept = _labelled(labels)
+            kept = labelled(labels)
             return x[kept], labels[kept]
 
         return *of(self.train), *((None, None) if self.test is None else of(self.test))
@@ -184,7 +184,7 @@ class Judge:
                 yield batch | jax.device_get(cropped(keys, batch))
 
         found = [extract(encoder, batches(crop)) for crop in range(self.crops)]
-        return np.stack([x[_labelled(labels)] for x, labels in found])
+        return np.stack([x[labelled(labels)] for x, labels in found])
 
     def _blocks(self, protocol: str, name: str) -> dict[str, Callable]:
         """What gives the features of the last blocks, by their name; nothing where there are no such blocks."""
@@ -272,7 +272,7 @@ class Judge:
         def examples(source: Source) -> tuple[dict[str, np.ndarray], np.ndarray]:
             parts = [{k: x[batch["mask"]] for k, x in batch.items()} for batch in eval_batches(source, 256)]
             arrays = {k: np.concatenate([part[k] for part in parts]) for k in parts[0] if k != "mask"}
-            kept = _labelled(arrays["label"])
+            kept = labelled(arrays["label"])
             arrays = {k: x[kept] for k, x in arrays.items()}
             return arrays, arrays.pop("label")
 
@@ -293,12 +293,6 @@ class Judge:
 def folds_of(config: ConfigDict) -> int:
     """0 where one split is for learning and another one for testing."""
     return modality_of(config).folds if config.data.train_split == config.data.test_split else 0
-
-
-def _labelled(labels: np.ndarray) -> np.ndarray:
-    """Which examples count, bool (examples,): those with a label, or all where none has one, or each has many."""
-    has = labels >= 0 if labels.ndim == 1 else np.ones(len(labels), bool)
-    return has if has.any() else ~has
 
 
 def _subsets(protocols: set[str], labels: np.ndarray) -> dict[str, np.ndarray]:

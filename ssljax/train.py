@@ -39,7 +39,7 @@ from ssljax.engine.logs import Logs
 from ssljax.engine.mesh import eval_batch_size, over_devices, process_rows
 from ssljax.engine.processes import on_first
 from ssljax.engine.trainer import Every, Profile, fit
-from ssljax.evals.features import extract
+from ssljax.evals.features import extract, labelled
 from ssljax.evals.protocols import Settings, judge
 from ssljax.evals.tables import of_geometry
 from ssljax.typing import TrainState
@@ -222,7 +222,9 @@ def online(config: ConfigDict, run: Run, source: Source, logs: Logs) -> Callable
 
     def evaluate(state: TrainState) -> dict[str, float]:
         def of(part):
-            return extract(partial(features, state), eval_batches(part, size, rows))
+            x, labels = extract(partial(features, state), eval_batches(part, size, rows))
+            kept = labelled(labels)
+            return x[kept], labels[kept]
 
         found = *of(bank), *of(queries)
         accuracies = {name: judge(name, settings, *found).accuracy for name in e.online if name != "geometry"}

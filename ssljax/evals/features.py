@@ -25,6 +25,12 @@ def extract(
     return (rows, labels) if labels.ndim == 1 else (rows[labels >= 0], labels[labels >= 0])
 
 
+def labelled(labels: np.ndarray) -> np.ndarray:
+    """Which examples can be judged, bool (examples,): those with a label; all where none has one, or each has many."""
+    has = labels >= 0 if labels.ndim == 1 else np.ones(len(labels), bool)
+    return has if has.any() else ~has
+
+
 def raw_pixels(batch: dict[str, Array], side: int = 32) -> Array:
     """The floor that needs no encoder: the pixels, in [0, 1], of images averaged down to about `side` pixels."""
     images = jnp.asarray(batch["image"], jnp.float32) / 255.0

@@ -1,5 +1,6 @@
 """Encoders of text, from token ids (batch, tokens): BERT with its head, and GPT."""
 
+from abc import abstractmethod
 from functools import partial
 from typing import Any, ClassVar
 
@@ -92,11 +93,11 @@ class TextEncoder(nn.Module):
         examples."""
         return pooled(self.tokens(ids, valid=valid, **options), valid, self.pool)
 
+    @abstractmethod
     def tokens(
         self, ids: Array, *, valid: Array | None = None, train: bool = False, keys: Array | None = None
     ) -> Array:
         """All tokens after the last block, (batch, tokens, width)."""
-        raise NotImplementedError
 
 
 class BERT(TextEncoder):

@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from ssljax.evals.columns import boosting, logistic_regression
-from ssljax.evals.features import extract, raw_pixels
+from ssljax.evals.features import extract, labelled, raw_pixels
 from ssljax.evals.finetune import fine_tune
 from ssljax.evals.knn import knn, nearest
 from ssljax.evals.linear import DRAWS, FOLDS, PENALTIES, class_share, leave_one_out, linear_probe, over_draws
@@ -99,6 +99,11 @@ def test_extract_leaves_padding_out():
     features, labels = extract(lambda batch: (raw_pixels(batch), batch["label"], batch["mask"]), batches)
     assert labels.tolist() == [0, 1, 2]
     np.testing.assert_allclose(features, np.full((3, 48), [[0.0], [0.2], [0.4]]), atol=1e-6)
+
+
+def test_examples_without_a_label_are_not_judged():
+    assert labelled(np.array([2, -1, 0])).tolist() == [True, False, True]
+    assert labelled(np.full(3, -1)).all() and labelled(np.array([[-1, 0], [-1, -1]])).all()
 
 
 def test_raw_pixels_of_large_images_are_block_means():
