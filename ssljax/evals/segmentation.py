@@ -30,7 +30,7 @@ def of_attention(attention: np.ndarray, truth: np.ndarray) -> dict[str, dict[str
     Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", 2021, figure 4.
     """
     of_heads = np.stack([jaccard(painted(mask, truth.shape), truth) for mask in np.moveaxis(held(attention), 1, 0)])
-    best = of_heads[of_heads.mean(axis=1).argmax()]
+    best = of_heads[np.argmax(of_heads.mean(axis=1))]
     named = {"Jaccard, best head": best, "Jaccard, all heads": of_heads.mean(axis=0)}
     return {
         name: {"value": float(x.mean()), "standard_error": float(x.std() / np.sqrt(len(x)))}
