@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jax
 from sections import ROOT, machine, paragraph, publish, table
-from trials import make
+from trials import EVALUATE, make
 
 import ssljax
 
@@ -57,7 +57,7 @@ def main() -> None:
             workdir = arguments.runs / f"{chain}-{variant}"
             if arguments.chain in (chain, None):
                 fields = {"method.teacher": teacher} if teacher else {}
-                make(workdir, ROOT / "configs" / "images" / f"{chain}.py", variant, fields, ["ssljax.evaluate"])
+                make(workdir, ROOT / "configs" / "images" / f"{chain}.py", variant, fields, EVALUATE)
             if (workdir / "results.json").exists():
                 rows.append(row(f"`{chain}.py:{variant}`", workdir))
                 raw = json.loads((workdir / "results.json").read_text())["encoders"]["raw pixels"]

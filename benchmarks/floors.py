@@ -13,7 +13,7 @@ import statistics
 from pathlib import Path
 
 from sections import ROOT, machine, paragraph, publish, table
-from trials import make, minutes, over_seeds, parser
+from trials import EVALUATE, make, minutes, over_seeds, parser
 
 VARIANTS = {"graphs": "paper", "nodes": "paper", "series": "paper"}
 """The variant that is run, where it is not the demo."""
@@ -116,7 +116,7 @@ def main() -> None:
         for seed in range(arguments.seeds):
             workdir = arguments.runs / f"{config.stem}-{name}-{seed}"
             fields = {"data.source": arguments.source, "seed": seed}
-            seconds.setdefault(config.stem, []).append(make(workdir, config, variant, fields, ["ssljax.evaluate"])[0])
+            seconds.setdefault(config.stem, []).append(make(workdir, config, variant, fields, EVALUATE)[0])
             runs.append(json.loads((workdir / "results.json").read_text()))
         found[config.stem] = runs
         if not where and config.stem in TUNED:

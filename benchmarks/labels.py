@@ -10,7 +10,7 @@ import json
 
 from floors import cells
 from sections import ROOT, machine, paragraph, publish, table
-from trials import make, minutes, over_seeds, parser
+from trials import EVALUATE, make, minutes, over_seeds, parser
 
 METHOD = "simclr"
 PROTOCOLS = "linear_1", "linear_10", "linear", "finetune_1", "finetune_10", "finetune"
@@ -18,7 +18,7 @@ PROTOCOLS = "linear_1", "linear_10", "linear", "finetune_1", "finetune_10", "fin
 
 def main() -> None:
     arguments = parser(__doc__, "labels", source=False).parse_args()
-    evaluate, runs, seconds = ("ssljax.evaluate", f"--protocol={','.join(PROTOCOLS)}"), [], []
+    evaluate, runs, seconds = (*EVALUATE, f"--protocol={','.join(PROTOCOLS)}"), [], []
     for seed in range(arguments.seeds):
         workdir = arguments.runs / f"{METHOD}-{seed}"
         config = ROOT / "configs" / "images" / f"{METHOD}.py"

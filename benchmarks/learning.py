@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from sections import ROOT, paragraph, publish, table
-from trials import make
+from trials import EVALUATE, make
 
 import ssljax
 from ssljax.build import build_method
@@ -77,7 +77,7 @@ def recorded() -> dict[str, dict]:
 def train_and_evaluate(config: Path, seed: int, key: str, workdir: Path) -> None:
     """Runs the demo from its beginning, and adds what its results.json says and its CPU minutes to the record."""
     shutil.rmtree(workdir, ignore_errors=True)
-    seconds, _ = make(workdir, config, "demo", {"seed": seed}, ["ssljax.evaluate"])
+    seconds, _ = make(workdir, config, "demo", {"seed": seed}, EVALUATE)
     results = json.loads((workdir / "results.json").read_text())
     last = [row for row in read_metrics(workdir) if "effective_rank" in row][-1]
     line = {"digest": key, "method": config.stem, "seed": seed, "minutes": seconds / 60, "rank": last["effective_rank"]}

@@ -13,6 +13,7 @@ from typing import Any
 from sections import ROOT
 
 SECONDS = "seconds.json"
+EVALUATE = "ssljax.evaluate", "--noscratch"
 
 
 def parser(documentation: str | None, folder: str, *, source: bool = True) -> argparse.ArgumentParser:

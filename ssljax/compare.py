@@ -1,8 +1,9 @@
 """Several runs side by side on one page: accuracies, margins, what differs in their configs, and their curves.
 
     python -m ssljax.compare runs/mae runs/simclr [--out=compare.html]
+    python -m ssljax.compare runs/mae/on/csv-other.csv runs/simclr/on/csv-other.csv
 
-Each must have been evaluated (`ssljax.evaluate`).
+Each must have been evaluated (`ssljax.evaluate`); what was found on other data has a folder in the run's `on/`.
 """
 
 import json
@@ -32,17 +33,20 @@ def compare(workdirs: list[Path], page: Path) -> Path:
 
 def _read(workdir: Path, others: list[Path]) -> Compared:
     """Called as its folder is, or by the whole path where `others` are called so too."""
-    config = flatten_dict(recall(workdir).to_dict(), sep=".")
+    run = workdir.resolve()
+    run = run.parents[1] if run.parent.name == "on" else run
+    config = flatten_dict(recall(run).to_dict(), sep=".")
     path = workdir / "results.json"
     if not path.exists():
-        raise ValueError(f"{workdir} was not evaluated: run `python -m ssljax.evaluate --workdir={workdir}` first.")
+        raise ValueError(f"{workdir} was not evaluated: run `python -m ssljax.evaluate --workdir={run}` first.")
     try:
         results = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is damaged ({error}): evaluate the run again.") from None
     alone = sum(other.resolve().name == workdir.resolve().name for other in others) == 1
     name = workdir.resolve().name if alone else str(workdir)
-    return Compared(name, config, read_metrics(workdir), results)
+    config["data.source"] = results.get("data", config["data.source"])
+    return Compared(name, config, read_metrics(run), results)
 
 
 def _parse(arguments: list[str]) -> list[str]:

@@ -1,17 +1,18 @@
 """What a run's encoder is worth, beside a random-init encoder and the raw data, and a report to look at.
 
     python -m ssljax.evaluate --workdir=runs/simclr [--protocol=knn,linear,linear_1,finetune_1,objective]
-        [--data=SOURCE] [--ood=SOURCE] [--tune=frozen=2,layer_decay=0.75] [--scratch] [--crops=10]
+        [--data=SOURCE] [--ood=SOURCE] [--tune=frozen=2,layer_decay=0.75] [--[no]scratch] [--crops=10]
 
 `objective` is how well a method does on the test split what it was trained to do, where it has a number for that.
-Prints the accuracies, and writes `results.json`, `report.html` and `figures/` into the run's folder, and, where a part
-of the labels is used, which that is: `label_subsets.npz`. What is found on other data (--data) has a folder of its own
-in the run's `on/`. docs/evaluation.md says what each protocol does.
+Prints what is known of that checkpoint, and writes `results.json`, `report.html` and `figures/` into the run's folder,
+and, where a part of the labels is used, which that is: `label_subsets.npz`. What is found on other data (--data) has a
+folder of its own in the run's `on/`. docs/evaluation.md says what each protocol does.
 """
 
 import json
 import re
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from ssljax.evals import protocols as of_features
 from ssljax.evals.features import labelled
 from ssljax.evals.finetune import PLAIN, Tuning
 from ssljax.evals.protocols import GROUPED
-from ssljax.evals.results import accuracy_lines, objective_lines, summary
+from ssljax.evals.results import accuracy_lines, found_before, merged, objective_lines, summary
 from ssljax.evals.scores import Score
 from ssljax.evals.tables import ALONE, TABLES, UNLABELLED, table_lines
 from ssljax.gallery import gallery
@@ -46,6 +47,8 @@ PROTOCOLS = of_features.TITLES | {name: title for kind in MODALITIES.values() fo
 """What encoders are judged by, and what that is called."""
 OBJECTIVE = "objective"
 """The protocol that needs no labels: `Method.measure` on the test split of what was trained on."""
+FEW = 10_000
+"""Examples on which an encoder is trained from scratch unasked."""
 KNOWN = (*PROTOCOLS, *TABLES, OBJECTIVE)
 
 
@@ -63,15 +66,16 @@ def evaluate(
     data: str = "",
     ood: str = "",
     tuning: Tuning = PLAIN,
-    scratch: bool = False,
+    scratch: bool | None = False,
     crops: int = 0,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint, the newest or that of `step`; returns what is in `results.json`.
 
     protocols: some of KNOWN; None for those of the modality, if there are labels, and the objective, if the method has
-    one. data: a source of the same kind to judge by, instead of the run's own; ood: one that the protocol `ood` tells
-    from it. tuning: of fine-tuning; scratch: whether an encoder that was drawn, trained with the same labels, is a
-    floor; crops: of each training image, on which the heads of `probe_` are trained, instead of the image as it is.
+    one. What others found of the same checkpoint before stays. data: a source of the same kind to judge by, instead of
+    the run's own; ood: one that the protocol `ood` tells from it. tuning: of fine-tuning; scratch: whether an encoder
+    that was drawn, trained with the same labels, is a floor (None: where there are at most FEW examples to learn from);
+    crops: of each training image, on which the heads of `probe_` are trained, instead of the image as it is.
     Raises DataError where there are no labels, and for data that the encoder does not take.
     """
     for protocol in protocols or ():
@@ -83,7 +87,7 @@ def evaluate(
     config, run, state = open_run(workdir, step, mesh)
     folder = workdir
     if data:
-        folder = workdir / "on" / re.sub(r"[^\w.-]+", "-", data).strip("-")
+        folder = _folder_on(workdir, data)
         config = modality_of(config).on_other_data(absolute(data))
     modality = modality_of(config)
     of_others = {name for other in MODALITIES.values() for name in other.own} - set(modality.own)
@@ -117,6 +121,8 @@ def evaluate(
     floors = {name: without_encoder(floor) for name, floor in modality.floors().items()}
     encoders = {name: partial(features, found) for name, found in states.items()} | floors
     must = protocols is not None
+    if scratch is None:
+        scratch = 1 < len(train) <= FEW and not folds_of(config)  # nodes are all of one example, and are not trained on
     judge = Judge(config, run, mesh, encoders, states, train, test, outside, tuning, scratch, crops, must)
 
     results: dict[str, Any] = {"step": int(state.step), "examples": {"train": train.count}}
@@ -147,6 +153,9 @@ def evaluate(
         results |= summary(scores, in_words)
     if found.tables:
         results["tables"] = found.tables
+    before = found_before(folder, data)
+    before = before if before.get("step") == results["step"] else {}
+    results = merged(before, results)
     shown = {"pretrained": encoders["pretrained"]} | floors
     held = None if folds_of(config) else test  # with folds, what is shown is near to a part of the same data
     report = Report(
@@ -158,13 +167,14 @@ def evaluate(
         things=train.things,
         found=judged.pictures,
         **gallery(run.method, modality, state, mesh, shown, judge.rows, train, held)._asdict(),
-        notes=_notes(splits, results, found.left_out),
+        notes=_notes(splits, results, found.left_out, alone),
     )
-    on_first(partial(_publish, folder, results, report, found.subsets))
+    on_first(partial(_publish, folder, results, report, found.subsets, bool(before)))
     return results
 
 
-def _publish(folder: Path, results: dict[str, Any], report: Report, subsets: dict[str, np.ndarray]) -> None:
+def _publish(folder: Path, results: dict[str, Any], report: Report, subsets: dict[str, np.ndarray], keep: bool) -> None:
+    """keep: whether the subsets of labels that are there already are those of results, too."""
     folder.mkdir(parents=True, exist_ok=True)
     if "objective" in results:
         print("\n".join(objective_lines(results["objective"])))
@@ -172,16 +182,28 @@ def _publish(folder: Path, results: dict[str, Any], report: Report, subsets: dic
         print("\n".join(accuracy_lines(results, PROTOCOLS)))
     for protocol, table in results.get("tables", {}).items():
         print("\n".join(table_lines(TABLES[protocol], table)))
-    kept = folder / "label_subsets.npz"
-    kept.unlink(missing_ok=True)
+    drawn = folder / "label_subsets.npz"
+    if keep and drawn.exists():
+        with np.load(drawn, allow_pickle=False) as before:
+            subsets = dict(before) | subsets
+    drawn.unlink(missing_ok=True)
     if subsets:
-        np.savez_compressed(kept, allow_pickle=False, **subsets)
+        np.savez_compressed(drawn, allow_pickle=False, **subsets)
     part = folder / "results.json.part"
     part.write_text(json.dumps(results, indent=2))
     part.replace(folder / "results.json")
     for note in report.notes:
         print(f"note: {note}")
     print(f"report: {write_report(report, folder)}")
+
+
+def _folder_on(workdir: Path, data: str) -> Path:
+    """In the run's folder, of what is found on those data: none that other data have already."""
+    name, places = re.sub(r"[^\w.-]+", "-", data).strip("-"), count(2)
+    folder = workdir / "on" / name
+    while (folder / "results.json").exists() and not found_before(folder, data):
+        folder = workdir / "on" / f"{name}-{next(places)}"
+    return folder
 
 
 def _must_fit(method: Method, state: TrainState, config: ConfigDict, source: Source) -> None:
@@ -204,7 +226,10 @@ def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Sour
     other = modality_of(config).judged_by
     train = other("train") or build_source(config, "train")
     try:
-        test = other("test") or build_source(config, "test")
+        try:
+            test = other("test") or build_source(config, "test")
+        except DataError as error:
+            raise DataError(f"{error} (`--protocol=knn` judges each training example by all others.)") from None
         train.require_labels()
         test.require_labels()
         if train.class_names is not None and len(train.class_names) < 2:
@@ -231,10 +256,14 @@ def _sizes(source: Source) -> str:
     return "images that vary in size" if "size" in shapes else f"images of {shapes['image'][0][:2]} pixels"
 
 
-def _notes(splits: tuple[Source, Source | None, str], results: dict[str, Any], left_out: dict[str, str]) -> list[str]:
-    """What a reader should know of the data: why there are no accuracies, and what could not be read or is left out."""
+def _notes(
+    splits: tuple[Source, Source | None, str], results: dict[str, Any], left_out: dict[str, str], alone: bool = False
+) -> list[str]:
+    """What a reader should know of the data: why there are no accuracies, and what could not be read or is left out.
+    alone: whether what was asked for needs no test split."""
     *sources, unjudged = splits
-    notes = [f"no {'probes' if 'encoders' in results else 'accuracies'}: {unjudged}"] if unjudged else []
+    missing = "test examples" if alone else "probes" if "encoders" in results else "accuracies"
+    notes = [f"no {missing}: {unjudged}"] if unjudged else []
     notes += [f"no {(PROTOCOLS | TABLES)[protocol]}: {why}" for protocol, why in left_out.items()]
     for source in sources:
         if source and source.skipped:
@@ -255,7 +284,12 @@ if __name__ == "__main__":
     DATA = flags.DEFINE_string("data", "", "Judge by this source, of the same kind, instead of by the run's own data.")
     OOD = flags.DEFINE_string("ood", "", "A source that is told from the data by distances of features.")
     TUNE = flags.DEFINE_list("tune", [], "How fine-tuning differs from its default, such as frozen=2,layer_decay=0.75.")
-    SCRATCH = flags.DEFINE_bool("scratch", False, "Train an encoder from scratch, too, with the same labels.")
+    SCRATCH = flags.DEFINE_bool(
+        "scratch",
+        None,
+        "Whether an encoder is trained from scratch, too, with the same labels; by default where the examples to learn "
+        f"from are at most {FEW}.",
+    )
     CROPS = flags.DEFINE_integer(
         "crops", 0, "Train the heads of probe_… on so many random crops and flips of each image, as papers do."
     )

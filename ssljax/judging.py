@@ -1,6 +1,7 @@
 """Encoders judged by what they make of labelled data: what `ssljax.evaluate` measures, whatever the kind of data."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -10,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ssljax.build import Run, modality_of
 from ssljax.collectives import example_keys
@@ -97,33 +100,38 @@ class Judge:
         left_out: dict[str, str] = {}
         tune = cache(self._tuned)
         accuracies = [p for p in protocols if p not in TABLES]
-        for name, encoder in self.encoders.items():
-            features = self._features(encoder)
-            for protocol in protocols:
-                try:
-                    if protocol in left_out:
-                        continue
-                    if protocol in TABLES:
-                        self._tabulate(of_tables.setdefault(protocol, {"of": {}}), protocol, name, encoder, features)
-                    elif (score := self._score(protocol, name, settings, tune, features)) is not None:
-                        scores.setdefault(name, {})[protocol] = score
-                except ValueError as error:
-                    if self.must:
-                        raise
-                    left_out[protocol] = str(error)
-            if name == raw:
-                shares = {p: LINEAR[p] for p in protocols if p in LINEAR}
-                for floor, classify in modality.classifiers.items() if shares else ():
-                    of_floors[floor] = {p: classify(*features, share=share) for p, share in shares.items()}
-        if self.scratch:
-            shares = {p: share for p, share in (LINEAR | FINE_TUNED).items() if p in protocols}
-            found = {p: tune("random init", share, self.tuning.of_all) for p, share in shares.items()}
-            scores[SCRATCH] = {p: score for p, score in found.items() if score is not None}
+        shares = {p: share for p, share in (LINEAR | FINE_TUNED).items() if p in protocols and self.scratch}
+        with _progress(len(self.encoders) * (1 + len(protocols)) + len(shares)) as begin:
+            for name, encoder in self.encoders.items():
+                begin(f"{name}: features")
+                features = self._features(encoder)
+                for protocol in protocols:
+                    begin(f"{name}: {protocol}")
+                    try:
+                        if protocol in left_out:
+                            continue
+                        if protocol in TABLES:
+                            table = of_tables.setdefault(protocol, {"of": {}})
+                            self._tabulate(table, protocol, name, encoder, features)
+                        elif (score := self._score(protocol, name, settings, tune, features)) is not None:
+                            scores.setdefault(name, {})[protocol] = score
+                    except ValueError as error:
+                        if self.must:
+                            raise
+                        left_out[protocol] = str(error)
+                if name == raw:
+                    learnt = {p: LINEAR[p] for p in protocols if p in LINEAR}
+                    for floor, classify in modality.classifiers.items() if learnt else ():
+                        of_floors[floor] = {p: classify(*features, share=share) for p, share in learnt.items()}
+            for protocol, share in shares.items():
+                begin(f"{SCRATCH}: {protocol}")
+                if (score := tune("random init", share, self.tuning.of_all)) is not None:
+                    scores.setdefault(SCRATCH, {})[protocol] = score
         scores |= of_floors
         train, train_labels, test, _ = features
         counts = {"train": len(train)} | ({} if test is None else {"test": len(test)})
         in_words = {
-            p: self._in_words(p, settings, len(train), 0 if test is None else len(test))
+            p: self._in_words(p, settings, len(train), 0 if test is None or self._leaves_one_out(p) else len(test))
             for p in accuracies
             if p not in left_out
         }
@@ -140,6 +148,10 @@ class Judge:
         """Whether there is no other split to test on than what is learnt from."""
         return self.test is None or self.config.data.train_split == self.config.data.test_split
 
+    def _leaves_one_out(self, protocol: str) -> bool:
+        """Whether each training example is judged by all others."""
+        return protocol == "knn" and self.alone and not folds_of(self.config)
+
     def _features(self, encoder: Callable) -> tuple[np.ndarray, np.ndarray, Any, Any]:
         """(features, labels) of training and of test examples, without those of label -1 where others have one."""
 
@@ -153,6 +165,8 @@ class Judge:
     def _score(self, protocol: str, name: str, settings: Settings, tune: Callable, features) -> Score | None:
         """Of an encoder; None of what a protocol is not for."""
         x, labels, test, truth = features
+        if self._leaves_one_out(protocol):
+            test = truth = None
         if protocol in FINE_TUNED:
             return tune(name, FINE_TUNED[protocol], self.tuning)
         if protocol in GROUPED:
@@ -171,7 +185,7 @@ class Judge:
                 encoders = blocks or {"features": self.encoders[name]}
                 several = {of: several[of]._replace(crops=self._of_crops(f)) for of, f in encoders.items()}
             return sgd_probe(several, labels, truth, PROBES[protocol]).score
-        return of_features.judge(protocol, settings, *features)
+        return of_features.judge(protocol, settings, x, labels, test, truth)
 
     def _of_crops(self, encoder: Callable) -> np.ndarray:
         """Features (crops, examples, dim) of random crops of the training images."""
@@ -288,6 +302,17 @@ class Judge:
     def _in_words(self, protocol: str, settings: Settings, train: int, test: int) -> str:
         otherwise = f"; {self.tuning}" if protocol in FINE_TUNED and self.tuning != PLAIN else ""
         return described(protocol, settings, train, test) + otherwise
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[str], None]]:
+    """A bar on a terminal, of the first process: gives what is called with what begins."""
+    console = Console(stderr=True)
+    columns = BarColumn(10), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
+    hidden = jax.process_index() != 0 or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task("", total=total, completed=-1)
+        yield lambda what: bar.update(task, advance=1, description=what)
 
 
 def folds_of(config: ConfigDict) -> int:

@@ -70,6 +70,21 @@ def test_runs_of_one_name_are_called_by_their_paths(write_run, tmp_path):
     assert list(rows(html, "Accuracy"))[1:] == [str(tmp_path / "a/run"), str(tmp_path / "b/run")]
 
 
+def test_what_was_found_on_other_data_is_compared_by_its_folder(write_run, tmp_path):
+    folders = []
+    for name, accuracy in (("a", 0.4), ("b", 0.6)):
+        folder = write_run(name) / "on" / "npz-other.npz"
+        folder.mkdir(parents=True)
+        cell = {"accuracy": accuracy, "standard_error": 0.01}
+        found = {"data": "npz:/other.npz", "protocols": {"knn": "k"}, "encoders": {"pretrained": {"knn": cell}}}
+        (folder / "results.json").write_text(json.dumps(found))
+        folders.append(folder)
+    html = compare(folders, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert list(rows(html, "Accuracy").values())[1:] == [["40.0 ± 1.0 %"], ["60.0 ± 1.0 %"]]
+    mixed = compare([folders[0], tmp_path / "b"], tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "The data is not the same, so that accuracies cannot be compared: npz:/other.npz, demo." in mixed
+
+
 def test_names_are_escaped(write_run, tmp_path):
     html = compare([write_run("<b>a"), write_run("c")], tmp_path / "page.html").read_text(encoding="utf-8")
     assert "&lt;b&gt;a" in html and "<b>a" not in html

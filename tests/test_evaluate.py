@@ -24,7 +24,7 @@ from ssljax.data.tables import open_table
 from ssljax.encoder import Encoder
 from ssljax.engine.checkpoint import CheckpointError
 from ssljax.evals.finetune import Tuning
-from ssljax.evaluate import _must_fit, _notes, evaluate
+from ssljax.evaluate import _folder_on, _must_fit, _notes, evaluate
 from ssljax.forecast import forecast
 from ssljax.gallery import PANELS, _panels, _texts
 from ssljax.judging import Judge
@@ -377,6 +377,8 @@ def test_own_text(short, tmp_path, capsys):
     assert "What it was trained to do" in page and number in page
     for figure in ("views", "neighbours_bag_of_words", "neighbours_pretrained"):
         assert (run / "figures" / f"{figure}.png").stat().st_size > 500
+    assert evaluate(run, ["objective"]) == results  # what was known of the probes is still
+    (run / "results.json").write_text("damaged")
     assert set(evaluate(run, ["objective"])) == {"step", "examples", "objective"}
 
     encoder = ssljax.load(run)
@@ -658,8 +660,15 @@ def test_protocols_with_several_numbers_parts_of_the_labels_and_other_data(short
     assert "k = 5, majority" in printed and "retrieval of the same class: " in printed and "from scratch" in printed
 
     of_crops = evaluate(run, ["probe_dino", "probe_grid"], crops=2)
-    assert all("features of 2 random crops and flips of each image" in told for told in of_crops["protocols"].values())
+    crops = "features of 2 random crops and flips of each image"
+    assert {p for p, told in of_crops["protocols"].items() if crops in told} == {"probe_dino", "probe_grid"}
     assert of_crops["encoders"]["raw pixels"]["probe_grid"] == encoders["raw pixels"]["probe_grid"]
+    # What was not judged again is still there.
+    assert list(of_crops["protocols"]) == accuracies and of_crops["tables"] == tables
+    assert of_crops["margins"]["finetune_10"] == results["margins"]["finetune_10"]
+    assert all(of_crops["encoders"][name]["linear_10"] == encoders[name]["linear_10"] for name in encoders)
+    with np.load(run / "label_subsets.npz") as subsets:
+        assert len(subsets) == 5 + 20 + 20
     with pytest.raises(ValueError, match=r"--crops=-1 must be a number of crops of each image"):
         evaluate(run, ["probe_dino"], crops=-1)
 
@@ -673,8 +682,12 @@ def test_protocols_with_several_numbers_parts_of_the_labels_and_other_data(short
     assert other["data"].endswith("train_only.npz") and other["examples"] == {"train": 60}
     assert "each of 60 images among all others" in other["tables"]["knn_grid"]["measured on"]
     assert len(list((run / "on").iterdir())) == 2 and json.loads((run / "results.json").read_text())["step"] == 2
-    with pytest.raises(DataError, match="has no split 'test'"):
-        evaluate(run, ["knn"], data=f"npz:{tmp_path / 'train_only.npz'}")
+    alone = evaluate(run, ["knn"], data=f"npz:{tmp_path / 'train_only.npz'}")
+    assert alone["protocols"]["knn"].endswith("features of 60 training images; each by all others")
+    of_k = other["tables"]["knn_grid"]["of"]["pretrained"]["k = 20, T = 0.07"]
+    assert alone["encoders"]["pretrained"]["knn"]["accuracy"] == of_k["value"] and alone["tables"] == other["tables"]
+    with pytest.raises(DataError, match=r"has no split 'test'.*--protocol=knn. judges each training example by all"):
+        evaluate(run, ["knn", "linear"], data=f"npz:{tmp_path / 'train_only.npz'}")
     with pytest.raises(ValueError, match="protocol 'ood' tells other data from the run's: say which by --ood"):
         evaluate(run, ["ood"])
 
@@ -715,6 +728,14 @@ def test_text_that_has_labels_is_judged_by_itself(tmp_path):
         text.settle()
         assert config.data.probe == probe and (text.judged_by("train") is None) == (not probe)
     assert Text(config).on_other_data("csv:other.csv").data.probe == "csv:other.csv"
+
+
+def test_each_data_have_a_folder_of_their_own(tmp_path):
+    for place, data in enumerate(("npz:a/b.npz", "npz:a-b.npz", "npz:a_b.npz", "npz:a/b.npz", "npz:a-b.npz")):
+        folder = _folder_on(tmp_path, data)
+        assert folder.name == ("npz-a-b.npz", "npz-a-b.npz-2", "npz-a_b.npz", "npz-a-b.npz", "npz-a-b.npz-2")[place]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "results.json").write_text(json.dumps({"data": data}))
 
 
 def test_other_data_must_fit(small_graph):

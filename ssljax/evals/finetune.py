@@ -1,5 +1,6 @@
 """Training the encoder on, with a linear classifier on top of it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -23,6 +24,9 @@ RATE = 1e-3
 class Tuning:
     """What is done besides, or otherwise; by default nothing.
 
+    rate: of Adam. epochs: if not 0, all of so many, the rate falling to 0 along half a cosine; if 0, at most 200, until
+    three were no better, at one rate. warmup: epochs, or a part of one, in which the rate rises from 0. weight_decay:
+    of matrices and kernels, decoupled (AdamW).
     frozen: if not 0, the encoder's stem or patch embedding and its first so many stages or blocks do not move.
     encoder_rate: a factor on the rate of the encoder's weights, of which layer_decay^(layers above) is another.
     mixup, cutmix: α of Beta(α, α), from which λ is drawn for each batch: images are λ x + (1 - λ) x' with the images x'
@@ -31,6 +35,10 @@ class Tuning:
     (1 - s) · one-hot + s / classes.
     """
 
+    rate: float = RATE
+    epochs: int = 0
+    warmup: float = 0.0
+    weight_decay: float = 0.0
     frozen: int = 0
     encoder_rate: float = 1.0
     layer_decay: float = 1.0
@@ -39,7 +47,7 @@ class Tuning:
     smoothing: float = 0.0
 
     def __post_init__(self):
-        for name in ("frozen", "encoder_rate", "mixup", "cutmix"):
+        for name in ("rate", "epochs", "warmup", "weight_decay", "frozen", "encoder_rate", "mixup", "cutmix"):
             if getattr(self, name) < 0:
                 raise ValueError(f"--tune={name}={getattr(self, name)} must be 0 or more.")
         if not 0 < self.layer_decay <= 1 or not 0 <= self.smoothing < 1:
@@ -47,6 +55,8 @@ class Tuning:
                 f"--tune=layer_decay={self.layer_decay},smoothing={self.smoothing}: the first must be above 0 and at "
                 "most 1, the second at least 0 and below 1."
             )
+        if self.epochs and self.warmup >= self.epochs:
+            raise ValueError(f"--tune=epochs={self.epochs},warmup={self.warmup}: the rate must rise in fewer epochs.")
 
     @classmethod
     def of(cls, given: list[str]) -> "Tuning":
@@ -76,6 +86,14 @@ class Tuning:
         """The same, but nothing of the encoder is held back, which was drawn and has all to learn."""
         return replace(self, frozen=0, encoder_rate=1.0, layer_decay=1.0)
 
+    def rate_at(self, epoch: float) -> float:
+        """The rate after so many epochs, or parts of one."""
+        if epoch < self.warmup:
+            return self.rate * epoch / self.warmup
+        if not self.epochs:
+            return self.rate
+        return self.rate * 0.5 * (1 + math.cos(math.pi * (epoch - self.warmup) / (self.epochs - self.warmup)))
+
     @property
     def mixes(self) -> bool:
         return bool(self.mixup or self.cutmix)
@@ -100,8 +118,8 @@ def fine_tune(
 
     After each epoch it is held against a fifth of the examples, drawn, from which nothing is learnt (with fewer than
     five, against those it learns from); the weights that did best there are kept, and after three epochs that were no
-    better, or 200, it ends. Features are standardised by what the encoder gives before the first step. (SCARF's
-    protocol, with one linear layer as the classifier.)
+    better, or 200, it ends, if `tuning` says nothing else. Features are standardised by what the encoder gives before
+    the first step. (SCARF's protocol, with one linear layer as the classifier.)
 
     features: `Method.features`. train, test: arrays (examples, …) in memory. share: of the labels; see
     `ssljax.evals.linear.over_draws`. Raises ValueError for more frozen layers than there are, and where what is to be
@@ -124,13 +142,14 @@ def fine_tune(
         each = optax.softmax_cross_entropy(logits(weights, norm, batch), target)
         return jnp.sum(each * counts) / jnp.sum(counts)
 
-    optimizer = optax.adam(RATE)
+    matrices = partial(jax.tree.map, lambda x: jnp.ndim(x) > 1)
+    optimizer = optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(tuning.weight_decay, matrices))
     factors = _factors({"params": state.params, "target": state.target}, tuning)
 
     @jax.jit
-    def step(weights, moments, norm, data, label, rows, key):
-        """rows (BATCH,): which examples are in the batch, -1 for none. (A loop on the device, `jax.lax.scan`, would
-        have XLA's slow convolutions on a CPU.)"""
+    def step(weights, moments, norm, data, label, rows, key, rate):
+        """rows (BATCH,): which examples are in the batch, -1 for none; rate: of this step. (A loop on the device,
+        `jax.lax.scan`, would have XLA's slow convolutions on a CPU.)"""
         picked = {name: x[rows] for name, x in data.items()}
         counts = jnp.asarray(rows >= 0, jnp.float32)
         if tuning.mixes or tuning.smoothing:
@@ -141,6 +160,7 @@ def fine_tune(
         else:
             gradient = jax.grad(loss)(weights, norm, picked, label[rows], counts)
         updates, moments = optimizer.update(gradient, moments, weights)
+        updates = jax.tree.map(lambda x: -rate * x, updates)
         if factors is not None:
             updates["encoder"] = jax.tree.map(jnp.multiply, updates["encoder"], factors)
         return optax.apply_updates(weights, updates), moments
@@ -162,13 +182,15 @@ def fine_tune(
             "bias": jnp.zeros(classes),
         }
         best, lowest, waited, moments = weights, np.inf, 0, optimizer.init(weights)
-        for number in range(EPOCHS):
-            for place, rows in enumerate(_batches(random.permutation(len(kept)))):
+        for number in range(tuning.epochs or EPOCHS):
+            batches = _batches(random.permutation(len(kept)))
+            for place, rows in enumerate(batches):
                 key = jax.random.fold_in(jax.random.key(number), place)
-                weights, moments = step(weights, moments, norm, data, kept_labels, rows, key)
+                rate = tuning.rate_at(number + (place + 1) / len(batches))
+                weights, moments = step(weights, moments, norm, data, kept_labels, rows, key, rate)
             reached = float(held_out(weights, norm, *examined))
             best, lowest, waited = (weights, reached, 0) if reached < lowest else (best, lowest, waited + 1)
-            if waited == PATIENCE:
+            if waited == PATIENCE and not tuning.epochs:
                 break
         return _in_batches(partial(predict, best, norm), test) == labels
 

@@ -48,18 +48,21 @@ def nearest(
 def knn(
     bank: np.ndarray,
     bank_labels: np.ndarray,
-    queries: np.ndarray,
-    labels: np.ndarray,
+    queries: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
     *,
     k: int = 20,
     temperature: float = 0.07,
 ) -> Score:
     """The protocol of instance discrimination: cosine similarity s, a neighbour's vote weighs exp(s / temperature).
 
-    bank (rows, dim) and queries (examples, dim) are features of un-augmented images; labels are 0 … classes - 1.
+    bank (rows, dim) and queries (examples, dim) are features of un-augmented images; labels are 0 … classes - 1. Of a
+    bank with fewer rows than k, all vote. queries, labels: None for the bank's own rows, each of which is judged by all
+    others (leave-one-out).
     Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", 2018, section 3.4.
     """
-    (score,) = _voted(*nearest(bank, queries, k), bank_labels, labels, (k,), (temperature,)).values()
+    k = min(k, len(bank) - (queries is None))
+    (score,) = knn_grid(bank, bank_labels, queries, labels, ks=(k,), temperatures=(temperature,)).values()
     return score
 
 

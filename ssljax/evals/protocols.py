@@ -1,6 +1,7 @@
 """The protocols that judge features of any kind of data: what each is called, does, and is in words."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -69,14 +70,20 @@ class Settings:
 
 
 def judge(
-    protocol: str, settings: Settings, train: np.ndarray, labels: np.ndarray, test: np.ndarray, truth: np.ndarray
+    protocol: str,
+    settings: Settings,
+    train: np.ndarray,
+    labels: np.ndarray,
+    test: np.ndarray | None,
+    truth: np.ndarray | None,
 ) -> Score:
     """Frozen features (examples, dim) by a protocol that needs nothing else than them and their labels (examples,).
 
-    With folds, `train` is all there is, and `test` is not looked at.
+    With folds, `train` is all there is, and `test` is not looked at. Without test examples (None) k-NN judges each
+    training example by all others; other protocols need them.
     """
 
-    def once(*features: np.ndarray) -> Score:
+    def once(*features: Any) -> Score:
         if protocol == "knn":
             return knn(*features, k=settings.k, temperature=settings.temperature)
         if protocol == "nn1":
@@ -95,9 +102,10 @@ def judge(
 
 
 def described(protocol: str, settings: Settings, train: int, test: int) -> str:
-    """A protocol in words, for so many things in each split."""
+    """A protocol in words, for so many things in each split; with no test things each is judged by all others."""
     folds, things = settings.folds, settings.things
     tested = f"{folds}-fold cross-validation over {test} {things}" if folds else f"{test} test {things}"
+    tested = tested if test else "each by all others"
     train = round(train * (1 - 1 / folds)) if folds else train
     share = (LINEAR | FINE_TUNED).get(protocol, 1.0)
     part = "" if share == 1 else f", {share:.0%} of each class, mean of {DRAWS} draws"

@@ -1,6 +1,8 @@
 """What `results.json` holds of accuracies and objectives, and the lines that say it."""
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ssljax.evals.scores import Score, bootstrap, margin, written
@@ -35,6 +37,31 @@ def _numbers(score: Score) -> dict[str, Any]:
     return (
         numbers | {"interval": list(bootstrap(score.correct))} | ({"draws": list(score.draws)} if score.draws else {})
     )
+
+
+def found_before(folder: Path, data: str) -> dict[str, Any]:
+    """What `results.json` in the folder holds of those data ("": the run's own); nothing if it is not there, damaged,
+    or of other data."""
+    try:
+        before = json.loads((folder / "results.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return before if before.get("data", "") == data else {}
+
+
+def merged(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """`now`, and of what was found `before` those protocols that were not judged again."""
+    both = before | now
+    for name in ("examples", "protocols", "margins", "tables"):
+        if name in both:
+            both[name] = before.get(name, {}) | now.get(name, {})
+    if "encoders" in both:
+        old, new, again = before.get("encoders", {}), now.get("encoders", {}), now.get("protocols", {})
+        both["encoders"] = {
+            encoder: {p: score for p, score in old.get(encoder, {}).items() if p not in again} | new.get(encoder, {})
+            for encoder in old | new
+        }
+    return both
 
 
 def percent(score: Mapping[str, Any]) -> str:

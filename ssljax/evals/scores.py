@@ -23,8 +23,8 @@ class Score:
 
     @property
     def standard_error(self) -> float:
-        """√(p (1 - p) / n)"""
-        return float(np.sqrt(self.accuracy * (1 - self.accuracy) / len(self.correct)))
+        """√(p (1 - p) / n + s² / m), of n test examples and m draws whose accuracies have the standard deviation s."""
+        return float(np.sqrt(self.accuracy * (1 - self.accuracy) / len(self.correct) + _of_draws(self.draws)))
 
 
 def averaged(right: Sequence[np.ndarray]) -> Score:
@@ -49,11 +49,21 @@ def margin(score: Score, floor: Score) -> tuple[float, float]:
     """How much better `score` is than `floor`, and the standard error of that.
 
     The test examples are the same, so the error is that of the mean of paired differences, which is smaller than that
-    of two independent accuracies. It is 0 where all differences are the same but for rounding.
+    of two independent accuracies; so are the draws of labels, if both have as many. It is 0 where all differences are
+    the same but for rounding.
     """
     difference = score.correct.astype(np.float64) - floor.correct.astype(np.float64)
     spread = difference.std(ddof=min(1, len(difference) - 1)) if np.ptp(difference) > ROUNDING else 0.0
-    return float(difference.mean()), float(spread / np.sqrt(len(difference)))
+    if len(score.draws) == len(floor.draws):
+        drawn = _of_draws(np.subtract(score.draws, floor.draws))
+    else:
+        drawn = _of_draws(score.draws) + _of_draws(floor.draws)
+    return float(difference.mean()), float(np.sqrt(spread**2 / len(difference) + drawn))
+
+
+def _of_draws(values: Sequence[float] | np.ndarray) -> float:
+    """The squared standard error of the mean of these; 0 where one value says nothing of it, or none differs."""
+    return float(np.var(values, ddof=1) / len(values)) if len(values) > 1 and np.ptp(values) > ROUNDING else 0.0
 
 
 def mean_of(sums: np.ndarray, counts: np.ndarray) -> dict[str, float]:

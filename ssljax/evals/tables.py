@@ -20,8 +20,8 @@ TABLES = {
 }
 UNLABELLED = ("geometry", "segmentation")
 """Those that need no labels."""
-ALONE = ("knn_grid", "same_class", *UNLABELLED)
-"""Those that a set without a test split has, too."""
+ALONE = ("knn", "knn_grid", "same_class", *UNLABELLED)
+"""Protocols that a set without a test split has, too."""
 VIEWED, VIEWS = 500, 10
 """Of so many examples so many views are drawn, for alignment and LiDAR."""
 SPECTRUM = 256

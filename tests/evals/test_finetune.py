@@ -53,7 +53,7 @@ def moved(monkeypatch):
         far = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), before, weights)
         of = far["params"] if features is online else far["target"]["params"]
         rest = far["target"] if features is online else far["params"]
-        assert not any(jax.tree.leaves(rest))
+        assert tuning.weight_decay or not any(jax.tree.leaves(rest))
         return {name: layer["kernel"] for name, layer in of["encoder"].items()}
 
     return run
@@ -73,6 +73,15 @@ def test_frozen_layers_stay_and_others_have_their_rates(moved, features):
         assert decayed[name] == pytest.approx(0.5 ** (3 - place) * plain[name], rel=0.2)
     with pytest.raises(ValueError, match="--tune=frozen=3, but the encoder has only 2 stages or blocks"):
         moved(features, Tuning(frozen=3))
+
+
+def test_rates_rise_and_fall_and_weights_decay(moved):
+    recipe = Tuning(rate=0.5, epochs=10, warmup=2)
+    assert [recipe.rate_at(epoch) for epoch in (0.5, 1, 2, 6, 10)] == pytest.approx([0.125, 0.25, 0.5, 0.25, 0])
+    assert [Tuning(rate=0.1, warmup=1).rate_at(epoch) for epoch in (0.5, 1, 150)] == [0.05, 0.1, 0.1]
+    plain, decayed = moved(online, Tuning()), moved(online, Tuning(weight_decay=100.0))
+    assert all(decayed[name] > 1.5 * plain[name] for name in plain)  # 3 steps of 1e-3 · 100 of what it weighs
+    assert moved(online, Tuning(weight_decay=100.0, frozen=1))["stem"] == 0
 
 
 def test_an_encoder_without_stages_can_be_slower_and_nothing_else():
@@ -144,10 +153,13 @@ def test_what_is_given_on_the_command_line():
     assert tuning == Tuning(frozen=2, encoder_rate=0.1, mixup=0.8)
     assert str(tuning) == "frozen = 2, encoder_rate = 0.1, mixup = 0.8" and str(Tuning()) == ""
     for wrong, sentence in (
-        ("frosen=2", "--tune=frosen=2 is not known: give some of frozen=…, encoder_rate=…"),
+        ("frosen=2", "--tune=frosen=2 is not known: give some of rate=…, epochs=…"),
         ("frozen=half", "--tune=frozen=half is not known"),
         ("mixup=-1", "--tune=mixup=-1.0 must be 0 or more"),
         ("smoothing=1", "the second at least 0 and below 1"),
+        ("epochs=-1", "--tune=epochs=-1 must be 0 or more"),
     ):
         with pytest.raises(ValueError, match=sentence):
             Tuning.of([wrong])
+    with pytest.raises(ValueError, match=r"--tune=epochs=5,warmup=5.0: the rate must rise in fewer epochs"):
+        Tuning.of(["epochs=5", "warmup=5"])

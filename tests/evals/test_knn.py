@@ -55,6 +55,8 @@ def test_leave_one_out_is_a_loop_over_banks_without_the_row(clusters):
     bank, labels, _, _ = clusters
     found = knn_grid(bank, labels, ks=(3, 202, 203), temperatures=(0.1,))
     assert list(found) == [(3, 0.1), (202, 0.1)]
+    for k, asked in ((3, 3), (202, 999)):
+        np.testing.assert_array_equal(knn(bank, labels, k=asked, temperature=0.1).correct, found[k, 0.1].correct)
     for k in (3, 202):
         for i in range(0, 203, 20):
             rest = np.arange(203) != i

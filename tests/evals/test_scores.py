@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ssljax.evals.scores import averaged, bootstrap
+from ssljax.evals.scores import Score, averaged, bootstrap, margin
 
 
 def test_an_interval_is_the_normal_one_where_examples_are_many():
@@ -28,3 +28,17 @@ def test_what_several_classifiers_get_right():
     score = averaged([np.array([True, False, True, True]), np.array([True, False, False, False])])
     np.testing.assert_array_equal(score.correct, [1, 0, 0.5, 0.5])
     assert score.draws == (0.75, 0.25) and score.accuracy == 0.5
+
+
+def test_an_error_holds_that_of_the_draws():
+    """Of accuracies that spread by 0.1, the mean of four has an error of 0.05 more, whatever the test examples are."""
+    right = [np.arange(1000) < 1000 * share for share in (0.4, 0.5, 0.5, 0.6)]
+    score, other = averaged(right), averaged([each[::-1] for each in right])
+    spread = np.std((0.4, 0.5, 0.5, 0.6), ddof=1)
+    assert score.standard_error == pytest.approx(np.hypot(np.sqrt(0.25 / 1000), spread / 2))
+    assert Score(right[1]).standard_error == pytest.approx(np.sqrt(0.25 / 1000))
+    # The same draws differ by nothing; those of one classifier alone differ as they do.
+    paired = (score.correct - other.correct).std(ddof=1) / np.sqrt(1000)
+    assert margin(score, other) == pytest.approx((0, paired))
+    alone = (score.correct - right[1]).std(ddof=1) / np.sqrt(1000)
+    assert margin(score, Score(right[1])) == pytest.approx((0, np.hypot(alone, spread / 2)))

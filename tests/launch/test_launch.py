@@ -102,7 +102,7 @@ def test_works_from_another_directory_through_a_link_and_installs_once(machine: 
     assert (code, err) == (0, "")
     assert out.splitlines()[:2] == [
         f"train --config=configs/images/simclr.py:demo --workdir={workdir} in {machine.home}",
-        f"evaluate --workdir={workdir} --scratch",
+        f"evaluate --workdir={workdir}",
     ]
     assert f"{link} --config=configs/images/mae.py:demo" in out
 
@@ -121,8 +121,6 @@ def test_config_and_workdir_follow_from_the_arguments(machine: Machine, argument
     code, out, _ = machine.run(*arguments.split())
     expected = f"train --config={config} --workdir={workdir} ".replace("{}", str(machine.repository))
     assert code == 0 and expected in out
-    # From scratch only on what comes with ssljax: one's own images may be many.
-    assert ("--scratch" in out) == (config.endswith("mae.py:demo") or arguments.startswith("--config.a.b"))
 
 
 def test_long_arguments_give_short_workdirs_that_differ(machine: Machine):
