@@ -25,6 +25,7 @@ from ssljax.models import ENCODERS, encoders_for, make_encoder
 from ssljax.typing import Method, PyTree, TrainState
 
 RANGES: dict[str, list[Range]] = {
+    "train": [("at least 1", lambda x: x >= 1, "steps_per_call")],
     "optimizer": [
         ("0 or more", lambda x: x >= 0, "learning_rate warmup_epochs warmup_steps start final weight_decay"),
         ("0 or more", lambda x: x >= 0, "clip_norm clip_each clip_module"),

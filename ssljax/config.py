@@ -17,7 +17,16 @@ from ssljax.models.resnet import ResNet
 
 OF_THE_RUN = ("encoder", "augmentations", "total_steps", "steps_per_epoch", "examples")
 """Fields of a method that are built or counted, and so are not in its config."""
-HOW_NOT_WHAT = ("mesh", "log", "profile", "checkpoint", "evaluate", "encoder.remat")
+HOW_NOT_WHAT = (
+    "mesh",
+    "log",
+    "profile",
+    "checkpoint",
+    "evaluate",
+    "encoder.remat",
+    "data.resident",
+    "train.steps_per_call",
+)
 """What may change when a run is resumed: it says how it runs and what it reports, not what it computes."""
 
 TEACHER = "teacher"
@@ -46,6 +55,7 @@ def base_config(method: str) -> ConfigDict:
         "train_split": "train",
         "test_split": "test",
         "examples": 0,  # how many there are to train on; a run writes down what it finds
+        "resident": False,  # all examples lie on each device, and steps take theirs there; for small sets
         "labelled": 1.0,  # share of each class's training examples that a method which learns from labels is given
         **modality.data_fields,
     }
@@ -68,7 +78,10 @@ def base_config(method: str) -> ConfigDict:
         "rates": {},
         **_defaults(make_optimizer, without=("name", "schedule", "total", "constant_rate", "freeze_steps", "rates")),
     }
-    config.train = {"microbatch": 0}  # so many of the batch go through the networks at once; 0: all
+    config.train = {
+        "microbatch": 0,  # so many of the batch go through the networks at once; 0: all
+        "steps_per_call": 1,  # so many steps are one program, between which Python does nothing
+    }
     config.mesh = {"data": -1, "fsdp": 1}
     config.log = {"every": 20, "wandb": ""}
     config.profile = ()  # (first, last): these steps are traced into the workdir's profile/

@@ -30,14 +30,22 @@ from ssljax.build import (
 )
 from ssljax.commands import AGAIN, launch, local_path
 from ssljax.config import remember
-from ssljax.data.pipeline import batch_indices, eval_batches, train_batches, train_dataset
+from ssljax.data.pipeline import (
+    all_examples,
+    batch_indices,
+    eval_batches,
+    index_batches,
+    train_batches,
+    train_dataset,
+)
 from ssljax.data.sources import DataError, Source
 from ssljax.data.subset import Subset
 from ssljax.engine.checkpoint import Checkpoints
 from ssljax.engine.lock import hold
 from ssljax.engine.logs import Logs
-from ssljax.engine.mesh import eval_batch_size, over_devices, process_rows
+from ssljax.engine.mesh import eval_batch_size, over_devices, process_rows, replicate
 from ssljax.engine.processes import on_first
+from ssljax.engine.step import make_several
 from ssljax.engine.trainer import Every, Profile, fit
 from ssljax.evals.features import extract, labelled
 from ssljax.evals.protocols import Settings, judge
@@ -69,6 +77,7 @@ def train(config: ConfigDict, workdir: Path) -> int:
     source = training_source(config)
     settle(config, source)
     run = build_run(config, examples=len(source), example=example_batch(config, source))
+    several = _several(config, run, source)
     with contextlib.ExitStack() as stack:
 
         def claim() -> None:
@@ -89,9 +98,12 @@ def train(config: ConfigDict, workdir: Path) -> int:
             "batch_size": config.batch_size,
             "seed": config.seed,
             "rows": process_rows(config.batch_size, run.mesh),
-            "labels": needs_labels(config),
         }
-        batches = train_batches(source, start_step=start, **data)
+        labels = needs_labels(config)
+        if config.data.resident:
+            batches = index_batches(len(source), start_step=start, **data)
+        else:
+            batches = train_batches(source, start_step=start, labels=labels, **data)
         stack.callback(batches.close)
         _, complete = fit(
             state,
@@ -104,14 +116,34 @@ def train(config: ConfigDict, workdir: Path) -> int:
             logs=logs,
             checkpoints=checkpoints,
             evaluate=online(config, run, source, logs),
-            replay=lambda step: train_dataset(source, **data)[step],
+            replay=lambda step: train_dataset(source, labels=labels, **data)[step],
             post_mortem=partial(post_mortem, config, source, workdir),
             profile=profile,
+            several=several,
+            steps_per_call=config.train.steps_per_call,
             stop=getattr(run.method, "stop", None),
         )
     if jax.process_index() == 0:
         print(f"{'complete' if complete else 'stopped and saved; the same command goes on'}: {workdir}")
     return 0 if complete else AGAIN
+
+
+def _several(config: ConfigDict, run: Run, source: Source) -> Callable | None:
+    """What makes several steps at once, and takes their examples from the devices if they are resident; None if neither
+    is asked for."""
+    at_once = config.train.steps_per_call
+    for name in ("log", "evaluate", "checkpoint"):
+        if config[name].every % at_once:
+            raise ValueError(
+                f"--config.{name}.every={config[name].every} must be a multiple of --config.train.steps_per_call="
+                f"{at_once}: nothing can be seen of the steps between."
+            )
+    if not config.data.resident:
+        return partial(make_several(run.step, run.mesh), {}) if at_once > 1 else None
+    held = jax.local_devices()[0].memory_stats() or {}
+    most = held["bytes_limit"] // 2 if "bytes_limit" in held else None
+    examples = all_examples(source, labels=needs_labels(config), most=most)
+    return partial(make_several(run.step, run.mesh), replicate(examples, run.mesh))
 
 
 def _profile(config: ConfigDict, workdir: Path) -> Profile | None:

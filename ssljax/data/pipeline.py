@@ -8,6 +8,7 @@ Training batches hold what a self-supervised method may see, and no labels, unle
 """
 
 import functools
+import math
 import os
 from collections.abc import Generator, Iterable
 from typing import Any
@@ -88,6 +89,43 @@ def train_batches(
     """
     dataset = train_dataset(source, batch_size=batch_size, seed=seed, rows=rows, labels=labels)
     return _prefetched(dataset[start_step:], threads or _default_threads(source))
+
+
+def index_batches(
+    examples: int, *, batch_size: int, seed: int, start_step: int = 0, rows: np.ndarray | None = None
+) -> Generator[Batch]:
+    """As :func:`train_batches`, of which each has only the ``index``: for examples that lie on the devices."""
+
+    def make(step: int) -> Batch:
+        return {"index": batch_indices(examples, batch_size, seed, step, rows).astype(np.int32)}
+
+    return _prefetched(grain.MapDataset.range(ENDLESS).map(make)[start_step:], threads=1)
+
+
+def all_examples(source: Source, *, labels: bool = False, most: int | None = None) -> Batch:
+    """What training batches are made of, (examples, …); in the place of an undecodable one the next that can be.
+
+    Raises:
+        DataError: as :func:`train_dataset`, and where a part of the examples is drawn anew each time, or they have more
+            than ``most`` bytes.
+    """
+    _check_fixed_shapes(source)
+    if labels:
+        source.require_labels("this method")
+    shapes = source.shapes or {}
+    if source.drawn:
+        raise DataError(
+            f"of {source.name} {', '.join(source.drawn)} is drawn anew each time, which cannot lie on a device: set "
+            "--config.data.resident=False."
+        )
+    size = len(source) * sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in shapes.values())
+    if most is not None and size > most:
+        raise DataError(
+            f"{source.name} has {size / 2**30:.1f} GiB, more than the {most / 2**30:.1f} GiB that it may take of a "
+            "device: set --config.data.resident=False."
+        )
+    names = {*shapes, *(["label"] if labels else [])}
+    return _stack([{name: x for name, x in source[i].items() if name in names} for i in range(len(source))])
 
 
 def eval_batches(source: Source, batch_size: int, rows: np.ndarray | None = None) -> Generator[Batch]:

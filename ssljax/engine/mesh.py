@@ -102,20 +102,25 @@ def process_rows(batch_size: int, mesh: Mesh) -> np.ndarray:
     return np.unique(np.concatenate([np.arange(batch_size)[index] for index in held.values()]))
 
 
-def to_devices(batch: PyTree, mesh: Mesh) -> PyTree:
-    """This process's rows of a batch (NumPy, in the order of `process_rows`) as global arrays, over all devices."""
-    sharding = batch_sharding(mesh)
-    local = len(jax.tree.leaves(batch)[0])
+def to_devices(batch: PyTree, mesh: Mesh, *, stacked: bool = False) -> PyTree:
+    """This process's rows of a batch (NumPy, in the order of `process_rows`) as global arrays, over all devices.
+
+    stacked: of arrays (batches, rows, …), where each device has its rows of all batches.
+    """
+    axis = int(stacked)
+    sharding = NamedSharding(mesh, P(*(None,) * axis, *batch_sharding(mesh).spec))
+    local = jax.tree.leaves(batch)[0].shape[axis]
     n = local * mesh.devices.size // len(mesh.local_devices)
     rows = process_rows(n, mesh)
 
     def place(x: np.ndarray) -> jax.Array:
         # One device's rows are consecutive, in the global batch and so among this process's.
         def of(index):
-            start = int(np.searchsorted(rows, index[0].start or 0))
-            return x[start : start + n // mesh.devices.size]
+            start = int(np.searchsorted(rows, index[axis].start or 0))
+            mine = slice(start, start + n // mesh.devices.size)
+            return x[:, mine] if stacked else x[mine]
 
-        return jax.make_array_from_callback((n, *x.shape[1:]), sharding, of)
+        return jax.make_array_from_callback((*x.shape[:axis], n, *x.shape[axis + 1 :]), sharding, of)
 
     return jax.tree.map(place, jax.tree.map(np.asarray, batch))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
@@ -67,6 +68,8 @@ def fit(
     replay: Callable[[int], PyTree],
     post_mortem: Callable[[int, dict[str, float]], str],
     profile: Profile | None = None,
+    several: Callable[[TrainState, PyTree], tuple[TrainState, dict[str, jax.Array]]] | None = None,
+    steps_per_call: int = 1,
     stop: Callable[[int, dict[str, float]], str | None] | None = None,
 ) -> tuple[TrainState, bool]:
     """Train from `state.step` to `total`; `batches` begins with the batch of that step.
@@ -77,7 +80,9 @@ def fit(
     returns. Returns the state, and whether the run is complete.
 
     replay: the batch of a step, counted from 0; post_mortem: writes down the step that was not finite with its metrics,
-    and says where. stop: the method's own word on the logged metrics (`Method`).
+    and says where. several: makes `steps_per_call` steps of stacked batches at once, and one at a time up to a multiple
+    of these and at the end; None: `step` makes all. `every` and the profile are looked at after each call. stop: the
+    method's own word on the logged metrics (`Method`).
 
     Raises TrainingStopped when a metric is no longer finite, or `stop` says so: nothing of that is saved.
     """
@@ -86,22 +91,30 @@ def fit(
     waited = 0.0
     with _runtime_errors(), _Interrupt() as interrupt, contextlib.ExitStack() as trace:
         clock, clock_step = time.perf_counter(), start
-        for i in range(start + 1, total + 1):
+        i, tracing, compiled = start, False, set()
+        while i < total:
+            count = steps_per_call if i % steps_per_call == 0 and i + steps_per_call <= total else 1
+            i += count
             asked = time.perf_counter()
-            batch = to_devices(next(batches), mesh)
+            if several is None:
+                batch = to_devices(next(batches), mesh)
+            else:
+                batch = to_devices(_stacked([next(batches) for _ in range(count)]), mesh, stacked=True)
             waited += time.perf_counter() - asked
-            if profile and i == max(profile.first, start + 1) <= profile.last and jax.process_index() == 0:
+            if profile and not tracing and profile.first <= i and i - count < profile.last and jax.process_index() == 0:
                 trace.enter_context(jax.profiler.trace(str(profile.folder)))
+                tracing = True
             due_now = i == total or any(n > 0 and i % n == 0 for n in vars(every).values())
             if due_now:
                 jax.block_until_ready(state)
             begun = time.perf_counter()
             with jax.transfer_guard("disallow"):
-                state, metrics = step(state, batch)
-            if profile and i == profile.last:
+                state, metrics = several(state, batch) if several else step(state, batch)
+            if profile and i - count < profile.last <= i:
                 jax.block_until_ready(state)
                 trace.close()
-            if i == start + 1:  # compilation is not throughput
+            if count not in compiled:  # compilation is not throughput
+                compiled.add(count)
                 jax.block_until_ready(state)
                 clock, clock_step, waited = time.perf_counter(), i, 0.0
             stopping = interrupt.stops_at(i)
@@ -131,7 +144,7 @@ def fit(
                 numbers |= {"seconds_per_step": seconds, "examples_per_second": batch_size / seconds}
                 numbers["input_seconds"] = waited / (i - clock_step)
                 if due_now:
-                    numbers["device_seconds"] = ended - begun
+                    numbers["device_seconds"] = (ended - begun) / count
             if due["evaluate"] and every.evaluate and not stopping:
                 numbers |= evaluate(state)
             logs.write(i, numbers)
@@ -152,6 +165,10 @@ def fit(
             clock, clock_step, waited = time.perf_counter(), i, 0.0
         checkpoints.wait()
     return state, True
+
+
+def _stacked(batches: list[PyTree]) -> PyTree:
+    return jax.tree.map(lambda *parts: np.stack(parts), *batches)
 
 
 def _starving(numbers: dict[str, float]) -> str | None:

@@ -60,3 +60,8 @@ def test_a_process_places_the_rows_that_its_devices_hold():
     for name in batch:
         np.testing.assert_array_equal(placed[name], batch[name])
     assert placed["label"].addressable_shards[0].data.shape == (2,)
+    two = {name: np.stack([x, x[::-1]]) for name, x in batch.items()}
+    placed = to_devices(two, mesh, stacked=True)
+    for name in two:
+        np.testing.assert_array_equal(placed[name], two[name])
+    assert placed["label"].addressable_shards[0].data.shape == (2, 2)

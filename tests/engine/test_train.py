@@ -11,10 +11,14 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 
 import ssljax.train as launcher
+from ssljax.build import build_source
 from ssljax.config import recall, remember
+from ssljax.data.pipeline import all_examples
+from ssljax.data.sources import DataError
 from ssljax.engine import trainer
 from ssljax.engine.checkpoint import METRICS
 from ssljax.engine.logs import read_metrics
@@ -228,6 +232,70 @@ def test_a_field_is_unset_on_the_command_line(tmp_path):
     command += [f"--config.{field}" for field in fields.split()] + [f"--workdir={tmp_path}"]
     subprocess.run(command, env=ENVIRONMENT, check=True, stdout=subprocess.DEVNULL)
     assert json.loads((tmp_path / "config.json").read_text())["encoder"]["bn_groups"] is None
+
+
+@pytest.mark.parametrize("name", ["npid"], indirect=True)
+def test_several_steps_at_once_of_examples_that_lie_on_the_devices_are_the_same_steps(
+    config, tmp_path, monkeypatch, final_state, assert_equal_to_the_bit
+):
+    """On a mesh of 2 x 2, whether the examples come with each step or not, and by how many the steps are called; and
+    such a run that dies goes on to the bit."""
+    config = shortened(config, steps=7)
+    config.mesh.update(data=2, fsdp=2)
+    config.evaluate.every = 0
+    for name, resident, at_once in (
+        ("plain", False, 1),
+        ("resident", True, 1),
+        ("called", False, 2),
+        ("both", True, 2),
+    ):
+        config.data.resident, config.train.steps_per_call = resident, at_once
+        launcher.train(config, tmp_path / name)
+        assert list(losses(tmp_path / name)) == [2, 4, 6, 7]
+        states = final_state(tmp_path / "plain"), final_state(tmp_path / name)
+        for a, b in zip(*map(jax.tree.leaves, states), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+    batches = launcher.index_batches
+
+    def dying(*args, **options):
+        for i, batch in enumerate(batches(*args, **options)):
+            if i == 5:
+                raise Killed
+            yield batch
+
+    monkeypatch.setattr(launcher, "index_batches", dying)
+    with pytest.raises(Killed):
+        launcher.train(config, tmp_path / "broken")
+    monkeypatch.setattr(launcher, "index_batches", batches)
+    assert launcher.train(config, tmp_path / "broken") == 0
+    assert_equal_to_the_bit(final_state(tmp_path / "both"), final_state(tmp_path / "broken"))
+    assert losses(tmp_path / "both") == losses(tmp_path / "broken")
+
+
+@only_simclr
+def test_what_cannot_be_called_at_once_or_lie_on_a_device(simclr, load_small, tmp_path):
+    simclr.train.steps_per_call, simclr.log.every = 4, 6
+    with pytest.raises(ValueError, match=r"log.every=6 must be a multiple of --config.train.steps_per_call=4"):
+        launcher.train(simclr, tmp_path)
+    simclr.train.steps_per_call = 0
+    with pytest.raises(ValueError, match="train.steps_per_call=0 must be at least 1"):
+        launcher.train(simclr, tmp_path)
+    with pytest.raises(DataError, match="more than the 0.0 GiB that it may take of a device: set --config"):
+        all_examples(build_source(simclr, "train"), most=1000)
+    speech = load_small("cpc")
+    speech.data.resident = True
+    with pytest.raises(DataError, match="audio, length is drawn anew each time, which cannot lie on a device"):
+        launcher.train(speech, tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+@only_simclr
+def test_a_step_that_is_not_finite_is_found_among_several(simclr, tmp_path):
+    simclr.data.resident, simclr.train.steps_per_call = True, 2
+    simclr.optimizer.update(name="sgd", learning_rate=1e30, warmup_steps=0)
+    with pytest.raises(trainer.TrainingStopped, match=r"not finite at step \d+.*post-mortem"):
+        launcher.train(simclr, tmp_path)
 
 
 @only_simclr
