@@ -139,21 +139,22 @@ jitter = jax.jit(ops.color_jitter)
 
 
 def tiled(picture):
-    return jnp.broadcast_to(jnp.asarray(picture, jnp.float32), (N, 6, 6, 3))
+    """As planes."""
+    return ops.as_planes(jnp.broadcast_to(jnp.asarray(picture, jnp.float32), (N, 6, 6, 3)))
 
 
 @pytest.fixture(scope="module")
 def factors():
     """Each operation's factor for each key, read from what it does alone, to colours that it does not make clip."""
     alone = {name: {other: STRENGTHS[name] if other == name else 0.0 for other in STRENGTHS} for name in STRENGTHS}
-    dull = tiled([0.1, 0.2, 0.1]).at[:, :, ::2, 1].set(0.1)
+    dull = tiled([0.1, 0.2, 0.1]).at[:, 1, :, ::2].set(0.1)
     grey = ops.greyscale(dull)
     mean = jnp.broadcast_to(grey.mean((1, 2, 3), keepdims=True), grey.shape)
     read = {}
     for name, other in (("brightness", jnp.zeros_like(grey)), ("contrast", mean), ("saturation", grey)):
         jittered = jitter(keys(N), dull, **alone[name])
-        read[name] = ((jittered - other) / (dull - other))[:, 0, 1, 1]
-    red = jitter(keys(N), tiled([0.5, 0.0, 0.0]), **alone["hue"])[:, 0, 0]
+        read[name] = ((jittered - other) / (dull - other))[:, 1, 0, 1]
+    red = jitter(keys(N), tiled([0.5, 0.0, 0.0]), **alone["hue"])[:, :, 0, 0]
     read["hue"] = (red[:, 1] - red[:, 2]) / red[:, 0] / 6  # red stays the largest: less than a sixth of the circle
     return read
 

@@ -186,7 +186,7 @@ WHOLE = Augment(20, (1.0, 1.0), "bilinear", flip=0.0)  # the only crop that fits
 
 
 def test_grey_comes_before_the_jitter_where_a_recipe_says_so():
-    picture = ops.as_float(jnp.asarray(PICTURES))
+    picture = ops.as_planes(ops.as_float(jnp.asarray(PICTURES)))
     fields = {"jitter": 1.0, "grey": 1.0, "brightness": 0.8, "contrast": 0.8, "saturation": 0.0, "hue": 0.0}
     jitter = partial(
         ops.color_jitter, ops.fold(keys(4), 3), **{k: v for k, v in fields.items() if k not in ("jitter", "grey")}
@@ -195,15 +195,15 @@ def test_grey_comes_before_the_jitter_where_a_recipe_says_so():
     assert jnp.abs(expected[True] - expected[False]).max() > 0.01
     for first in (True, False):
         view = jax.jit(replace(WHOLE, grey_first=first, **fields))(keys(4), PICTURES)
-        close(view, expected[first], atol=1e-4)
+        close(view, ops.as_images(expected[first]), atol=1e-4)
 
 
 def test_the_blurs_window_is_what_a_recipe_says_or_a_tenth_of_the_view():
-    picture = ops.as_float(jnp.asarray(PICTURES))
+    picture = ops.as_planes(ops.as_float(jnp.asarray(PICTURES)))
     sigma = jnp.full(4, 2.0)
     for window, pixels in ((0, 3), (9, 9)):
         view = jax.jit(replace(WHOLE, blur=1.0, sigma=(2.0, 2.0), window=window))(keys(4), PICTURES)
-        close(view, ops.gaussian_blur(picture, sigma, pixels), atol=1e-4)
+        close(view, ops.as_images(ops.gaussian_blur(picture, sigma, pixels)), atol=1e-4)
     with pytest.raises(ValueError, match="views.window -1 must be a side in pixels"):
         Augment(8, window=-1)
 

@@ -25,8 +25,8 @@ def image(numbers):
 
 def one(operation, image, *args):
     """The operation on a batch of this image upside down and this image; the second is returned."""
-    batch = jnp.stack([image[::-1], image])
-    return operation(batch, *(jnp.full(2, arg) for arg in args))[1]
+    batch = ops.as_planes(jnp.stack([image[::-1], image]))
+    return ops.as_images(operation(batch, *(jnp.full(2, arg) for arg in args)))[1]
 
 
 def crop(image, box, mode):
@@ -144,7 +144,7 @@ def test_hue_of_a_third_of_the_circle_turns_red_to_green_to_blue():
 @pytest.mark.parametrize("window", [4, 41])
 def test_a_blur_window_that_does_not_fit_is_refused(image, window):
     with pytest.raises(ValueError, match=f"a blur window of {window} pixels must be odd and less than twice"):
-        ops.gaussian_blur(image[None], jnp.ones(1), window)
+        ops.gaussian_blur(ops.as_planes(image[None]), jnp.ones(1), window)
 
 
 def test_uint8_and_float_images_are_the_same(numbers, image):
