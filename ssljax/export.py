@@ -2,8 +2,9 @@
 
     python -m ssljax.export --workdir=runs/dino --format=huggingface [--to=FOLDER] [--step=N] [--license=cc-by-4.0]
 
-Formats: `safetensors`, for `ssljax.load`; `timm`, for `timm.create_model("local-dir:FOLDER", pretrained=True)`; and
-`huggingface`, for `AutoModel.from_pretrained("FOLDER")`. docs/weights.md says which encoders they can be.
+Formats: `safetensors`, for `ssljax.load`; `timm`, for `timm.create_model("local-dir:FOLDER", pretrained=True)`;
+`huggingface`, for `AutoModel.from_pretrained("FOLDER")`; and `onnx`, a graph for ONNX Runtime and others (needs
+`pip install -r requirements-onnx.txt`). docs/weights.md says which encoders they can be.
 """
 
 import json
@@ -22,26 +23,24 @@ from ssljax.evals.results import accuracy_lines, objective_lines
 from ssljax.evaluate import PROTOCOLS
 from ssljax.modalities import Modality
 from ssljax.typing import Method, PyTree, Variables
-from ssljax.weights import architecture_for
+from ssljax.weights import architecture_for, graphs
 from ssljax.weights.architecture import Described, ImageInputs, SpeechInputs, TextInputs
 from ssljax.weights.canonical import canonical
 from ssljax.weights.files import save
 
-LIBRARIES = {"safetensors": "ssljax", "timm": "timm", "huggingface": "transformers"}
+LIBRARIES = {"safetensors": "ssljax", "timm": "timm", "huggingface": "transformers", "onnx": "onnx"}
 """Formats, and the library that each is for."""
 USE = {
     "safetensors": 'import ssljax\nencoder = ssljax.load("FOLDER")\nfeatures = encoder(examples)',
     "timm": 'import timm\nmodel = timm.create_model("local-dir:FOLDER", pretrained=True)',
     "huggingface": 'from transformers import AutoModel\nmodel = AutoModel.from_pretrained("FOLDER")\n'
     "# Where this says that a pooler is newly drawn, features are of `last_hidden_state`.",
+    "onnx": 'import onnxruntime\nsession = onnxruntime.InferenceSession("FOLDER/model.onnx")\n'
+    "(features,) = session.run(None, inputs)  # a dictionary; see the end",
 }
 UNKNOWN, LINE = "unknown", "\n"
 NOT_EVALUATED = (
     "None yet of this step: `python -m ssljax.evaluate --workdir=RUN` makes them, and this command then writes them."
-)
-NO_ONNX = (
-    "--format=onnx is not there: jax2onnx 0.17.1, the library for it that is kept up, converts our Vision Transformers "
-    "but neither ResNets nor GPT. Use --format=timm or huggingface, and the exporter of PyTorch (torch.onnx)."
 )
 
 
@@ -65,11 +64,9 @@ def export(
 ) -> None:
     """Write the encoder of a run's newest checkpoint, or of that of `step`.
 
-    Raises ValueError for a format that there is none of, an encoder that its library has none like, and files that are
-    there already; CheckpointError if there is no checkpoint.
+    Raises ValueError for a format that there is none of or whose packages are missing, an encoder that its library has
+    none like, and files that are there already; CheckpointError if there is no checkpoint.
     """
-    if format == "onnx":
-        raise ValueError(NO_ONNX)
     if format not in LIBRARIES:
         raise ValueError(f"--format={format} is unknown; use {', '.join(LIBRARIES)}.")
     config, run, state = open_run(workdir, step)
@@ -85,12 +82,17 @@ def write_encoder(
 ) -> None:
     """Raises ValueError as `export`."""
     described, variables = encoder_of(method, modality, state)
-    architecture = architecture_for(described.encoder, "ssljax" if format == "safetensors" else format)
+    if format != "onnx":
+        architecture = architecture_for(described.encoder, "ssljax" if format == "safetensors" else format)
     if format != "safetensors":
         side = described.example.shape[1] if isinstance(described.inputs, ImageInputs) else 0
         encoder, variables = canonical(described.encoder, variables, side)
         described = described._replace(encoder=encoder)
-    save(folder, architecture, described, jax.device_get(variables), card, overwrite=overwrite)
+    variables = jax.device_get(variables)
+    if format == "onnx":
+        graphs.save(folder, described, variables, card, overwrite=overwrite)
+    else:
+        save(folder, architecture, described, variables, card, overwrite=overwrite)
 
 
 def encoder_of(method: Method, modality: Modality, state: Variables) -> tuple[Described, PyTree]:
@@ -106,7 +108,8 @@ def encoder_of(method: Method, modality: Modality, state: Variables) -> tuple[De
         example = jax.ShapeDtypeStruct((1, view.size, view.size, 3), jnp.float32)
     elif kind == "speech":
         inputs = SpeechInputs(data.rate, data.normalise)
-        example = jax.ShapeDtypeStruct((1, *shapes["audio"][0]), jnp.float32)
+        samples = round(data.rate * max(data.crop, data.longest))  # that evaluation hears, too
+        example = jax.ShapeDtypeStruct((1, samples), jnp.float32)
     elif kind == "text":
         inputs = TextInputs(data={name: data[name] for name in modality.data_fields})
         example = jax.ShapeDtypeStruct((1, *shapes["tokens"][0]), jnp.int32)

@@ -13,12 +13,10 @@ from ssljax.config import base_config
 from ssljax.modalities.images import Images
 from ssljax.modalities.speech import Speech
 from ssljax.modalities.text import Text
-from ssljax.models import infer
-from ssljax.models.clip import CLIPText
-from ssljax.models.pooling import segment_means
 from ssljax.typing import Array, Batch, PyTree
 from ssljax.views.images import center_view
 from ssljax.weights.architecture import ImageInputs, SpeechInputs
+from ssljax.weights.features import features
 from ssljax.weights.files import Weights, load
 
 
@@ -48,17 +46,10 @@ class PretrainedEncoder:
         return np.asarray(self._features(self._as_batch(inputs)))
 
     def _compute(self, variables: PyTree, batch: Batch) -> Array:
-        encoder, seen = self.encoder, self.inputs
-        statistics = {name: x for name, x in variables.items() if name != "params"}
-        encode = partial(infer, encoder, variables["params"], statistics)
+        seen = self.inputs
         if isinstance(seen, ImageInputs):
-            return encode(center_view(batch, seen.size, seen.crop, seen.mean, seen.std))
-        if isinstance(seen, SpeechInputs):
-            context = encode(batch["audio"], lengths=batch["length"]).context
-            return segment_means(context, encoder.frames(batch["length"]), encoder.segments)
-        if isinstance(encoder, CLIPText):  # which sees nothing of what comes after the token that ends a text
-            return encode(batch["tokens"])
-        return encode(batch["tokens"], valid=batch["valid"])
+            batch = {"images": center_view(batch, seen.size, seen.crop, seen.mean, seen.std)}
+        return features(self.encoder, seen, variables, batch)
 
     @cached_property
     def _as_batch(self) -> Callable[[Any], Batch]:

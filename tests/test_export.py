@@ -1,6 +1,8 @@
-"""A run's encoder in files of three formats, which give its features again; the card beside them."""
+"""A run's encoder in files of four formats, which give its features again; the card beside them."""
 
 import json
+import sys
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,9 @@ from ssljax.build import build_method, build_run, modality_of, small_batch
 from ssljax.config import remember
 from ssljax.engine.checkpoint import Checkpoints
 from ssljax.engine.mesh import make_mesh
-from ssljax.export import UNKNOWN, export, main, model_card, write_encoder
+from ssljax.export import UNKNOWN, encoder_of, export, main, model_card, write_encoder
+from ssljax.views.images import center_view
+from ssljax.weights.features import features
 
 IMAGES = np.random.RandomState(0).randint(0, 256, (3, 20, 24, 3), np.uint8)
 TEXTS = ["to be", "or not to be, that is the question"]
@@ -133,9 +137,8 @@ def test_a_card_of_what_nobody_has_said(load_small):
 
 
 def test_what_cannot_be_exported_is_said(built, tmp_path):
-    for format, message in (("pickle", "is unknown; use safetensors, timm, huggingface"), ("onnx", "is not there")):
-        with pytest.raises(ValueError, match=f"--format={format} {message}"):
-            export(tmp_path, tmp_path / "out", format)
+    with pytest.raises(ValueError, match="--format=pickle is unknown; use safetensors, timm, huggingface, onnx"):
+        export(tmp_path, tmp_path / "out", "pickle")
     with pytest.raises(ValueError, match="--workdir is needed"):
         main(None, "timm", None, None, UNKNOWN, False)
     run, modality, state = built("scarf")
@@ -145,3 +148,97 @@ def test_what_cannot_be_exported_is_said(built, tmp_path):
     with pytest.raises(ValueError, match="epsilon=1e-05 cannot be written as timm's model"):
         write_encoder(run, modality, state, tmp_path / "out", "timm", "card", overwrite=False)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "method, encoder",
+    [
+        ("dino", {}),
+        ("mae", {"scan": True, "remat": True}),
+        ("dinov2", {"layer_scale": 0.1, "registers": 2, "ffn": "swiglu"}),
+        ("clip", {}),
+        ("byol", {"name": "resnet18", "stem": "imagenet", "channels": 4}),
+        ("simclr", {"norm": "group"}),
+        ("bert", {"types": 0, "norm": "post"}),
+        ("gpt", {"bias": False}),
+        ("wav2vec2", {}),
+        ("cpc", {}),
+    ],
+)
+def test_a_graph_gives_the_runs_features(built, tmp_path, method, encoder):
+    pytest.importorskip("jax2onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    run, modality, state = built(method, **encoder)
+    write_encoder(run, modality, state, tmp_path, "onnx", "card", overwrite=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "model.onnx"]
+    session = runtime.InferenceSession(tmp_path / "model.onnx")
+    shape = session.get_inputs()[0].shape
+    given = INPUTS[run.modality]
+    batch = modality.as_batch([clip[: shape[1]] for clip in given] if run.modality == "speech" else given)
+    inputs = {name: np.asarray(x) for name, x in batch.items()}
+    if run.modality == "speech":
+        inputs["audio"] = np.pad(inputs["audio"], [(0, 0), (0, shape[1] - inputs["audio"].shape[1])])
+    elif run.modality != "text":
+        view = run.augmentations[0]
+        inputs = {"images": np.asarray(center_view(batch, view.size, run.eval_crop, view.mean, view.std))}
+    (found,) = session.run(None, inputs)
+    np.testing.assert_allclose(found, jax.jit(run.features)(state, batch), rtol=1e-3, atol=1e-5)
+    card = (tmp_path / "README.md").read_text()
+    assert card.startswith("card\n") and all(f"- `{x.name}`, " in card for x in session.get_inputs())
+
+
+class Library:
+    """In place of jax2onnx and of onnxruntime: of the features that are right, `makes` makes those that are found."""
+
+    __version__ = "1.0"
+
+    def __init__(self, described, variables, makes):
+        self.right = partial(features, described.encoder, described.inputs, variables)
+        self.makes = makes
+
+    def to_onnx(self, compute, shapes, **_):
+        return self
+
+    def SerializeToString(self):
+        return b"graph"
+
+    def InferenceSession(self, contents, **_):
+        return self
+
+    def run(self, _, inputs):
+        return [self.makes(np.asarray(self.right(inputs)))]
+
+
+def test_a_graph_is_written_only_if_it_gives_the_same_features(built, tmp_path, monkeypatch):
+    run, modality, state = built("byol", name="resnet18", stem="imagenet", channels=4)
+    monkeypatch.setattr("ssljax.weights.graphs.version", lambda _: "1.0")
+
+    def write(packages, overwrite=False):
+        for name in ("jax2onnx", "onnxruntime"):
+            monkeypatch.setitem(sys.modules, name, packages)
+        write_encoder(run, modality, state, tmp_path / "out", "onnx", "card", overwrite=overwrite)
+
+    def fails(x):
+        raise TypeError("no such primitive\nfurther")
+
+    library = partial(Library, *encoder_of(run, modality, state))
+    right = library(lambda x: x)
+    for wrong, message in (
+        (None, "needs jax2onnx: `pip install -r requirements-onnx.txt`"),
+        (library(fails), r"no graph of ResNet that ONNX Runtime runs \(no such primitive\): use --format=safetensors"),
+        (library(lambda x: 1.01 * x), "ResNet gives other features than the encoder, by 1.0e-02 of the largest"),
+        (library(lambda x: x * np.nan), "gives other features than the encoder, by nan"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write(wrong)
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="weights, and a file of ONNX holds 2"):
+        patch.setattr("ssljax.weights.graphs.LARGEST", 1000)
+        write(right)
+    assert not (tmp_path / "out").exists()
+    write(right)
+    assert (tmp_path / "out" / "model.onnx").read_bytes() == b"graph"
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "- `images`, float32 (batch, 16, 16, 3): the central square of 1 times" in card
+    with pytest.raises(ValueError, match="model.onnx, README.md: choose another folder"):
+        write(right)
+    write(right, overwrite=True)

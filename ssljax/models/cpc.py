@@ -91,7 +91,7 @@ class CPCEncoder(nn.Module):
                 name=f"conv{i}",
             )
             x = nn.relu(ChannelNorm(dtype=self.dtype, name=f"norm{i}")(conv(x)))
-        start = varying_like(jnp.zeros((len(x), self.context_width), self.dtype), x)
+        start = varying_like(jnp.zeros((x.shape[0], self.context_width), self.dtype), x)
         cell = nn.GRUCell(self.context_width, dtype=self.dtype, name="gru")
         context: Any = nn.RNN(cell)(x, initial_carry=start)
         return Encoded(context.astype(jnp.float32), x.astype(jnp.float32))

@@ -262,7 +262,8 @@ class GPT(TextEncoder):
 
 def causal_mask(count: int, valid: Array | None = None) -> Array:
     """Which keys a query may attend to: (batch or 1, 1, queries, keys)."""
-    earlier = jnp.tril(jnp.ones((count, count), bool))[None, None]
+    places = jnp.arange(count)
+    earlier = (places[:, None] >= places)[None, None]
     return earlier if valid is None else earlier & valid[:, None, None, :]
 
 
@@ -276,7 +277,7 @@ def pooled(tokens: Array, valid: Array | None, pool: str) -> Array:
         return _mean(x, valid)
     places = jnp.arange(x.shape[1])
     last = places[-1:] if valid is None else jnp.max(jnp.where(valid, places, 0), axis=1)
-    return token_at(x, jnp.broadcast_to(last, len(x)))
+    return token_at(x, jnp.broadcast_to(last, x.shape[:1]))
 
 
 def _mean(x: Array, valid: Array | None) -> Array:

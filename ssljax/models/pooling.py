@@ -18,4 +18,4 @@ def segment_means(x: Array, frames: Array, segments: int) -> Array:
     weights = inside / inside.sum(axis=-1, keepdims=True)
     # What is padding may hold anything: it is left out, not multiplied by zero.
     x = jnp.where((time < frames[:, None])[:, :, None], x.astype(jnp.float32), 0.0)
-    return jnp.einsum("bst,btd->bsd", weights, x, precision="highest").reshape(len(x), -1)
+    return jnp.einsum("bst,btd->bsd", weights, x, precision="highest").reshape(x.shape[0], -1)

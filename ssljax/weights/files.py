@@ -70,8 +70,8 @@ def save(
     """
     config, preprocessing = architecture.configure(described)
     tensors = write(variables, rows_of(architecture, described))
-    if there := [name for name in (MODEL, CONFIG, PREPROCESSING, CARD) if (folder / name).exists() and not overwrite]:
-        raise ValueError(f"{folder} has {', '.join(there)}: choose another folder, or overwrite them with --overwrite.")
+    if not overwrite:
+        must_be_free(folder, MODEL, CONFIG, PREPROCESSING, CARD)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
     part = folder / f"{MODEL}.part"
@@ -81,9 +81,20 @@ def save(
     texts = {CARD: card, PREPROCESSING: json.dumps(preprocessing, indent=2), CONFIG: json.dumps(config, indent=2)}
     for name, text in texts.items():
         if name != PREPROCESSING or preprocessing:
-            part = folder / f"{name}.part"
-            part.write_text(text + "\n")
-            part.replace(folder / name)
+            put(folder, name, f"{text}\n".encode())
+
+
+def must_be_free(folder: Path, *names: str) -> None:
+    """Raises ValueError if one of these files is there."""
+    if there := [name for name in names if (folder / name).exists()]:
+        raise ValueError(f"{folder} has {', '.join(there)}: choose another folder, or overwrite them with --overwrite.")
+
+
+def put(folder: Path, name: str, contents: bytes) -> None:
+    """A file that appears whole or not at all."""
+    part = folder / f"{name}.part"
+    part.write_bytes(contents)
+    part.replace(folder / name)
 
 
 def is_weights(path: Path) -> bool:
