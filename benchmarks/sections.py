@@ -6,10 +6,13 @@ ssljax, this makes that be found from wherever a script is run.
 
 import json
 import os
+import platform
 import re
 import sys
 import textwrap
 from collections.abc import Sequence
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 
 import jax
@@ -103,3 +106,9 @@ def machine() -> str:
     """What a table was measured on."""
     devices = jax.devices()
     return f"{devices[0].platform}, {len(devices)} device(s), {os.cpu_count()} CPU cores, jax {jax.__version__}."
+
+
+def compared(*packages: str) -> str:
+    """The same, with the versions of what it is compared with, and the date."""
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return f"{machine().removesuffix('.')}, {versions}, Python {platform.python_version()}, {date.today()}."
