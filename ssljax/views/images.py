@@ -69,12 +69,16 @@ def resize_matrix(start: Array, extent: Array, size_in: int, size_out: int, inte
     return weights / jnp.sum(weights, axis=1, keepdims=True)
 
 
-def crop_to_planes(images: Array, boxes: Array, size: int, interpolation: str = "bilinear") -> Array:
-    """Each image's box (top, left, height, width), in pixels, as planes (3, size, size); boxes (batch, 4)."""
+def crop_to_planes(
+    images: Array, boxes: Array, size: int, interpolation: str = "bilinear", flipped: Array | bool = False
+) -> Array:
+    """Each image's box (top, left, height, width), in pixels, as planes (3, size, size); boxes (batch, 4). flipped
+    (batch,): in which left becomes right."""
     top, left, height, width = jnp.moveaxis(boxes.astype(jnp.float32), -1, 0)
     matrix = partial(resize_matrix, size_out=size, interpolation=interpolation)
     rows = jax.vmap(partial(matrix, size_in=images.shape[1]))(top, height)
     columns = jax.vmap(partial(matrix, size_in=images.shape[2]))(left, width)
+    columns = jnp.where(jnp.broadcast_to(flipped, top.shape)[:, None, None], columns[:, ::-1], columns)
     # HIGH: a TPU's default would round pixels and weights to eight bits of mantissa.
     lines = jnp.einsum("boh,bhwc->bowc", rows, images, precision=jax.lax.Precision.HIGH)
     planes = jnp.einsum("bcow,bpw->bcop", as_planes(lines), columns, precision=jax.lax.Precision.HIGH)
@@ -129,11 +133,6 @@ def on_canvas(boxes: Array, sizes: Array, images: Array) -> Array:
     """Boxes in pixels of the original images, of `sizes` (batch, 2), as boxes in pixels of the resized ones."""
     canvas = jnp.asarray(images.shape[1:3], jnp.float32)
     return boxes * jnp.tile(canvas / sizes.astype(jnp.float32), (1, 2))
-
-
-def flip(x: Array) -> Array:
-    """Left becomes right."""
-    return x[..., ::-1]
 
 
 # Colour ---------------------------------------------------------------------------------------------------------------
@@ -195,14 +194,25 @@ def solarize(x: Array, threshold: float = 0.5) -> Array:
     return jnp.where(x >= threshold, 1.0 - x, x)
 
 
-def color_jitter(keys: Array, x: Array, brightness: float, contrast: float, saturation: float, hue: float) -> Array:
+def color_jitter(
+    keys: Array,
+    x: Array,
+    brightness: float,
+    contrast: float,
+    saturation: float,
+    hue: float,
+    drawn: Array | bool = True,
+) -> Array:
     """Brightness, contrast, saturation and hue in an order drawn for each image; clipped after each.
 
-    Factors are uniform in [max(0, 1 - strength), 1 + strength], the hue's shift in [-hue, hue] of a circle.
+    Factors are uniform in [max(0, 1 - strength), 1 + strength], the hue's shift in [-hue, hue] of a circle; where an
+    image is not `drawn` (batch,) they are 1 and 0.
     """
     strengths = jnp.array([brightness, contrast, saturation])
     factors = uniform(fold(keys, 0), jnp.maximum(0.0, 1.0 - strengths), 1.0 + strengths, shape=(3,))
     shift = uniform(fold(keys, 1), -hue, hue)
+    drawn = jnp.broadcast_to(drawn, shift.shape)
+    factors, shift = jnp.where(drawn[:, None], factors, 1.0), jnp.where(drawn, shift, 0.0)
     # All four operations by images of different orders would cost sixteen evaluations. The first three are blends that
     # differ only in what they blend with, so one blend a slot serves whichever is due, before the hue's turn or after.
     order = jax.vmap(lambda key: jax.random.permutation(key, 3))(fold(keys, 2))
@@ -316,13 +326,13 @@ class Augment:
         images = as_float(batch["image"])
         sizes = original_sizes(batch)
         boxes = on_canvas(random_crop_boxes(fold(keys, 0), sizes, self.scale), sizes, images)
-        x = crop_to_planes(images, boxes, self.size, self.interpolation)
-        x = sometimes(fold(keys, 1), self.flip, flip(x), x)
+        flipped = uniform(fold(keys, 1)) < self.flip
+        x = crop_to_planes(images, boxes, self.size, self.interpolation, flipped)
         if self.grey and self.grey_first:
             x = sometimes(fold(keys, 4), self.grey, greyscale(x), x)
         if self.jitter:
             strengths = self.brightness, self.contrast, self.saturation, self.hue
-            x = sometimes(fold(keys, 2), self.jitter, color_jitter(fold(keys, 3), x, *strengths), x)
+            x = color_jitter(fold(keys, 3), x, *strengths, drawn=uniform(fold(keys, 2)) < self.jitter)
         if self.grey and not self.grey_first:
             x = sometimes(fold(keys, 4), self.grey, greyscale(x), x)
         if self.blur:
