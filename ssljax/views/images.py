@@ -143,6 +143,11 @@ def luma(x: Array) -> Array:
     return 0.2989 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]
 
 
+def mean_luma(x: Array) -> Array:
+    """(batch, 1, 1, 1); line by line, as one sum over all pixels takes twice as long on a CPU."""
+    return luma(x).mean(axis=3, keepdims=True).mean(axis=(1, 2), keepdims=True)
+
+
 def greyscale(x: Array) -> Array:
     """`luma` in all three planes."""
     return jnp.broadcast_to(luma(x), x.shape)
@@ -161,7 +166,7 @@ def brightness(x: Array, factor: Array) -> Array:
 
 def contrast(x: Array, factor: Array) -> Array:
     """Blend with the mean of the grey image; factor (batch,)."""
-    return blend(x, luma(x).mean(axis=(1, 2, 3), keepdims=True), factor)
+    return blend(x, mean_luma(x), factor)
 
 
 def saturation(x: Array, factor: Array) -> Array:
@@ -174,17 +179,17 @@ def shift_hue(x: Array, shift: Array) -> Array:
     r, g, b = x[:, 0], x[:, 1], x[:, 2]
     value = jnp.maximum(jnp.maximum(r, g), b)
     chroma = value - jnp.minimum(jnp.minimum(r, g), b)
-    inverse = 1.0 / jnp.where(chroma == 0, 1.0, chroma)
-    # Never by `value == r`: a compiler that computes the image twice may round it in two ways.
-    red_or_green = jnp.where((r >= g) & (r >= b), (g - b) * inverse, 2.0 + (b - r) * inverse)
-    turn = jnp.where((b > r) & (b > g), 4.0 + (r - g) * inverse, red_or_green)
-    turn = turn + 6.0 * shift[:, None, None]
+    # In sixths of the circle times chroma, which needs no division. Never by `value == r`: a compiler that computes the
+    # image twice may round it in two ways.
+    blue_or_green = jnp.where((b > r) & (b > g), 4.0 * chroma + (r - g), 2.0 * chroma + (b - r))
+    turn = jnp.where((r >= g) & (r >= b), g - b, blue_or_green)
+    turn = turn + 6.0 * (shift - jnp.floor(shift))[:, None, None] * chroma
 
     def channel(n: float) -> Array:
-        """value - chroma * clip(min(k, 4 - k), 0, 1) with k = (n + turn) mod 6"""
-        k = turn + n
-        k = k - 6.0 * jnp.floor(k / 6.0)  # `jnp.mod` takes five times as long on a CPU
-        return value - chroma * jnp.clip(jnp.minimum(k, 4.0 - k), 0.0, 1.0)
+        """value - clip(min(k, 4 chroma - k), 0, chroma) with k = (n chroma + turn) mod 6 chroma, of less than 18"""
+        k = turn + n * chroma
+        k = k - 6.0 * chroma * ((k >= 6.0 * chroma) + jnp.float32(k >= 12.0 * chroma))
+        return value - jnp.clip(jnp.minimum(k, 4.0 * chroma - k), 0.0, chroma)
 
     return jnp.stack([channel(5.0), channel(3.0), channel(1.0)], axis=1)
 
@@ -221,8 +226,7 @@ def color_jitter(
     def blends(x, active):
         for slot in range(3):
             due = order[:, slot][:, None, None, None]
-            grey = luma(x)
-            other = jnp.where(due == 0, 0.0, jnp.where(due == 1, grey.mean(axis=(1, 2, 3), keepdims=True), grey))
+            other = jnp.where(due == 0, 0.0, jnp.where(due == 1, mean_luma(x), luma(x)))
             factor = jnp.take_along_axis(factors, order[:, slot : slot + 1], axis=1)[:, 0]
             x = blend(x, other, jnp.where(active(slot), factor, 1.0))
         return x
