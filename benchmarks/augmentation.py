@@ -102,8 +102,7 @@ def main() -> None:
         rows.append([row, ours, theirs, ours / theirs])
     head = f"""Made by `python benchmarks/augmentation.py --write`: images a second of which all views are made, from
         uint8 pixels in memory to normalised floats, on one core; medians of {arguments.rounds} rounds. Pictures of 224
-        and of 96 pixels are cut from images of 256, ours in batches of 8, which stay in the cache (of 32 there are a
-        fifth fewer a second)."""
+        and of 96 pixels are cut from images of 256, ours in batches of 8, which stay in the cache."""
     columns = "views", ("ssljax", ".0f"), ("lightly", ".0f"), ("ratio", ".2f")
     publish(
         "performance.md", "Views on one core", [paragraph(head), table(columns, rows), compared("lightly", "torch")]
