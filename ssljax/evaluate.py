@@ -47,8 +47,8 @@ PROTOCOLS = of_features.TITLES | {name: title for kind in MODALITIES.values() fo
 """What encoders are judged by, and what that is called."""
 OBJECTIVE = "objective"
 """The protocol that needs no labels: `Method.measure` on the test split of what was trained on."""
-FEW = 10_000
-"""Examples on which an encoder is trained from scratch unasked."""
+SMALL = 2**26
+"""Bytes of examples on which an encoder is trained from scratch unasked."""
 KNOWN = (*PROTOCOLS, *TABLES, OBJECTIVE)
 
 
@@ -74,7 +74,7 @@ def evaluate(
     protocols: some of KNOWN; None for those of the modality, if there are labels, and the objective, if the method has
     one. What others found of the same checkpoint before stays. data: a source of the same kind to judge by, instead of
     the run's own; ood: one that the protocol `ood` tells from it. tuning: of fine-tuning; scratch: whether an encoder
-    that was drawn, trained with the same labels, is a floor (None: where there are at most FEW examples to learn from);
+    that was drawn, trained with the same labels, is a floor (None: where the examples to learn from are SMALL);
     crops: of each training image, on which the heads of `probe_` are trained, instead of the image as it is.
     Raises DataError where there are no labels, and for data that the encoder does not take.
     """
@@ -122,7 +122,8 @@ def evaluate(
     encoders = {name: partial(features, found) for name, found in states.items()} | floors
     must = protocols is not None
     if scratch is None:
-        scratch = 1 < len(train) <= FEW and not folds_of(config)  # nodes are all of one example, and are not trained on
+        # Nodes are all of one example, and are not trained on.
+        scratch = 1 < len(train) and train.nbytes <= SMALL and not folds_of(config)
     judge = Judge(config, run, mesh, encoders, states, train, test, outside, tuning, scratch, crops, must)
 
     results: dict[str, Any] = {"step": int(state.step), "examples": {"train": train.count}}
@@ -287,8 +288,8 @@ if __name__ == "__main__":
     SCRATCH = flags.DEFINE_bool(
         "scratch",
         None,
-        "Whether an encoder is trained from scratch, too, with the same labels; by default where the examples to learn "
-        f"from are at most {FEW}.",
+        "Whether an encoder is trained from scratch, too, with the same labels; by default where all examples to learn "
+        f"from have at most {SMALL // 2**20} MiB.",
     )
     CROPS = flags.DEFINE_integer(
         "crops", 0, "Train the heads of probe_… on so many random crops and flips of each image, as papers do."

@@ -675,7 +675,9 @@ def test_protocols_with_several_numbers_parts_of_the_labels_and_other_data(short
     with np.load(tmp_path / "own.npz") as own:
         labels = np.where(np.arange(60) % 5 == 4, -1, own["train_label"])
         np.savez(tmp_path / "some.npz", **dict(own) | {"train_label": labels})
-    some = evaluate(run, ["ridge_5", "finetune"], data=f"npz:{tmp_path / 'some.npz'}")  # label -1 is none
+    own = f"npz:{tmp_path / 'some.npz'}"
+    some = evaluate(run, ["ridge_5", "finetune"], data=own, scratch=None)  # label -1 is none; the examples are small
+    assert some["encoders"]["from scratch"] == {"finetune": some["encoders"]["random init"]["finetune"]}
     assert some["examples"] == {"train": 48, "test": 60} and some["encoders"]["raw pixels"]["ridge_5"]["accuracy"] == 1
 
     other = evaluate(run, ["knn_grid", "geometry"], data=arrays("train_only", splits=("train",), size=30))

@@ -8,7 +8,6 @@ Training batches hold what a self-supervised method may see, and no labels, unle
 """
 
 import functools
-import math
 import os
 from collections.abc import Generator, Iterable
 from typing import Any
@@ -112,19 +111,17 @@ def all_examples(source: Source, *, labels: bool = False, most: int | None = Non
     _check_fixed_shapes(source)
     if labels:
         source.require_labels("this method")
-    shapes = source.shapes or {}
     if source.drawn:
         raise DataError(
             f"of {source.name} {', '.join(source.drawn)} is drawn anew each time, which cannot lie on a device: set "
             "--config.data.resident=False."
         )
-    size = len(source) * sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in shapes.values())
-    if most is not None and size > most:
+    if most is not None and source.nbytes > most:
         raise DataError(
-            f"{source.name} has {size / 2**30:.1f} GiB, more than the {most / 2**30:.1f} GiB that it may take of a "
-            "device: set --config.data.resident=False."
+            f"{source.name} has {source.nbytes / 2**30:.1f} GiB, more than the {most / 2**30:.1f} GiB that it may take "
+            "of a device: set --config.data.resident=False."
         )
-    names = {*shapes, *(["label"] if labels else [])}
+    names = {*(source.shapes or {}), *(["label"] if labels else [])}
     return _stack([{name: x for name, x in source[i].items() if name in names} for i in range(len(source))])
 
 

@@ -15,6 +15,7 @@ import abc
 import functools
 import hashlib
 import logging
+import math
 import re
 import threading
 import zipfile
@@ -94,6 +95,12 @@ class Source(abc.ABC):
     def count(self) -> int:
         """How many `things` it has: its examples, unless one of them holds many."""
         return len(self)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays of all examples, if these have one shape."""
+        shapes = (self.shapes or {}).values()
+        return len(self) * sum(math.prod(shape) * np.dtype(kind).itemsize for shape, kind in shapes)
 
     @abc.abstractmethod
     def _where(self, index: int) -> str:
