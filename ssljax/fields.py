@@ -1,9 +1,10 @@
 """The fields of a config's sections, and what they must be: one out of range is named before anything is built."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ml_collections import ConfigDict
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 Range = tuple[str, Callable[[Any], bool], str]
 """What it must be, whether it is, and the fields of which that holds, with spaces between."""
@@ -17,6 +18,6 @@ def check_ranges(section: str, fields: Mapping[str, Any], ranges: Sequence[Range
                 raise ValueError(f"--config.{section}.{name}={fields[name]} must be {what}.")
 
 
-def set_fields(section: ConfigDict) -> dict[str, Any]:
+def set_fields(section: "ConfigDict") -> dict[str, Any]:
     """The fields of a section that have a value, lists as tuples."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in section.to_dict().items() if v is not None}

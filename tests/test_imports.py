@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ssljax"
-SHARED = {"chunks", "collectives", "numerics", "fields", "layers", "schedules", "typing"}
+SHARED = {"chunks", "collectives", "numerics", "fields", "layers", "patches", "schedules", "typing"}
 ALLOWED = {
     "chunks": {"typing"},
     "collectives": {"typing"},
     "numerics": {"typing"},
     "fields": {"typing"},
     "layers": {"typing"},
+    "patches": {"typing"},
     "schedules": {"typing"},
     "typing": set(),
     "cost": {"typing"},
@@ -83,3 +84,11 @@ def test_losses_import_nothing_heavy():
     roots = {name.split(".")[0] for name in run.stdout.split()}
     assert "jax" in roots
     assert not roots & {"tensorflow", "torch", "orbax", "grain", "matplotlib"}
+
+
+def test_a_method_needs_jax_flax_and_optax_alone():
+    """benchmarks/gpu.py runs where there is nothing else."""
+    missing = "einops", "ml_collections", "sklearn", "PIL", "grain", "matplotlib", "filelock", "tensorboardX"
+    imports = "import ssljax.methods, ssljax.views.recipes, ssljax.engine.step, ssljax.engine.optim"
+    code = f"import sys; sys.modules.update(dict.fromkeys({missing})); {imports}"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=PACKAGE.parent)

@@ -2,8 +2,8 @@
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 
+from ssljax.patches import cut, join
 from ssljax.typing import Array
 
 
@@ -16,7 +16,7 @@ def patchify(images: Array, patch: int) -> Array:
         raise ValueError(
             f"images {images.shape} must be (batch, height, width, channels) with sides that {patch} divides."
         )
-    return rearrange(images, "b (h p) (w q) c -> b (h w) (p q c)", p=patch, q=patch)
+    return cut(images, (patch, patch))
 
 
 def unpatchify(patches: Array, patch: int, grid: tuple[int, int]) -> Array:
@@ -28,7 +28,7 @@ def unpatchify(patches: Array, patch: int, grid: tuple[int, int]) -> Array:
             f"patches {patches.shape} must be (batch, {rows} * {columns}, {patch} * {patch} * channels), with the grid "
             "and the patch that the images were cut by."
         )
-    return rearrange(patches, "b (h w) (p q c) -> b (h p) (w q) c", h=rows, w=columns, p=patch, q=patch)
+    return join(patches, (patch, patch), grid)
 
 
 def patch_statistics(patches: Array) -> tuple[Array, Array]:
@@ -87,7 +87,7 @@ def tubify(videos: Array, tubelet: int, patch: int) -> Array:
             f"videos {videos.shape} must be (batch, frames, height, width, channels), with a number of frames that "
             f"{tubelet} divides and sides that {patch} divides."
         )
-    return rearrange(videos, "b (s t) (h p) (w q) c -> b (s h w) (t p q c)", t=tubelet, p=patch, q=patch)
+    return cut(videos, sizes)
 
 
 def untubify(tubelets: Array, tubelet: int, patch: int, grid: tuple[int, int, int]) -> Array:
@@ -99,24 +99,15 @@ def untubify(tubelets: Array, tubelet: int, patch: int, grid: tuple[int, int, in
             f"tubelets {tubelets.shape} must be (batch, {slots} * {rows} * {columns}, {tubelet} * {patch} * {patch} * "
             "channels), with the grid, the tubelet and the patch that the videos were cut by."
         )
-    return rearrange(
-        tubelets,
-        "b (s h w) (t p q c) -> b (s t) (h p) (w q) c",
-        s=slots,
-        h=rows,
-        w=columns,
-        t=tubelet,
-        p=patch,
-        q=patch,
-    )
+    return join(tubelets, (tubelet, patch, patch), grid)
 
 
 def tubelet_statistics(tubelets: Array, channels: int) -> tuple[Array, Array]:
     """Mean and divisor (batch, tokens, pixels * channels) of tubelets, each channel's own: the standard deviation of
     unbiased variance, plus 1e-6, as in VideoMAE."""
-    pixels = rearrange(tubelets, "b n (p c) -> b n p c", c=channels)
+    pixels = tubelets.reshape(*tubelets.shape[:2], -1, channels)
     statistics = pixels.mean(2, keepdims=True), pixels.std(2, ddof=1, keepdims=True) + 1e-6
-    mean, std = (rearrange(jnp.broadcast_to(x, pixels.shape), "b n p c -> b n (p c)") for x in statistics)
+    mean, std = (jnp.broadcast_to(x, pixels.shape).reshape(tubelets.shape) for x in statistics)
     return mean, std
 
 

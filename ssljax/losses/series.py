@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 
 from ssljax import collectives
 from ssljax.losses.blockwise import log_sum_exp
@@ -73,8 +72,7 @@ def ts2vec(
         steps = views.shape[2]
         levels += all_real.any()
         if alpha > 0 and series > 1:
-            of_step = "view series step dim -> step view series dim"
-            anchors, others = rearrange(views, of_step), rearrange(everyone, of_step)
+            anchors, others = (jnp.moveaxis(x, 2, 0) for x in (views, everyone))
             loss += alpha * _contrast(anchors, others, real.T, all_real.T, own, axis, block)
         if alpha < 1 and steps > 1 and level >= temporal_unit:
             of_series = views.swapaxes(0, 1)
@@ -97,7 +95,7 @@ def _contrast(
     ids = jnp.tile(jnp.arange(others.shape[2]), 2)
 
     def of_group(anchors: Array, others: Array, all_real: Array) -> Array:
-        rows, columns = (rearrange(x, "view member dim -> (view member) dim") for x in (anchors, others))
+        rows, columns = (x.reshape(-1, x.shape[-1]) for x in (anchors, others))
         positive = jnp.tile(jnp.sum(anchors[0] * anchors[1], axis=-1), 2)
         # One dimension more, 1 in all rows, which hides what is not there.
         bias = jnp.where(jnp.tile(all_real, 2), 0.0, HIDDEN)[:, None]

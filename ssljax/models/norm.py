@@ -5,7 +5,6 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 from jax.typing import DTypeLike
 
 from ssljax import collectives
@@ -83,7 +82,7 @@ class BatchNorm(nn.Module):
         if self.groups % shards == 0:
             here = self.groups // shards
             return (
-                lambda x: rearrange(x, "(g n) ... c -> g n ... c", g=here).mean(tuple(range(1, x.ndim))),
+                lambda x: x.reshape(here, -1, *x.shape[1:]).mean(tuple(range(1, x.ndim))),
                 lambda x: jnp.repeat(x, n // here, axis=0).reshape(back),
                 False,
             )
@@ -113,7 +112,7 @@ class GroupNorm(nn.Module):
         """x (batch, …, channels) -> the same shape; `train` and `axis` are accepted as by BatchNorm, and not used."""
         channels = x.shape[-1]
         groups = min(32, max(1, channels // 4))
-        y = rearrange(x.astype(jnp.float32), "n ... (g c) -> n (...) g c", g=groups)
+        y = x.astype(jnp.float32).reshape(len(x), -1, groups, channels // groups)
         mean = y.mean((1, 3), keepdims=True)
         var = jnp.square(y - mean).mean((1, 3), keepdims=True)
         y = ((y - mean) * jax.lax.rsqrt(var + self.epsilon)).reshape(x.shape)

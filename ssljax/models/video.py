@@ -5,11 +5,11 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
-from einops import rearrange
 from jax.typing import DTypeLike
 
 from ssljax.models.decoder import PixelDecoder
 from ssljax.models.vit import TORCH_LINEAR, Blocks
+from ssljax.patches import cut
 from ssljax.typing import Array
 
 
@@ -80,9 +80,7 @@ class VideoViT(nn.Module):
         if train and self.drop_path and keys is None:
             raise ValueError(f"drop_path={self.drop_path} in train mode needs `keys`, one random key for each example.")
         slots, rows, columns = self.grid(*videos.shape[1:4])
-        x = rearrange(
-            videos, "b (s t) (h p) (w q) c -> b (s h w) (t p q c)", t=self.tubelet, p=self.patch, q=self.patch
-        )
+        x = cut(videos, (self.tubelet, self.patch, self.patch))
         positions = jnp.asarray(sinusoid_positions(slots * rows * columns, self.width), self.dtype)
         if keep is None:
             places = positions

@@ -9,10 +9,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from einops import rearrange
 from jax.typing import DTypeLike
 
 from ssljax.models.positions import resize_positions, sincos_positions
+from ssljax.patches import cut
 from ssljax.typing import Array
 
 XAVIER = nn.initializers.xavier_uniform()
@@ -326,7 +326,7 @@ class ViT(nn.Module):
         grid = height // self.patch, width // self.patch
         patches = grid[0] * grid[1]
         init = INITIALIZERS[self.initializer]
-        x = rearrange(images, "b (h p) (w q) c -> b (h w) (p q c)", p=self.patch, q=self.patch)
+        x = cut(images, (self.patch, self.patch))
         dense = nn.Dense
         if self.freeze_patch_embed:
             dense = nn.map_variables(dense, "params", jax.lax.stop_gradient, init=self.is_initializing())
