@@ -42,6 +42,12 @@ def kept(run: Run, batch: PyTree, size: int) -> int:
     return sum(x.aval.size * x.aval.dtype.itemsize for x in left)
 
 
+def least_of(run: Run, batch: PyTree, size: int) -> tuple[int, int, int]:
+    """Bytes of the state, of what is kept, and of these with the batch and a gradient for each parameter."""
+    state, left = size_of(run.abstract), kept(run, batch, size)
+    return state, left, state + size_of(batch) + size_of(run.abstract.params) + left
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help="the name of a method")
@@ -56,10 +62,8 @@ def main() -> None:
         settle(config, source)
         run = build_run(config, examples=len(source), example=example_batch(config, source))
         batch = abstract_batch(example_batch(config, source), config.batch_size, run.mesh)
-        state, gradients = size_of(run.abstract), size_of(run.abstract.params)
-        left = kept(run, batch, config.batch_size)
+        state, left, least = least_of(run, batch, config.batch_size)
         peak = memory_of(run.step.lower(run.abstract, batch).compile(), None).peak
-        least = state + size_of(batch) + gradients + left
         rows.append([path.stem, config.batch_size, *(x / MIB for x in (state, left, least, peak)), peak / least])
         print(*rows[-1], flush=True)
     head = """Made by `python benchmarks/memory.py --write`: MiB of each `:demo`'s step, as the compiler laid it out.
