@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from ssljax.models.convolution import conv_general_dilated
 from ssljax.models.norm import BatchNorm, GroupNorm
 
 STEMS = ("imagenet", "cifar", "small")
@@ -116,6 +117,7 @@ def Conv(features: int, size: int, stride: int, *, dtype, name: str) -> nn.Conv:
         dtype=dtype,
         name=name,
         kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+        conv_general_dilated=conv_general_dilated,
     )
 
 
