@@ -1,5 +1,8 @@
 """The deterministic core of every image operation: torchvision's numbers, and Pillow's to within its eight bits."""
 
+import re
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -125,6 +128,21 @@ def test_greyscale_and_solarize_equal_pillow(numbers, image):
 def test_the_whole_image_at_its_own_size_is_itself(mode):
     square = jnp.asarray(np.random.RandomState(0).uniform(size=(1, 9, 9, 3)), jnp.float32)
     close(ops.crop_and_resize(square, jnp.array([[0, 0, 9, 9]]), 9, mode), square, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size, size_in", [(224, 256), (96, 256), (128, 200)])
+def test_lines_made_in_blocks_are_those_of_the_whole_matrix(mode, size, size_in):
+    """Of boxes at the edges, in the middle, of few pixels, and of all."""
+    images = jnp.asarray(np.random.RandomState(0).uniform(size=(5, size_in, 3, 2)), jnp.float32)
+    start = jnp.array([0.0, size_in - 30.0, 20.3, 77.0, 0.0])
+    extent = jnp.array([25.0, 30.0, 140.7, 2.0, float(size_in)])
+    matrix = jax.vmap(lambda a, b: ops.resize_matrix(a, b, size_in, size, mode))(start, extent)
+    expected = jnp.einsum("boh,bhwc->bowc", matrix, images, precision="highest")
+    resize = jax.jit(lambda *given: ops.resize_lines(*given, ops.REACH[mode]))
+    close(resize(matrix, images), expected, rtol=1e-5, atol=1e-6)
+    (product,) = re.findall(r"dot_general.*-> tensor<(.*)xf32>", resize.lower(matrix, images).as_text())
+    assert product.startswith(f"5x{size // ops.BLOCK}x"), "not in blocks"
 
 
 @pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
