@@ -284,9 +284,12 @@ def gaussian_blur(x: Array, sigma: Array, kernel: int, drawn: Array | bool = Tru
     weights = jnp.where(jnp.broadcast_to(drawn, sigma.shape)[:, None], weights, offsets == 0)
     # Along lines by a product with a matrix, across them by adding up lines. Sums alone would have XLA's CPU compiler
     # make the image anew for each of their terms, which takes three times as long.
-    source = jnp.abs(jnp.arange(width)[:, None] + offsets)
-    source = jnp.where(source >= width, 2 * (width - 1) - source, source)
-    matrix = jnp.einsum("bk,ikj->bij", weights, jax.nn.one_hot(source, width))
+    # Of the pixel at a distance, and of those that are its mirror images beyond the edges.
+    place = jnp.arange(width)
+    distances = place[:, None] - place, place[:, None] + place, 2 * (width - 1) - place[:, None] - place
+    beyond = jnp.pad(weights[:, radius:], [(0, 0), (0, 1)])
+    of = [beyond[:, jnp.minimum(jnp.abs(d), radius + 1)] for d in distances]
+    matrix = of[0] + jnp.where(place > 0, of[1], 0) + jnp.where(place < width - 1, of[2], 0)
     x = jnp.einsum("bcow,bpw->bcop", x, matrix, precision=jax.lax.Precision.HIGH)
     lines = jnp.pad(x, [(0, 0), (0, 0), (radius, radius), (0, 0)], mode="reflect")
     terms = [weights[:, k, None, None, None] * lines[:, :, k : k + height] for k in range(kernel)]
