@@ -94,11 +94,14 @@ def with_ssljax(name: str, batch: int) -> tuple[Callable[[], None], int]:
 
     from ssljax.build import build_method
     from ssljax.collectives import example_keys
+    from ssljax.commands import keep_memory
     from ssljax.config import base_config
     from ssljax.engine.mesh import make_mesh
     from ssljax.engine.optim import make_optimizer
     from ssljax.engine.step import make_train
 
+    jax.config.update("jax_cpu_enable_async_dispatch", False)  # both as `python -m ssljax.train` does
+    keep_memory()
     row = ROWS[name]
     config = base_config(row.method["name"])
     config.method.update(row.method)
