@@ -46,6 +46,8 @@ def load(path: str | Path, step: int | None = None, architecture: str | None = N
         if step is not None:
             raise ValueError(f"step={step} is of a run, but {path} holds weights: leave it out.")
         return PretrainedEncoder.of(path, architecture)
+    if path.suffix == ".onnx" or (path / "model.onnx").exists():
+        raise ValueError(f"{path} holds a graph for ONNX Runtime: onnxruntime.InferenceSession reads it, not this.")
     config, built, state = open_run(path, step)
     return Encoder(built, state, modality_of(config))
 
@@ -57,6 +59,10 @@ class Encoder:
         self.method: Any = run.method
         self.state, self.modality = state, modality
         self._features = partial(jax.jit(run.method.features), state)
+
+    def __repr__(self) -> str:
+        of, step = type(self.method.encoder).__name__, int(self.state.step)
+        return f"<{of} of {type(self.method).__name__}, step {step}, which takes {self.method.modality}>"
 
     def __call__(self, inputs: Any) -> np.ndarray:
         """Of examples as `load` lists them for each kind of data; all go through at once.

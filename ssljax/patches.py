@@ -11,15 +11,15 @@ def cut(x: Array, sizes: Sequence[int]) -> Array:
     the places in one, go in the order of the dimensions, the channel last."""
     n = len(sizes)
     grid = [places // size for places, size in zip(x.shape[1:-1], sizes, strict=True)]
-    apart = x.reshape(len(x), *(k for pair in zip(grid, sizes, strict=True) for k in pair), x.shape[-1])
+    apart = x.reshape(x.shape[0], *(k for pair in zip(grid, sizes, strict=True) for k in pair), x.shape[-1])
     ordered = apart.transpose(0, *range(1, 2 * n, 2), *range(2, 2 * n + 1, 2), 2 * n + 1)
-    return ordered.reshape(len(x), math.prod(grid), math.prod(sizes) * x.shape[-1])
+    return ordered.reshape(x.shape[0], math.prod(grid), math.prod(sizes) * x.shape[-1])
 
 
 def join(patches: Array, sizes: Sequence[int], grid: Sequence[int]) -> Array:
     """The inverse of `cut`, of patches that lie on a grid."""
     n = len(sizes)
-    apart = patches.reshape(len(patches), *grid, *sizes, patches.shape[-1] // math.prod(sizes))
+    apart = patches.reshape(patches.shape[0], *grid, *sizes, patches.shape[-1] // math.prod(sizes))
     ordered = apart.transpose(0, *(k for i in range(1, n + 1) for k in (i, n + i)), 2 * n + 1)
     sides = [places * size for places, size in zip(grid, sizes, strict=True)]
-    return ordered.reshape(len(patches), *sides, apart.shape[-1])
+    return ordered.reshape(patches.shape[0], *sides, apart.shape[-1])

@@ -91,6 +91,7 @@ def test_features_are_the_runs(built, tmp_path, method, encoder, formats):
         folder = tmp_path / format
         write_encoder(run, modality, state, folder, format, "card", overwrite=False)
         assert not list(folder.glob("*.part"))
+        assert len({path.stat().st_mode for path in folder.iterdir()}) == 1, "who may read one may read all"
         exported = ssljax.load(folder)
         if run.modality == "text" and format != "safetensors":
             with pytest.raises(ValueError, match="must be a list of lists of token ids"):
@@ -242,3 +243,5 @@ def test_a_graph_is_written_only_if_it_gives_the_same_features(built, tmp_path, 
     with pytest.raises(ValueError, match="model.onnx, README.md: choose another folder"):
         write(right)
     write(right, overwrite=True)
+    with pytest.raises(ValueError, match="out holds a graph for ONNX Runtime: onnxruntime.InferenceSession reads it"):
+        ssljax.load(tmp_path / "out")

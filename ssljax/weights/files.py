@@ -1,6 +1,7 @@
 """Encoders in files: safetensors with a config.json beside them, of timm, Hugging Face and our own."""
 
 import json
+import os
 import re
 from functools import partial
 from pathlib import Path
@@ -77,6 +78,7 @@ def save(
     part = folder / f"{MODEL}.part"
     # safetensors writes an array's memory as it lies, whatever its strides.
     save_file({name: np.ascontiguousarray(x) for name, x in tensors.items()}, part, metadata={"format": "pt"})
+    part.chmod(_readable())  # safetensors makes files that only their owner can read
     part.replace(folder / MODEL)
     texts = {CARD: card, PREPROCESSING: json.dumps(preprocessing, indent=2), CONFIG: json.dumps(config, indent=2)}
     for name, text in texts.items():
@@ -95,6 +97,13 @@ def put(folder: Path, name: str, contents: bytes) -> None:
     part = folder / f"{name}.part"
     part.write_bytes(contents)
     part.replace(folder / name)
+
+
+def _readable() -> int:
+    """The mode that new files have here."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
 
 
 def is_weights(path: Path) -> bool:
