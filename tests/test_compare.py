@@ -47,8 +47,9 @@ def test_a_page_names_each_run_and_tells_what_differs(write_run, tmp_path):
     runs = [write_run("one", 0.571), write_run("other", 0.3, method="mae")]
     page = compare(runs, tmp_path / "page.html")
     html = page.read_text(encoding="utf-8")
-    assert rows(html, "Accuracy") == {"": ["k-NN"], "one": ["57.1 ± 1.1 %"], "other": ["30.0 ± 1.1 %"]}
-    assert rows(html, "Margins") == {"": ["k-NN, over raw pixels"], "one": ["+17.1 ± 1.2"], "other": ["−10.0 ± 1.2"]}
+    both = ["one", "other"]
+    assert rows(html, "Accuracy") == {"": both, "k-NN": ["57.1 ± 1.1 %", "30.0 ± 1.1 %"]}
+    assert rows(html, "Margins") == {"": both, "k-NN, over raw pixels": ["+17.1 ± 1.2", "−10.0 ± 1.2"]}
     differing = rows(html, "What differs in the configs")
     assert differing[""] == ["one", "other"] and differing["batch_size"] == ["103", "105"]
     assert differing["method.name"] == ["simclr", "mae"] and differing["method.norm_pix"][0] == "–"
@@ -56,6 +57,17 @@ def test_a_page_names_each_run_and_tells_what_differs(write_run, tmp_path):
     assert html.count("<img") == 2 and "Loss against step: 5.000 at step 1, 0.167 at step 30." in html
     assert not re.search(r"https?://|url\(|@import|<script", html)
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["page.html"]
+
+
+def test_tables_of_protocols_with_several_numbers_stand_side_by_side(write_run, tmp_path):
+    runs = [write_run("a"), write_run("b")]
+    path = runs[0] / "results.json"
+    number = {"value": 0.25, "standard_error": 0.01}
+    table = {"of": {"pretrained": {"RankMe": number}, "raw pixels": {}}, "measured on": "10 test images"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tables": {"geometry": table}}))
+    html = compare(runs, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert rows(html, "Geometry of the features") == {"": ["a", "b"], "RankMe": ["0.250 ± 0.010", "–"]}
+    assert "10 test images." in html
 
 
 def test_what_cannot_be_compared_is_said(write_run, tmp_path):
@@ -67,7 +79,7 @@ def test_what_cannot_be_compared_is_said(write_run, tmp_path):
 
 def test_runs_of_one_name_are_called_by_their_paths(write_run, tmp_path):
     html = compare([write_run("a/run"), write_run("b/run")], tmp_path / "page.html").read_text(encoding="utf-8")
-    assert list(rows(html, "Accuracy"))[1:] == [str(tmp_path / "a/run"), str(tmp_path / "b/run")]
+    assert rows(html, "Accuracy")[""] == [str(tmp_path / "a/run"), str(tmp_path / "b/run")]
 
 
 def test_what_was_found_on_other_data_is_compared_by_its_folder(write_run, tmp_path):
@@ -80,7 +92,7 @@ def test_what_was_found_on_other_data_is_compared_by_its_folder(write_run, tmp_p
         (folder / "results.json").write_text(json.dumps(found))
         folders.append(folder)
     html = compare(folders, tmp_path / "page.html").read_text(encoding="utf-8")
-    assert list(rows(html, "Accuracy").values())[1:] == [["40.0 ± 1.0 %"], ["60.0 ± 1.0 %"]]
+    assert rows(html, "Accuracy")["k-NN"] == ["40.0 ± 1.0 %", "60.0 ± 1.0 %"]
     mixed = compare([folders[0], tmp_path / "b"], tmp_path / "page.html").read_text(encoding="utf-8")
     assert "The data is not the same, so that accuracies cannot be compared: npz:/other.npz, demo." in mixed
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ssljax.evals.scores import written
+from ssljax.evals.tables import TABLES
 from ssljax.report import figures
 from ssljax.report.html import card, document, inlined, pairs, section, table, write_page
 from ssljax.report.page import protocol_name, score_cell
@@ -37,6 +38,9 @@ def _sections(runs: list[Compared], colours: np.ndarray) -> Iterator[str]:
     yield from section("Accuracy", _accuracy(runs, heads))
     yield from section("Margins", _margins(runs, heads))
     yield from section("What they were trained to do", _objectives(runs, heads))
+    for protocol in dict.fromkeys(p for run in runs for p in run.results.get("tables", {})):
+        heading = escape(TABLES.get(protocol, protocol))
+        yield from section(heading[:1].upper() + heading[1:], _tables(protocol, runs, heads))
     yield from section("What differs in the configs", _differences(runs, heads))
     yield from section("Curves", _curves(runs, colours, heads))
 
@@ -52,8 +56,7 @@ def _accuracy(runs: list[Compared], heads: list[str]) -> Iterator[str]:
     if not protocols:
         yield "<p>No accuracy was measured of any run.</p>"
         return
-    rows = {head: [score_cell(of.get(p)) for p in protocols] for head, of in zip(heads, scores, strict=True)}
-    yield table([protocol_name(p) for p in protocols], rows, "compared")
+    yield table(heads, {protocol_name(p): [score_cell(of.get(p)) for of in scores] for p in protocols}, "compared")
     yield "<p class='reading'>Accuracy of the pretrained encoder on test examples ± one standard error.</p>"
     for protocol in protocols:
         told = {run.results["protocols"].get(protocol) for run, of in zip(runs, scores, strict=True) if protocol in of}
@@ -68,16 +71,18 @@ def _accuracy(runs: list[Compared], heads: list[str]) -> Iterator[str]:
 
 
 def _margins(runs: list[Compared], heads: list[str]) -> Iterator[str]:
-    """A column for each protocol and floor."""
+    """A row for each protocol and floor."""
     found = [
         {(p, floor): m for p, floors in run.results.get("margins", {}).items() for floor, m in floors.items()}
         for run in runs
     ]
-    columns = list(dict.fromkeys(column for margins in found for column in margins))
-    if not columns:
+    pairs = dict.fromkeys(pair for margins in found for pair in margins)
+    if not pairs:
         return
-    rows = {head: [_margin(of.get(c)) for c in columns] for head, of in zip(heads, found, strict=True)}
-    yield table([f"{protocol_name(protocol)}, over {escape(floor)}" for protocol, floor in columns], rows, "compared")
+    rows = {
+        f"{protocol_name(p)}, over {escape(floor)}": [_margin(of.get((p, floor))) for of in found] for p, floor in pairs
+    }
+    yield table(heads, rows, "compared")
     yield (
         "<p class='reading'>Percentage points by which the pretrained encoder is above what needs no pretraining, on "
         "the same test examples, ± one standard error of the difference.</p>"
@@ -93,14 +98,23 @@ def _margin(margin: dict[str, float] | None) -> str:
 
 def _objectives(runs: list[Compared], heads: list[str]) -> Iterator[str]:
     found = [run.results.get("objective", {}).get("of", {}).get("pretrained", {}) for run in runs]
-    names = list(dict.fromkeys(name for numbers in found for name in numbers))
-    if not names:
-        return
-    rows = {
-        head: [f"<td>{written(of[name]) if name in of else '–'}</td>" for name in names]
-        for head, of in zip(heads, found, strict=True)
-    }
-    yield table([escape(name) for name in names], rows, "compared")
+    if any(found):
+        yield _numbers(found, heads)
+
+
+def _tables(protocol: str, runs: list[Compared], heads: list[str]) -> Iterator[str]:
+    """Of the pretrained encoders."""
+    tables = [run.results.get("tables", {}).get(protocol, {}) for run in runs]
+    yield _numbers([of.get("of", {}).get("pretrained", {}) for of in tables], heads)
+    for told in dict.fromkeys(of["measured on"] for of in tables if of):
+        yield f"<p class='reading'>{escape(told)}.</p>"
+
+
+def _numbers(found: list[dict[str, dict[str, float]]], heads: list[str]) -> str:
+    """A row for each number, a column for each run."""
+    names = dict.fromkeys(name for numbers in found for name in numbers)
+    rows = {escape(name): [f"<td>{written(of[name]) if name in of else '–'}</td>" for of in found] for name in names}
+    return table(heads, rows, "compared")
 
 
 def _differences(runs: list[Compared], heads: list[str]) -> Iterator[str]:
