@@ -31,7 +31,7 @@ from ssljax.engine.processes import on_first
 from ssljax.evals import protocols as of_features
 from ssljax.evals.features import labelled
 from ssljax.evals.finetune import PLAIN, Tuning
-from ssljax.evals.protocols import GROUPED
+from ssljax.evals.protocols import FINE_TUNED, GROUPED, PROBES
 from ssljax.evals.results import accuracy_lines, found_before, merged, objective_lines, summary
 from ssljax.evals.scores import Score
 from ssljax.evals.tables import ALONE, TABLES, UNLABELLED, table_lines
@@ -78,14 +78,20 @@ def evaluate(
     crops: of each training image, on which the heads of `probe_` are trained, instead of the image as it is.
     Raises DataError where there are no labels, and for data that the encoder does not take.
     """
+    if protocols is not None and not protocols:
+        raise ValueError(f"--protocol is empty: leave it out, or give some of {', '.join(KNOWN)}.")
     for protocol in protocols or ():
         if protocol not in KNOWN:
             raise ValueError(f"protocol '{protocol}' is unknown; use {', '.join(KNOWN)}.")
     if "ood" in (protocols or ()) and not ood:
         raise ValueError("protocol 'ood' tells other data from the run's: say which by --ood=SOURCE.")
+    if tuning != PLAIN and not FINE_TUNED.keys() & set(protocols or ()):
+        raise ValueError(f"--tune is of fine-tuning: ask for it by --protocol, with some of {', '.join(FINE_TUNED)}.")
+    if crops and not PROBES.keys() & set(protocols or ()):
+        raise ValueError(f"--crops is of heads: ask for them by --protocol, with some of {', '.join(PROBES)}.")
     mesh = make_mesh()
-    config, run, state = open_run(workdir, step, mesh)
-    folder = workdir
+    own_config, run, state = open_run(workdir, step, mesh)
+    config, folder = own_config, workdir
     if data:
         folder = _folder_on(workdir, data)
         config = modality_of(config).on_other_data(absolute(data))
@@ -95,12 +101,14 @@ def evaluate(
         raise ValueError(f"protocol '{min(wrong)}' is not for what method '{config.method.name}' learns from.")
     chosen = [p for p in protocols or modality.protocols if p != OBJECTIVE]
     chosen += ["ood"] if ood and "ood" not in chosen else []
-    own, probes = ([p for p in chosen if (p in modality.own) == is_own] for is_own in (True, False))
+    of_kind, probes = ([p for p in chosen if (p in modality.own) == is_own] for is_own in (True, False))
     alone = bool(protocols) and set(probes) <= set(ALONE)
     splits = train, test, _ = _splits(config, must_have_labels=bool(protocols and probes) and not alone)
     if set(probes) - set(UNLABELLED) and alone:
         train.require_labels()
     outside = None
+    if ood and absolute(ood) == config.data.source:
+        raise ValueError(f"--ood={ood} is what encoders are judged by: give other data, which is to be told from it.")
     if ood:
         other = modality_of(modality.on_other_data(absolute(ood)))
         outside = other.judged_by("test") or other.open("test")
@@ -141,12 +149,12 @@ def evaluate(
             results["classifier"] = {"accuracy": classified.accuracy, "standard_error": classified.standard_error}
     scores, in_words = found.scores, found.described
     judged = Judged({}, {}, {})
-    if own:
+    if of_kind:
 
         def compute(f, state, source):
             return judge.rows(partial(over_devices(f, mesh), state), source)
 
-        judged = modality.judge(run.method, states, compute, own)
+        judged = modality.judge(run.method, states, compute, of_kind)
         for name, by_protocol in judged.scores.items():
             scores[name] = scores.get(name, {}) | by_protocol
         in_words |= judged.described
@@ -156,19 +164,23 @@ def evaluate(
         results["tables"] = found.tables
     before = found_before(folder, data)
     before = before if before.get("step") == results["step"] else {}
+    notes = _notes(splits, results, found, alone)
+    if "ood" in before.get("tables", {}) and ood:
+        notes.append("what was found of other data by distances before is replaced: there is one such table")
     results = merged(before, results)
     shown = {"pretrained": encoders["pretrained"]} | floors
     held = None if folds_of(config) else test  # with folds, what is shown is near to a part of the same data
+    elsewhere = f", on {data}" if data else ""
     report = Report(
-        title=f"{config.method.name} · {config.encoder.name} · {config.data.source}",
-        config=config.to_dict(),
+        title=f"{config.method.name} · {config.encoder.name} · {own_config.data.source}{elsewhere}",
+        config=own_config.to_dict(),
         metrics=read_metrics(workdir),
         results=results,
         class_names=train.class_names,
         things=train.things,
         found=judged.pictures,
-        **gallery(run.method, modality, state, mesh, shown, judge.rows, train, held)._asdict(),
-        notes=_notes(splits, results, found.left_out, alone),
+        **gallery(run.method, modality, state, mesh, shown, judge.rows, train, held, other=bool(data))._asdict(),
+        notes=notes,
     )
     on_first(partial(_publish, folder, results, report, found.subsets, bool(before)))
     return results
@@ -257,15 +269,14 @@ def _sizes(source: Source) -> str:
     return "images that vary in size" if "size" in shapes else f"images of {shapes['image'][0][:2]} pixels"
 
 
-def _notes(
-    splits: tuple[Source, Source | None, str], results: dict[str, Any], left_out: dict[str, str], alone: bool = False
-) -> list[str]:
+def _notes(splits: tuple[Source, Source | None, str], results: dict[str, Any], found: Found, alone: bool) -> list[str]:
     """What a reader should know of the data: why there are no accuracies, and what could not be read or is left out.
     alone: whether what was asked for needs no test split."""
     *sources, unjudged = splits
     missing = "test examples" if alone else "probes" if "encoders" in results else "accuracies"
     notes = [f"no {missing}: {unjudged}"] if unjudged else []
-    notes += [f"no {(PROTOCOLS | TABLES)[protocol]}: {why}" for protocol, why in left_out.items()]
+    notes += [f"no {(PROTOCOLS | TABLES)[protocol]}: {why}" for protocol, why in found.left_out.items()]
+    notes += found.notes
     for source in sources:
         if source and source.skipped:
             names = ", ".join(list(source.skipped)[:3]) + (", …" if len(source.skipped) > 3 else "")

@@ -24,6 +24,8 @@ BANK, TEST, QUERIES, NEIGHBOURS, PANELS, THUMBNAIL = 2000, 800, 8, 6, 8, 64
 FEWEST_MAPPED, MOST_MAPPED = 10, 2000
 """Things in a map, of which one example, such as a graph's nodes, may have many more."""
 
+SEEN = " (which pretraining has seen)"
+
 Rows = Callable[[Any, Source], tuple[np.ndarray, np.ndarray]]
 """`rows(encoder, source)`: what an encoder makes of all examples of a source, and their labels."""
 
@@ -51,8 +53,11 @@ def gallery(
     rows: Rows,
     train: Source,
     test: Source | None,
+    *,
+    other: bool = False,
 ) -> Gallery:
-    """It needs no labels, and without test examples (None) a part of the training examples stands in."""
+    """It needs no labels, and without test examples (None) a part of the training examples stands in. other: whether
+    these data are not those of pretraining."""
     held_back = 0 if test else min(TEST, len(train) // 4)
     shown = Subset(test or train, TEST if test else max(held_back, 1))
     bank = Subset(train, BANK, skip=held_back)
@@ -88,7 +93,7 @@ def gallery(
         map_texts=texts,
         neighbours=neighbours,
         neighbour_labels=neighbour_labels if train.has_labels else None,
-        shown=f"test {train.things}" if test else f"held-back {train.things} (which pretraining has seen)",
+        shown=f"test {train.things}" if test else f"held-back {train.things}{'' if other else SEEN}",
         seen=looks(method, modality, jax.device_get(state), *_first(shown)),
     )
 

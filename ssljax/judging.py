@@ -23,7 +23,7 @@ from ssljax.engine.mesh import eval_batch_size, over_devices, process_rows
 from ssljax.evals import few_shot, linear, tables
 from ssljax.evals import protocols as of_features
 from ssljax.evals.features import extract, labelled
-from ssljax.evals.finetune import PLAIN, Tuning, fine_tune
+from ssljax.evals.finetune import PLAIN, Tuning, factors_of, fine_tune
 from ssljax.evals.linear import class_share, leave_one_out, linear_probe
 from ssljax.evals.probe import Features, sgd_probe
 from ssljax.evals.protocols import BLOCKS, FEW_SHOT, FINE_TUNED, GROUPED, LINEAR, PROBES, Settings, described
@@ -45,7 +45,7 @@ class Found(NamedTuple):
     """scores: of each encoder and floor by each protocol; tables: by each protocol with several numbers, as in
     `results.json`; described: the former in words; counts: how many things they learn from and are tested on; left_out:
     protocols that these data do not allow, and why; subsets: which training examples a part of the labels is of, by the
-    name of the part, places among those that can be decoded."""
+    name of the part, places among those that can be decoded; notes: what a reader should know of the labels."""
 
     scores: Scores
     tables: dict[str, dict[str, Any]]
@@ -53,6 +53,7 @@ class Found(NamedTuple):
     counts: dict[str, int]
     left_out: dict[str, str]
     subsets: dict[str, np.ndarray]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,9 @@ class Judge:
     """encoders: by their names, what gives the features of a batch (`ssljax.gallery.Rows`), of which the `states` are
     those that have weights. train, test: what is learnt from, and judged; test is None where there is no such split.
     outside: other data, for the protocol `ood`. tuning, scratch: of fine-tuning; the latter whether SCRATCH is judged.
-    crops: of each training image, on which heads of PROBES are trained; 0 for the image as it is. must: whether what
-    the data do not allow is an error, or left out.
+    crops: of each training image, on which heads of PROBES are trained; 0 for the image as it is. must: whether it is
+    an error if the data do not allow a protocol and that is known before anything is computed, or if they allow none;
+    otherwise such a one is left out.
     """
 
     config: ConfigDict
@@ -83,7 +85,15 @@ class Judge:
         return extract(encoder, eval_batches(source, size, process_rows(size, self.mesh)))
 
     def by(self, protocols: Sequence[str]) -> Found:
-        """Raises ValueError if all `must` be, and the data do not allow one."""
+        """Raises ValueError as `must` says."""
+        failed: dict[str, ValueError] = {}
+        for protocol in protocols:
+            try:
+                self._require(protocol)
+            except ValueError as error:
+                if self.must:
+                    raise
+                failed[protocol] = error
         modality = modality_of(self.config)
         settings = Settings(
             self.config.evaluate.k,
@@ -97,7 +107,6 @@ class Judge:
         scores: Scores = {}
         of_floors: Scores = {}
         of_tables: dict[str, dict[str, Any]] = {}
-        left_out: dict[str, str] = {}
         tune = cache(self._tuned)
         accuracies = [p for p in protocols if p not in TABLES]
         shares = {p: share for p, share in (LINEAR | FINE_TUNED).items() if p in protocols and self.scratch}
@@ -108,7 +117,7 @@ class Judge:
                 for protocol in protocols:
                     begin(f"{name}: {protocol}")
                     try:
-                        if protocol in left_out:
+                        if protocol in failed:
                             continue
                         if protocol in TABLES:
                             table = of_tables.setdefault(protocol, {"of": {}})
@@ -116,9 +125,7 @@ class Judge:
                         elif (score := self._score(protocol, name, settings, tune, features)) is not None:
                             scores.setdefault(name, {})[protocol] = score
                     except ValueError as error:
-                        if self.must:
-                            raise
-                        left_out[protocol] = str(error)
+                        failed[protocol] = error
                 if name == raw:
                     learnt = {p: LINEAR[p] for p in protocols if p in LINEAR}
                     for floor, classify in modality.classifiers.items() if learnt else ():
@@ -127,8 +134,11 @@ class Judge:
                 begin(f"{SCRATCH}: {protocol}")
                 if (score := tune("random init", share, self.tuning.of_all)) is not None:
                     scores.setdefault(SCRATCH, {})[protocol] = score
+        if failed and self.must and set(protocols) <= set(failed):
+            raise next(iter(failed.values()))
         scores |= of_floors
-        train, train_labels, test, _ = features
+        left_out = {protocol: str(error) for protocol, error in failed.items()}
+        train, train_labels, test, truth = features
         counts = {"train": len(train)} | ({} if test is None else {"test": len(test)})
         in_words = {
             p: self._in_words(p, settings, len(train), 0 if test is None or self._leaves_one_out(p) else len(test))
@@ -141,7 +151,28 @@ class Judge:
             table["measured on"] = told(protocol, self.train.things, len(train), alone, outside)
         kept = {p: table for p, table in of_tables.items() if p not in left_out}
         subsets = {} if settings.folds else _subsets(set(accuracies) - set(left_out), train_labels)
-        return Found(scores, kept, in_words, counts, left_out, subsets)
+        notes = () if truth is None else _unknown_classes(train_labels, truth, self.train.things)
+        return Found(scores, kept, in_words, counts, left_out, subsets, notes)
+
+    def _require(self, protocol: str) -> None:
+        """Raises ValueError if the data or the encoder do not allow a protocol, as far as their shapes tell."""
+        if protocol in FINE_TUNED:
+            for state in self.states.values():
+                factors_of(state, self.tuning)
+        if protocol == "ood" and self.alone:
+            raise ValueError("protocol 'ood' needs a test split that is not learnt from: give --data one.")
+        if protocol == "segmentation":
+            source, method = self._segmentable, self.run.method
+            if getattr(source, "masks", None) is None:
+                raise ValueError(
+                    f"protocol 'segmentation' needs masks: {source.name} has none (npz:PATH may have them)."
+                )
+            if not (isinstance(method, ImageMethod) and isinstance(method.encoder, ViT)):
+                raise ValueError("protocol 'segmentation' is of patches: the encoder must be a Vision Transformer.")
+
+    @property
+    def _segmentable(self) -> Any:
+        return self.train if self.alone or self.test is None else self.test
 
     @property
     def alone(self) -> bool:
@@ -229,21 +260,16 @@ class Judge:
                 table["of"][name] = of
         else:
             assert self.outside is not None
-            if test is None:
-                raise ValueError("protocol 'ood' needs a test split that is not learnt from: give --data one.")
+            assert test is not None
             outside, _ = self.rows(encoder, self.outside)
             if outside.shape[1:] == x.shape[1:]:  # raw images of another size are no vectors of the same space
                 table["of"][name] = tables.of_other_data(x, labels, test, outside)
 
     def _segmented(self, name: str) -> tables.Numbers | None:
-        """Of what has patches: encoders, and their pixels, the first floor. Raises ValueError if there are none, or no
-        masks."""
-        source, method = self.train if self.alone or self.test is None else self.test, self.run.method
-        masks, encoder = getattr(source, "masks", None), getattr(method, "encoder", None)
-        if masks is None:
-            raise ValueError(f"protocol 'segmentation' needs masks: {source.name} has none (npz:PATH may have them).")
-        if not (isinstance(method, ImageMethod) and isinstance(encoder, ViT)):
-            raise ValueError("protocol 'segmentation' is of patches: the encoder must be a Vision Transformer.")
+        """Of what has patches: encoders, and their pixels, the first floor."""
+        source, method = self._segmentable, self.run.method
+        assert isinstance(method, ImageMethod)
+        encoder: Any = method.encoder
         floor = next(iter(modality_of(self.config).floors()))
         if name not in (*self.states, floor):
             return None
@@ -257,7 +283,7 @@ class Judge:
         side, heads = method.augmentations[0].size, encoder.heads
         grid = side // encoder.patch
         pixels, attention, tokens = np.split(seen, [3 * side**2, 3 * side**2 + heads * grid**2], axis=1)
-        truth = masks_in_view(masks, side, method.eval_crop)
+        truth = masks_in_view(source.masks, side, method.eval_crop)
         if name == floor:
             pixels = pixels.reshape(-1, grid, encoder.patch, grid, encoder.patch, 3).swapaxes(2, 3)
             return of_clusters(pixels.reshape(-1, grid**2, 3 * encoder.patch**2), truth)
@@ -300,8 +326,8 @@ class Judge:
         )
 
     def _in_words(self, protocol: str, settings: Settings, train: int, test: int) -> str:
-        otherwise = f"; {self.tuning}" if protocol in FINE_TUNED and self.tuning != PLAIN else ""
-        return described(protocol, settings, train, test) + otherwise
+        text = described(protocol, settings, train, test, epochs=self.tuning.epochs)
+        return f"{text}; {self.tuning}" if protocol in FINE_TUNED and self.tuning != PLAIN else text
 
 
 @contextmanager
@@ -318,6 +344,17 @@ def _progress(total: int) -> Iterator[Callable[[str], None]]:
 def folds_of(config: ConfigDict) -> int:
     """0 where one split is for learning and another one for testing."""
     return modality_of(config).folds if config.data.train_split == config.data.test_split else 0
+
+
+def _unknown_classes(labels: np.ndarray, truth: np.ndarray, things: str) -> tuple[str, ...]:
+    """Whether test examples have labels that no training example has."""
+    unknown = ~np.isin(truth, labels)
+    if labels.ndim > 1 or not unknown.any():
+        return ()
+    return (
+        f"{unknown.sum()} of {len(truth)} test {things} are of a class of which there is no training example, and are "
+        "never right: give both splits some of every class.",
+    )
 
 
 def _subsets(protocols: set[str], labels: np.ndarray) -> dict[str, np.ndarray]:

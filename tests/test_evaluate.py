@@ -27,7 +27,7 @@ from ssljax.evals.finetune import Tuning
 from ssljax.evaluate import _folder_on, _must_fit, _notes, evaluate
 from ssljax.forecast import forecast
 from ssljax.gallery import PANELS, _panels, _texts
-from ssljax.judging import Judge
+from ssljax.judging import Judge, _unknown_classes
 from ssljax.methods import METHODS
 from ssljax.modalities.images import Images
 from ssljax.modalities.tables import Tables
@@ -145,6 +145,12 @@ def test_errors(short, tmp_path):
         evaluate(tmp_path)
     with pytest.raises(ValueError, match="protocol 'nosuch' is unknown; use knn, linear"):
         evaluate(tmp_path, ["nosuch"])
+    with pytest.raises(ValueError, match="--protocol is empty: leave it out, or give some of knn, linear"):
+        evaluate(tmp_path, [])
+    with pytest.raises(ValueError, match="--tune is of fine-tuning: ask for it by --protocol, with some of finetune_1"):
+        evaluate(tmp_path, ["knn"], tuning=Tuning(rate=0.1))
+    with pytest.raises(ValueError, match="--crops is of heads: ask for them by --protocol, with some of probe_simclr"):
+        evaluate(tmp_path, ["knn"], crops=2)
     train(short, tmp_path)
     with pytest.raises(ValueError, match="method 'mae' has no objective that is measured"):
         evaluate(tmp_path, ["objective"])
@@ -599,8 +605,16 @@ def test_a_protocol_that_the_data_do_not_allow_is_left_out():
     found = judge(must=False).by(["knn", "linear"])
     assert set(found.described) == {"knn"} == set(found.scores["pretrained"])
     assert found.left_out["linear"].startswith("all 12 labels to learn from are the same")
+    assert judge(must=True).by(["knn", "linear"]).left_out.keys() == {"linear"}
     with pytest.raises(ValueError, match="leaves nothing to tell apart: label training examples of two classes"):
-        judge(must=True).by(["knn", "linear"])
+        judge(must=True).by(["linear"])
+
+
+def test_test_examples_of_classes_that_nobody_has_learnt_are_counted():
+    labels, truth = np.array([0, 1, 1]), np.array([0, 1, 2, 2])
+    (note,) = _unknown_classes(labels, truth, "images")
+    assert note.startswith("2 of 4 test images are of a class of which there is no training example")
+    assert not _unknown_classes(labels, truth[:2], "images")
 
 
 # Other protocols, and other data --------------------------------------------------------------------------------------
@@ -630,7 +644,7 @@ def test_protocols_with_several_numbers_parts_of_the_labels_and_other_data(short
     results = evaluate(
         run,
         ["knn_grid", "same_class", "geometry", *accuracies],
-        ood=f"npz:{tmp_path / 'own.npz'}",
+        ood=arrays("twin"),
         tuning=Tuning(layer_decay=0.5),
         scratch=True,
     )
@@ -693,6 +707,14 @@ def test_protocols_with_several_numbers_parts_of_the_labels_and_other_data(short
         evaluate(run, ["knn", "linear"], data=f"npz:{tmp_path / 'train_only.npz'}")
     with pytest.raises(ValueError, match="protocol 'ood' tells other data from the run's: say which by --ood"):
         evaluate(run, ["ood"])
+    with pytest.raises(ValueError, match=r"--ood=.* is what encoders are judged by: give other data"):
+        evaluate(run, ["ood"], ood=f"npz:{tmp_path / 'own.npz'}")
+    with pytest.raises(ValueError, match="--tune=frozen=9, but the encoder has only"):
+        evaluate(run, ["finetune"], tuning=Tuning(frozen=9))
+    (page,) = [path for path in (run / "on").glob("*/report.html") if "train_only" in str(path)]
+    told = page.read_text()
+    assert f"judged on npz:{tmp_path / 'train_only.npz'}" in told and "which pretraining has seen" not in told
+    assert f"These are of pretraining, on npz:{tmp_path / 'own.npz'}." in told
 
 
 @only_mae

@@ -152,7 +152,8 @@ def _open_archive(path: Path) -> np.lib.npyio.NpzFile:
     try:
         archive = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{str(path)!r} is not an .npz archive ({error}): write it with numpy.savez.") from error
+        said = "" if "pickle" in str(error) else f" ({error})"  # NumPy proposes what is not safe
+        raise DataError(f"{str(path)!r} is not an .npz archive{said}: write it with numpy.savez.") from error
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise DataError(f"{str(path)!r} is a single array, not an .npz archive: write it with numpy.savez(image=...).")
     return archive

@@ -56,7 +56,8 @@ def few_shot(
 def draw_shots(labels: np.ndarray, shots: int, seed: int) -> np.ndarray:
     """Places, ascending, of so many examples of each class, drawn by the seed. Raises ValueError if one has fewer."""
     order = np.random.default_rng(seed).permutation(len(labels))
-    of_classes = [order[labels[order] == k] for k in np.unique(labels)]
-    if (fewest := min(map(len, of_classes))) < shots:
-        raise ValueError(f"a class has only {fewest} training examples, too few for {shots} shots: label more of it.")
-    return np.sort(np.concatenate([places[:shots] for places in of_classes]))
+    classes, counts = np.unique(labels, return_counts=True)
+    if (fewest := counts.min()) < shots:
+        fewest_of = classes[counts.argmin()]
+        raise ValueError(f"class {fewest_of} has {fewest} training examples, too few for {shots} shots: label more.")
+    return np.sort(np.concatenate([order[labels[order] == k][:shots] for k in classes]))

@@ -47,30 +47,35 @@ class Tuning:
     smoothing: float = 0.0
 
     def __post_init__(self):
-        for name in ("rate", "epochs", "warmup", "weight_decay", "frozen", "encoder_rate", "mixup", "cutmix"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--tune={name}={getattr(self, name)} must be 0 or more.")
-        if not 0 < self.layer_decay <= 1 or not 0 <= self.smoothing < 1:
-            raise ValueError(
-                f"--tune=layer_decay={self.layer_decay},smoothing={self.smoothing}: the first must be above 0 and at "
-                "most 1, the second at least 0 and below 1."
-            )
+        for field in fields(self):
+            value = getattr(self, field.name)
+            must, holds = {
+                "rate": ("above 0", value > 0),
+                "layer_decay": ("above 0 and at most 1", 0 < value <= 1),
+                "smoothing": ("0 or more and below 1", 0 <= value < 1),
+            }.get(field.name, ("0 or more", value >= 0))
+            if not (holds and math.isfinite(value)):
+                raise ValueError(f"--tune={field.name}={value} must be {must}.")
         if self.epochs and self.warmup >= self.epochs:
             raise ValueError(f"--tune=epochs={self.epochs},warmup={self.warmup}: the rate must rise in fewer epochs.")
 
     @classmethod
     def of(cls, given: list[str]) -> "Tuning":
-        """From such as ["frozen=2", "encoder_rate=0.1"]. Raises ValueError for what is not among its fields."""
+        """From such as ["frozen=2", "encoder_rate=0.1"]. Raises ValueError for what is not among its fields, for
+        one that is given twice, and for values that cannot be."""
         kinds: dict[str, Any] = {field.name: type(field.default) for field in fields(cls)}
-        found = {}
-        for item in given:
+        found: dict[str, Any] = {}
+        for item in map(str.strip, given):
             name, _, value = item.partition("=")
+            if name not in kinds:
+                raise ValueError(f"--tune={item} is not known: give some of {', '.join(f'{n}=…' for n in kinds)}.")
+            if name in found:
+                raise ValueError(f"--tune has {name} twice: give it once.")
             try:
                 found[name] = kinds[name](value)
-            except (KeyError, ValueError):
-                raise ValueError(
-                    f"--tune={item} is not known: give some of {', '.join(f'{n}=…' for n in kinds)}."
-                ) from None
+            except ValueError:
+                number = {int: "a whole number", float: "a number"}[kinds[name]]
+                raise ValueError(f"--tune={item}: {name} must be {number}.") from None
         return cls(**found)
 
     def __str__(self) -> str:
@@ -144,7 +149,7 @@ def fine_tune(
 
     matrices = partial(jax.tree.map, lambda x: jnp.ndim(x) > 1)
     optimizer = optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(tuning.weight_decay, matrices))
-    factors = _factors({"params": state.params, "target": state.target}, tuning)
+    factors = factors_of(state, tuning)
 
     @jax.jit
     def step(weights, moments, norm, data, label, rows, key, rate):
@@ -197,9 +202,9 @@ def fine_tune(
     return over_draws(right, train_labels, share)
 
 
-def _factors(variables: dict[str, PyTree], tuning: Tuning) -> PyTree | None:
+def factors_of(state: Variables, tuning: Tuning) -> PyTree | None:
     """On the rate of each of the encoder's weights, which lie in the params of the network and of its target; None
-    where all are 1."""
+    where all are 1. Raises ValueError for more frozen layers than there are."""
     if (tuning.frozen, tuning.encoder_rate, tuning.layer_decay) == (0, 1.0, 1.0):
         return None
 
@@ -220,7 +225,7 @@ def _factors(variables: dict[str, PyTree], tuning: Tuning) -> PyTree | None:
             return {name: of(x) if name == "params" else jax.tree.map(lambda _: 0.0, x) for name, x in tree.items()}
         return jax.tree.map(lambda _: 0.0, tree)
 
-    return {"params": of(variables["params"]), "target": within(variables["target"])}
+    return {"params": of(state.params), "target": within(state.target)}
 
 
 def _mixed(batch: Batch, target: Array, key: Array, tuning: Tuning) -> tuple[Batch, Array]:

@@ -136,7 +136,9 @@ def sgd_probe(
         best = max(found, key=lambda name: max(found[name]))
         point = grid[int(np.argmax(found[best]))]
     (head,) = fit(seen(features[best]), train_labels, classes, recipe, [point], seed=seed)
-    return Chosen(Score(predict(head, features[best].test) == labels), best, *point)
+    chosen = f"rate {point[0]:g}, weight decay {point[1]:g}" if recipe.is_grid else ""
+    chosen += f"{', ' if chosen else ''}{best}" if len(features) > 1 else ""
+    return Chosen(Score(predict(head, features[best].test) == labels, chosen=chosen), best, *point)
 
 
 Head = tuple[np.ndarray, np.ndarray]

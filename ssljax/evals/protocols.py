@@ -101,8 +101,9 @@ def judge(
     return cross_validated(once, train, labels, settings.folds) if settings.folds else once(train, labels, test, truth)
 
 
-def described(protocol: str, settings: Settings, train: int, test: int) -> str:
-    """A protocol in words, for so many things in each split; with no test things each is judged by all others."""
+def described(protocol: str, settings: Settings, train: int, test: int, *, epochs: int = 0) -> str:
+    """A protocol in words, for so many things in each split; with no test things each is judged by all others. epochs:
+    of fine-tuning, if these are fixed."""
     folds, things = settings.folds, settings.things
     tested = f"{folds}-fold cross-validation over {test} {things}" if folds else f"{test} test {things}"
     tested = tested if test else "each by all others"
@@ -137,12 +138,15 @@ def described(protocol: str, settings: Settings, train: int, test: int) -> str:
                 f"{count} last class tokens{' and the mean of the patches' if patches else ''}"
                 for count, patches in BLOCKS[protocol]
             )
-        chosen = f"; what is best on {VALIDATION:.0%} of each class, held out" if recipe.is_grid else ""
+        best = f"; what is best on {VALIDATION:.0%} of each class, held out"
+        small = "" if recipe.norm else "; a published rate, at which small features may learn little"
+        chosen = best if recipe.is_grid else small
         return f"linear classifier on {of}: {recipe}{chosen}; {train} training {things}; {tested}"
     if protocol in FINE_TUNED:
+        least = "the best on" if epochs else f"until {PATIENCE} epochs (of {EPOCHS}) brought nothing on"
         return (
-            f"all weights and a linear classifier, Adam at {RATE} in batches of {BATCH}, until {PATIENCE} epochs (of "
-            f"{EPOCHS}) brought nothing on a held-out fifth of {train} training {things}{part}; {test} test {things}"
+            f"all weights and a linear classifier, Adam at {RATE} in batches of {BATCH}, {least} a held-out fifth of "
+            f"{train} training {things}{part}; {test} test {things}"
         )
     scaled = {"standard": "standardised", "unit": "unit-length"}[settings.scaling]
     regression = f"logistic regression (50 iterations of L-BFGS) on {scaled}, un-augmented, frozen features"

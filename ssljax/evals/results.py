@@ -32,11 +32,10 @@ def summary(scores: Scores, described: dict[str, str]) -> dict[str, Any]:
 
 def _numbers(score: Score) -> dict[str, Any]:
     """Its accuracy and standard error, the interval in which 95 % of bootstrap samples of the test examples have
-    theirs, and that of each draw of the labels, where there are several."""
+    theirs; that of each draw of the labels, and what was chosen of a grid, where there are such."""
     numbers = {"accuracy": score.accuracy, "standard_error": score.standard_error}
-    return (
-        numbers | {"interval": list(bootstrap(score.correct))} | ({"draws": list(score.draws)} if score.draws else {})
-    )
+    more = {"interval": list(bootstrap(score.correct)), "draws": list(score.draws), "chosen": score.chosen}
+    return numbers | {name: x for name, x in more.items() if x}
 
 
 def found_before(folder: Path, data: str) -> dict[str, Any]:

@@ -12,10 +12,11 @@ ROUNDING = 1e-6
 @dataclass(frozen=True)
 class Score:
     """correct: which test examples a classifier got right, bool (examples,); or, of several classifiers, how many:
-    floats. draws: the accuracy of each of these."""
+    floats. draws: the accuracy of each of these. chosen: what was, on held-out training examples, in words."""
 
     correct: np.ndarray
     draws: tuple[float, ...] = ()
+    chosen: str = ""
 
     @property
     def accuracy(self) -> float:
@@ -23,8 +24,14 @@ class Score:
 
     @property
     def standard_error(self) -> float:
-        """√(p (1 - p) / n + s² / m), of n test examples and m draws whose accuracies have the standard deviation s."""
-        return float(np.sqrt(self.accuracy * (1 - self.accuracy) / len(self.correct) + _of_draws(self.draws)))
+        """√(p (1 - p) / n + s² / m), of n test examples and m draws whose accuracies have the standard deviation s.
+
+        p and n are counted with two more examples that are right and two that are wrong, so that a few examples that
+        are all right, or all wrong, leave some doubt (Agresti and Coull, 1998).
+        """
+        n = len(self.correct) + 4
+        p = (float(self.correct.sum()) + 2) / n
+        return float(np.sqrt(p * (1 - p) / n + _of_draws(self.draws)))
 
 
 def averaged(right: Sequence[np.ndarray]) -> Score:

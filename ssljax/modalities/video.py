@@ -10,7 +10,7 @@ import numpy as np
 from ssljax.data.pans import video_shapes
 from ssljax.data.sources import DataError, Shapes, Source, split_spec
 from ssljax.data.video import FORMS, open_video
-from ssljax.evals.features import raw_pixels
+from ssljax.evals.features import block_means, raw_pixels
 from ssljax.fields import set_fields
 from ssljax.modalities.modality import Modality
 from ssljax.typing import Array, Batch
@@ -70,7 +70,7 @@ class Video(Modality):
 
         def change(batch: Batch) -> Array:
             steps = jnp.abs(jnp.diff(jnp.asarray(batch["video"], jnp.float32), axis=1))
-            return raw_pixels({"image": steps.mean(axis=1)}, MEAN)
+            return block_means({"image": steps.mean(axis=1)}, MEAN)
 
         return {"raw pixels": raw, "mean frame": mean, "mean change": change}
 

@@ -99,8 +99,8 @@ def _sections(report: Report, folder: Path) -> Iterator[str]:
         shown = [*_numbers(found["of"], found["measured on"]), *_spectrum(found.get("spectrum"), folder)]
         yield from section(heading[:1].upper() + heading[1:], iter(shown))
     yield from section("What the method sees", _panels(report, folder))
-    yield from section("Training", _curves(figures.PROGRESS, report, folder))
-    yield from section("Is the representation alive?", _curves(figures.COLLAPSE, report, folder))
+    yield from section("Training", _of_training(figures.PROGRESS, report, folder))
+    yield from section("Is the representation alive?", _of_training(figures.COLLAPSE, report, folder))
     for heading, caption, pictures in report.seen:
         yield from section(heading, _seen(caption, pictures, folder / f"{slug(heading)}.png"))
     yield from section(f"A map of the {report.shown}", _maps(report, folder))
@@ -116,6 +116,8 @@ def _facts(report: Report) -> Iterator[str]:
     for part, key in ("method", "name"), ("encoder", "name"), ("data", "source"):
         if key in config.get(part, {}):
             yield f"{part} {config[part][key]}"
+    if "data" in results:
+        yield f"judged on {results['data']}"
     if "examples" in results:
         yield " and ".join(f"{count:,} {split}" for split, count in results["examples"].items()) + f" {report.things}"
     if "step" in results:
@@ -138,7 +140,15 @@ def _accuracy(results: dict[str, Any], things: str) -> Iterator[str]:
         yield f"<p>{_margin_sentence(protocol, encoders, margins)}</p>"
     yield f"<p class='reading'>Accuracy on the test {things} ± one standard error.</p>"
     if told:
-        yield listed("ol", [escape(results["protocols"][name]) for name in told], "footnotes")
+        texts = [results["protocols"][name] + _chosen(name, encoders) for name in told]
+        yield listed("ol", list(map(escape, texts)), "footnotes")
+
+
+def _chosen(protocol: str, encoders: dict[str, Any]) -> str:
+    """What the grid gave each encoder, where there was one."""
+    of = {name: scores.get(protocol, {}).get("chosen") for name, scores in encoders.items()}
+    said = [f"{name} {chosen}" for name, chosen in of.items() if chosen]
+    return f". Chosen: {'; '.join(said)}" if said else ""
 
 
 def _objective(objective: dict[str, Any] | None) -> Iterator[str]:
@@ -206,6 +216,15 @@ def _panels(report: Report, folder: Path) -> Iterator[str]:
 
 def _seen(caption: str, pictures: np.ndarray, path: Path) -> Iterator[str]:
     yield card(inlined(figures.draw_panels(pictures), path, alt=caption), escape(caption))
+
+
+def _of_training(curves: tuple[figures.Curve, ...], report: Report, folder: Path) -> Iterator[str]:
+    """The curves, and of which data they are, if the page is of others."""
+    shown = [*_curves(curves, report, folder)]
+    yield from shown
+    if shown and "data" in report.results:
+        source = report.config.get("data", {}).get("source", "the run's own data")
+        yield f"<p class='reading'>These are of pretraining, on {escape(str(source))}.</p>"
 
 
 def _curves(curves: tuple[figures.Curve, ...], report: Report, folder: Path) -> Iterator[str]:

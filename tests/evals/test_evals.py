@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from ssljax.evals.columns import boosting, logistic_regression
-from ssljax.evals.features import extract, labelled, raw_pixels
+from ssljax.evals.features import block_means, extract, labelled, raw_pixels
 from ssljax.evals.finetune import fine_tune
 from ssljax.evals.knn import knn, nearest
 from ssljax.evals.linear import DRAWS, FOLDS, PENALTIES, class_share, leave_one_out, linear_probe, over_draws
@@ -96,7 +96,7 @@ def test_extract_leaves_padding_out():
         {"image": np.full((2, 4, 4, 3), 51 * i, np.uint8), "label": np.array([i, -1]), "mask": np.array([True, False])}
         for i in range(3)
     ]
-    features, labels = extract(lambda batch: (raw_pixels(batch), batch["label"], batch["mask"]), batches)
+    features, labels = extract(lambda batch: (block_means(batch), batch["label"], batch["mask"]), batches)
     assert labels.tolist() == [0, 1, 2]
     np.testing.assert_allclose(features, np.full((3, 48), [[0.0], [0.2], [0.4]]), atol=1e-6)
 
@@ -109,7 +109,14 @@ def test_examples_without_a_label_are_not_judged():
 def test_raw_pixels_of_large_images_are_block_means():
     image = np.arange(64 * 96 * 3).reshape(1, 64, 96, 3) % 251
     pixels = raw_pixels({"image": image.astype(np.uint8)}).reshape(32, 32, 3)
-    np.testing.assert_allclose(pixels[3, 5], image[0, 6:8, 15:18].mean(axis=(0, 1)) / 255, rtol=1e-5)
+    np.testing.assert_allclose(pixels[3, 5], image[0, 6:8, 15:18].mean(axis=(0, 1)) / 255 - 0.5, rtol=1e-5, atol=1e-6)
+
+
+def test_raw_pixels_tell_how_bright_a_grey_image_is():
+    """By cosine, too, which of numbers that are all positive would see nothing else."""
+    dark, bright = (np.full((5, 8, 8, 3), level, np.uint8) for level in (60, 200))
+    rows, labels = np.asarray(raw_pixels({"image": np.concatenate([dark, bright])})), np.arange(10) // 5
+    assert knn(rows, labels, rows, labels, k=3, temperature=0.07).accuracy == 1
 
 
 @pytest.mark.parametrize("kind", MAPS)

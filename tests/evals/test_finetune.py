@@ -1,6 +1,7 @@
 """What may be done otherwise while an encoder is trained on."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from ssljax.evals import finetune as module
-from ssljax.evals.finetune import Tuning, fine_tune
+from ssljax.evals.finetune import Tuning, factors_of, fine_tune
 from ssljax.typing import Variables
 
 RNG = np.random.RandomState(0)
@@ -87,11 +88,11 @@ def test_rates_rise_and_fall_and_weights_decay(moved):
 def test_an_encoder_without_stages_can_be_slower_and_nothing_else():
     from_nothing = Tuning(frozen=2, encoder_rate=0.1, layer_decay=0.5, mixup=0.2).of_all
     assert from_nothing == Tuning(mixup=0.2)
-    params = {"params": {"encoder": {"mlp": {"kernel": jnp.ones((4, 4))}}}, "target": {}}
+    state = SimpleNamespace(params={"encoder": {"mlp": {"kernel": jnp.ones((4, 4))}}}, target={})
     for tuning in (Tuning(frozen=1), Tuning(layer_decay=0.5)):
         with pytest.raises(ValueError, match="go by stages or blocks, which the encoder has not"):
-            module._factors(params, tuning)
-    factors = module._factors(params, Tuning(encoder_rate=0.1))
+            factors_of(state, tuning)
+    factors = factors_of(state, Tuning(encoder_rate=0.1))
     np.testing.assert_allclose(factors["params"]["encoder"]["mlp"]["kernel"], 0.1)
 
 
@@ -154,12 +155,19 @@ def test_what_is_given_on_the_command_line():
     assert str(tuning) == "frozen = 2, encoder_rate = 0.1, mixup = 0.8" and str(Tuning()) == ""
     for wrong, sentence in (
         ("frosen=2", "--tune=frosen=2 is not known: give some of rate=…, epochs=…"),
-        ("frozen=half", "--tune=frozen=half is not known"),
+        ("frozen=half", "--tune=frozen=half: frozen must be a whole number"),
+        ("mixup=abc", "--tune=mixup=abc: mixup must be a number"),
         ("mixup=-1", "--tune=mixup=-1.0 must be 0 or more"),
-        ("smoothing=1", "the second at least 0 and below 1"),
+        ("smoothing=1", r"--tune=smoothing=1.0 must be 0 or more and below 1"),
+        ("layer_decay=5", "--tune=layer_decay=5.0 must be above 0 and at most 1"),
+        ("rate=nan", "--tune=rate=nan must be above 0"),
+        ("rate=inf", "--tune=rate=inf must be above 0"),
+        ("rate=0", "--tune=rate=0.0 must be above 0"),
         ("epochs=-1", "--tune=epochs=-1 must be 0 or more"),
     ):
         with pytest.raises(ValueError, match=sentence):
             Tuning.of([wrong])
     with pytest.raises(ValueError, match=r"--tune=epochs=5,warmup=5.0: the rate must rise in fewer epochs"):
         Tuning.of(["epochs=5", "warmup=5"])
+    with pytest.raises(ValueError, match="--tune has frozen twice: give it once"):
+        Tuning.of(["frozen=1", " frozen=2"])

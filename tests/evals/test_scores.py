@@ -30,13 +30,19 @@ def test_what_several_classifiers_get_right():
     assert score.draws == (0.75, 0.25) and score.accuracy == 0.5
 
 
+def test_a_few_examples_that_are_all_right_leave_some_doubt():
+    """13 of 13: as near to 1 as 15 of 17 is."""
+    score = Score(np.ones(13, bool))
+    assert score.accuracy == 1 and score.standard_error == pytest.approx(np.sqrt(15 * 2 / 17**3))
+
+
 def test_an_error_holds_that_of_the_draws():
     """Of accuracies that spread by 0.1, the mean of four has an error of 0.05 more, whatever the test examples are."""
     right = [np.arange(1000) < 1000 * share for share in (0.4, 0.5, 0.5, 0.6)]
     score, other = averaged(right), averaged([each[::-1] for each in right])
     spread = np.std((0.4, 0.5, 0.5, 0.6), ddof=1)
-    assert score.standard_error == pytest.approx(np.hypot(np.sqrt(0.25 / 1000), spread / 2))
-    assert Score(right[1]).standard_error == pytest.approx(np.sqrt(0.25 / 1000))
+    assert score.standard_error == pytest.approx(np.hypot(np.sqrt(0.25 / 1004), spread / 2))
+    assert Score(right[1]).standard_error == pytest.approx(np.sqrt(0.25 / 1004))
     # The same draws differ by nothing; those of one classifier alone differ as they do.
     paired = (score.correct - other.correct).std(ddof=1) / np.sqrt(1000)
     assert margin(score, other) == pytest.approx((0, paired))
