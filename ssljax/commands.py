@@ -14,6 +14,7 @@ from pathlib import Path
 
 import jax
 from absl import app, flags
+from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from ssljax.engine.checkpoint import CheckpointError, NotInTime
@@ -166,7 +167,9 @@ def _check_config(arguments: list[str]) -> None:
             for name in override[1].split("."):
                 if not isinstance(section, ConfigDict) or name not in section:
                     known = sorted(section) if isinstance(section, ConfigDict) else []
-                    near = difflib.get_close_matches(name, known, n=1)
+                    fields = flatten_dict(config.to_dict(), sep=".")
+                    elsewhere = [f"config.{field}" for field in fields if field.rpartition(".")[2] == name]
+                    near = elsewhere or difflib.get_close_matches(name, known, n=1)
                     meant = f"did you mean '{near[0]}'? " if near else ""
                     raise ValueError(f"there is no field 'config.{override[1]}'; {meant}there is {', '.join(known)}.")
                 section = section[name]

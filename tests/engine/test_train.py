@@ -198,6 +198,7 @@ def test_weights_and_biases_is_asked_for_by_name(simclr, tmp_path, monkeypatch):
     [
         (["--config.batch_size=30"], "a batch of 30 cannot be dealt equally to 4 devices: try --config.batch_size=32"),
         (["--config.batch_sise=32"], "there is no field 'config.batch_sise'; did you mean 'batch_size'?"),
+        (["--config.train.steps=3"], "there is no field 'config.train.steps'; did you mean 'config.steps'?"),
         (["--config.method.name=nosuch"], "method 'nosuch' is unknown; use one of simclr"),
         (["--config.encoder.patch=4"], "encoder 'resnet8' has no field 'patch'"),
         (["--config.mesh.fsdp=0"], "a mesh of data=-1 by fsdp=0 does not fill 4 devices"),
