@@ -164,12 +164,13 @@ def evaluate(
         results["tables"] = found.tables
     before = found_before(folder, data)
     before = before if before.get("step") == results["step"] else {}
-    notes = _notes(splits, results, found, alone)
-    if "ood" in before.get("tables", {}) and ood:
-        notes.append("what was found of other data by distances before is replaced: there is one such table")
     results = merged(before, results)
     shown = {"pretrained": encoders["pretrained"]} | floors
     held = None if folds_of(config) else test  # with folds, what is shown is near to a part of the same data
+    pictures = gallery(run.method, modality, state, mesh, shown, judge.rows, train, held, other=bool(data))
+    notes = _notes(splits, results, found, alone)  # of files that are broken, too, which who reads them finds
+    if ood and "ood" in before.get("tables", {}):
+        notes.append("what was found of other data by distances before is replaced: there is one such table")
     elsewhere = f", on {data}" if data else ""
     report = Report(
         title=f"{config.method.name} · {config.encoder.name} · {own_config.data.source}{elsewhere}",
@@ -179,7 +180,7 @@ def evaluate(
         class_names=train.class_names,
         things=train.things,
         found=judged.pictures,
-        **gallery(run.method, modality, state, mesh, shown, judge.rows, train, held, other=bool(data))._asdict(),
+        **pictures._asdict(),
         notes=notes,
     )
     on_first(partial(_publish, folder, results, report, found.subsets, bool(before)))

@@ -27,7 +27,7 @@ from ssljax.evals.finetune import Tuning
 from ssljax.evaluate import _folder_on, _must_fit, _notes, evaluate
 from ssljax.forecast import forecast
 from ssljax.gallery import PANELS, _panels, _texts
-from ssljax.judging import Judge, _unknown_classes
+from ssljax.judging import Found, Judge, _unknown_classes
 from ssljax.methods import METHODS
 from ssljax.modalities.images import Images
 from ssljax.modalities.tables import Tables
@@ -415,8 +415,8 @@ def test_notes_say_once_what_is_left_out(tmp_path):
     (tmp_path / "rows.csv").write_text("a,b\n" + "1,x\n2,y\n" * 20 + "3\n")
     train, test = (open_table(f"csv:{tmp_path / 'rows.csv'}", split) for split in ("train", "test"))
     some, note = Subset(train, 5), f"{tmp_path / 'rows.csv'}: 1 rows with another number of fields are skipped"
-    assert _notes((some, test, ""), {}, {}) == [note]
-    assert _notes((train, None, "no test"), {}, {}) == ["no accuracies: no test", note]
+    assert _notes((some, test, ""), {}, Found({}, {}, {}, {}, {}, {}), False) == [note]
+    assert _notes((train, None, "no test"), {}, Found({}, {}, {}, {}, {}, {}), False) == ["no accuracies: no test", note]
 
 
 @pytest.mark.parametrize("whole", [20, 10, 3])
