@@ -415,8 +415,9 @@ def test_notes_say_once_what_is_left_out(tmp_path):
     (tmp_path / "rows.csv").write_text("a,b\n" + "1,x\n2,y\n" * 20 + "3\n")
     train, test = (open_table(f"csv:{tmp_path / 'rows.csv'}", split) for split in ("train", "test"))
     some, note = Subset(train, 5), f"{tmp_path / 'rows.csv'}: 1 rows with another number of fields are skipped"
-    assert _notes((some, test, ""), {}, Found({}, {}, {}, {}, {}, {}), False) == [note]
-    assert _notes((train, None, "no test"), {}, Found({}, {}, {}, {}, {}, {}), False) == ["no accuracies: no test", note]
+    nothing = Found({}, {}, {}, {}, {}, {})
+    assert _notes((some, test, ""), {}, nothing, alone=False) == [note]
+    assert _notes((train, None, "no test"), {}, nothing, alone=False) == ["no accuracies: no test", note]
 
 
 @pytest.mark.parametrize("whole", [20, 10, 3])
