@@ -20,15 +20,19 @@ def pages():
     return getrusage(RUSAGE_SELF).ru_minflt - before
 
 
-first, second = pages(), pages()
-assert min(first, second) > 10_000, (first, second)
+pages()
+before = pages()
 keep_memory()
 pages()
-assert pages() < 1000
+print(before, pages())
 """
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="others are not told")
 def test_freed_memory_is_kept():
     """Allocated, freed, and allocated once more: nothing is given anew."""
-    subprocess.run([sys.executable, "-c", AGAIN], check=True, cwd=ROOT)
+    run = subprocess.run([sys.executable, "-c", AGAIN], check=True, cwd=ROOT, stdout=subprocess.PIPE)
+    before, now = map(int, run.stdout.split())
+    if before < 1000:
+        pytest.skip("this system gives pages by the megabyte")
+    assert now < before / 10
