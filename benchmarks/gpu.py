@@ -125,6 +125,7 @@ def child(arguments: argparse.Namespace) -> None:
     recipe = gpu_ssljax.RECIPES[arguments.only]
     method, shape = recipe.build(tiny), recipe.example_shape(tiny)
     clock = partial(timed, rounds=1, seconds=0.0) if tiny else partial(timed, rounds=3, seconds=1.0)
+    flops = gpu_ssljax.flops(recipe, tiny)
     for mode in MODES[arguments.side]:
         if mode == "ssljax":
             measure = partial(gpu_ssljax.measure, recipe, tiny, clock)
@@ -133,7 +134,7 @@ def child(arguments: argparse.Namespace) -> None:
 
             measure = partial(gpu_torch.measure, method, shape[0], arguments.compile * (mode != "eager"), clock)
         try:
-            say(mode=mode, flops=gpu_ssljax.flops(method, shape[0]), **fitting(measure, 4 if tiny else recipe.batch))
+            say(mode=mode, flops=flops, **fitting(measure, 4 if tiny else recipe.batch))
         except Exception as error:
             traceback.print_exc()
             say(mode=mode, failed=f"failed: {type(error).__name__}")
@@ -267,7 +268,7 @@ def main() -> None:
             f"""Made by `python benchmarks/gpu.py --write`: images (or clips) a second that the networks, the loss and
             the optimiser take, in bfloat16 with parameters in float32, views drawn before; medians of 3 rounds. PyTorch
             is under autocast, in eager mode and with {parts} compiled. MFU: two operations for each multiply-add of the
-            networks, three times the forward pass and once a teacher's, over the card's published peak. Views: the
+            products and convolutions of loss and gradient, over the card's published peak. Views: the
             share of ours in a step that draws them. Where a batch did not fit, the halves that did are given, in the
             order of the columns."""
         ),

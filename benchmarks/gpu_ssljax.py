@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import jax
@@ -16,17 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssljax.collectives import example_keys
+from ssljax.cost.flops import count_work
 from ssljax.engine.mesh import make_mesh
 from ssljax.engine.optim import make_optimizer, make_schedule
 from ssljax.engine.step import make_several, make_train
 from ssljax.methods import make_method
 from ssljax.models import make_encoder
-from ssljax.models.resnet import ResNet
-from ssljax.models.vit import ViT
 from ssljax.numerics import normalize
-from ssljax.typing import Array, Batch, Method, PyTree, Variables
+from ssljax.typing import Array, Batch, Method, PyTree, TrainState, Variables
 from ssljax.views.recipes import make_views
-from ssljax.views.speech import masked_frames
 
 TOTAL, STEPS_PER_EPOCH = 400_000, 1251.0
 """Of a run that schedules are made for."""
@@ -174,79 +171,23 @@ CIFAR10 = Recipe(
 # What a step costs ----------------------------------------------------------------------------------------------------
 
 
-def dense(places: int, *widths: int) -> int:
-    """Of layers one after the other."""
-    return sum(2 * places * a * b for a, b in pairwise(widths))
+def gradient(recipe: Recipe, tiny: bool = False) -> Any:
+    """The loss's, traced for two examples: what `jax.jit(…).trace` gives."""
+    method, shape = recipe.build(tiny), recipe.example_shape(tiny)
+    batch, key = jax.eval_shape(lambda: (inputs(shape, 2), jax.random.key(0)))
+    views = jax.eval_shape(lambda key, batch: method.views(example_keys(key, 2), batch), key, batch)
+    v = jax.eval_shape(method.init, key, batch)
+    state = TrainState(v.params, v.model_state, v.target, v.extra, jax.ShapeDtypeStruct((), jnp.int32), {})
+
+    def of(params: PyTree, state: TrainState, views: PyTree, key: Array) -> Any:
+        return jax.value_and_grad(lambda params: method.loss(params, state, views, key, None)[0])(params)
+
+    return jax.jit(of).trace(v.params, state, views, key)
 
 
-def blocks(tokens: int, width: int, depth: int, hidden: int) -> int:
-    """Of a Transformer: projections, MLP, and the two products of attention."""
-    return depth * (dense(tokens, *(width,) * 5) + 2 * dense(tokens, width, hidden) + 4 * tokens**2 * width)
-
-
-def resnet(encoder: ResNet, side: int) -> int:
-    def conv(size: int, stride: int, wide: int, out: int) -> int:
-        """Of one whose input is `wide`; taps on the border count."""
-        return 2 * ((side - 1) // stride + 1) ** 2 * size**2 * wide * out
-
-    channels = int(encoder.channels * encoder.width_multiplier)
-    size, stride = {"imagenet": (7, 2), "cifar": (3, 1), "small": (3, 2)}[encoder.stem]
-    total, wide = conv(size, stride, 3, channels), channels
-    side = (side - 1) // stride + 1
-    if encoder.stem == "imagenet":
-        side = (side - 1) // 2 + 1
-    for i, count in enumerate(encoder.stages):
-        for j in range(count):
-            inner, stride = channels * 2**i, 2 if i > 0 and j == 0 else 1
-            out = inner * (4 if encoder.bottleneck else 1)
-            if stride > 1 or wide != out:
-                total += conv(1, stride, wide, out)
-            if encoder.bottleneck:
-                total += conv(1, 1, wide, inner) + conv(3, stride, inner, inner)
-            else:
-                total += conv(3, stride, wide, inner)
-            side = (side - 1) // stride + 1
-            total += conv(1, 1, inner, out) if encoder.bottleneck else conv(3, 1, inner, out)
-            wide = out
-    return total
-
-
-def vit(encoder: ViT, side: int, kept: int | None = None) -> int:
-    patches = (side // encoder.patch) ** 2
-    tokens = encoder.num_prefix + (patches if kept is None else kept)
-    embed = dense(patches, 3 * encoder.patch**2, encoder.width)
-    return embed + blocks(tokens, encoder.width, encoder.depth, int(encoder.mlp_ratio * encoder.width))
-
-
-def flops(method: Any, samples: int = 0) -> int:
-    """Of a training step, for each example: two for each multiply-add of the networks, three times the forward pass,
-    and a teacher's forward pass once. samples: of a clip of speech."""
-    e, kind = method.encoder, type(method).__name__
-    sides = [view.size for view in getattr(method, "augmentations", ())]
-    if kind == "SimCLR":
-        return 3 * sum(resnet(e, side) + dense(1, e.num_features, *method.projector) for side in sides)
-    if kind == "MAE":
-        patches = (sides[0] // e.patch) ** 2
-        kept, wide = int(patches * (1 - method.mask_ratio)), method.decoder_width
-        decoder = dense(e.num_prefix + kept, e.width, wide) + dense(patches, wide, 3 * e.patch**2)
-        return 3 * (
-            vit(e, sides[0], kept) + decoder + blocks(e.num_prefix + patches, wide, method.decoder_depth, 4 * wide)
-        )
-    if kind == "DINO":
-        widths = e.num_features, *(method.hidden,) * (method.head_layers - 1), method.bottleneck, method.count
-        each = [vit(e, side) + dense(1, *widths) for side in sides]
-        return 3 * sum(each) + sum(each[:2])
-    assert kind == "Wav2Vec2", kind
-    total, wide, frames = 0, 1, samples
-    for channels, kernel, stride in e.layers:
-        frames = (frames - kernel) // stride + 1
-        total += dense(frames, kernel * wide, channels)
-        wide = channels
-    total += dense(frames, wide, e.width) + dense(frames, e.positional_kernel * e.width // e.positional_groups, e.width)
-    total += blocks(frames, e.width, e.depth, e.hidden)
-    hidden, book = masked_frames(frames, method.share, method.span), method.codebook_dim
-    total += dense(hidden, wide, method.groups * method.entries) + dense(hidden, method.entries, book, method.dim)
-    return 3 * (total + dense(hidden, e.width, method.dim, hidden))
+def flops(recipe: Recipe, tiny: bool = False) -> float:
+    """Of loss and gradient, for each example: two for each multiply-add of products and convolutions."""
+    return count_work(gradient(recipe, tiny).jaxpr).flops / 2
 
 
 # How long it takes ----------------------------------------------------------------------------------------------------

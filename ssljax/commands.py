@@ -82,7 +82,7 @@ def keep_memory() -> None:
     """The process keeps what is freed, as far as glibc can be told to.
 
     XLA allocates all that a step on a CPU holds besides its state at once, and frees it at the end; the system takes it
-    back, and gives it anew page by page, which cost `simclr:demo` a quarter of its time.
+    back, and gives it anew page by page, which takes time (tests/test_commands.py counts the pages).
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt

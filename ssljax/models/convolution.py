@@ -17,8 +17,8 @@ def conv_general_dilated(x: Array, kernel: Array, strides: tuple[int, ...], padd
     """`jax.lax.conv_general_dilated` of x (batch, *places, channels).
 
     XLA has a CPU make the kernel's gradient as a convolution of the whole batch whose window is as large as the image,
-    and loses its cache: of 128 images of 32 x 32 with 64 channels it takes 3 to 4 times as long as in groups of a few
-    images, which are added up (`benchmarks/steps.py`). Elsewhere the compiler does as it likes.
+    and loses its cache; in groups of a few images, which are added up, it is faster. Elsewhere the compiler does as it
+    likes.
     """
 
     def convolve(x: Array, kernel: Array) -> Array:

@@ -78,8 +78,7 @@ def resize_lines(matrix: Array, images: Array, reach: int) -> Array:
     """A `resize_matrix` (batch, out, height) for each of images (batch, height, width, channels).
 
     Lines that come to lie side by side are made of few that did so before, and all other weights are 0. For an
-    accelerator a product with these costs next to nothing; a CPU is spared them, and needs half the time for 224 lines
-    of 256 (`benchmarks/augmentation.py`).
+    accelerator a product with these costs next to nothing; a CPU is spared them.
     """
     size_out, size_in = matrix.shape[1:]
     scale = size_in / size_out
