@@ -6,6 +6,8 @@ With --write the table goes into docs/performance.md.
 """
 
 import argparse
+import json
+import os
 import runpy
 import statistics
 import subprocess
@@ -14,6 +16,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from resource import RUSAGE_SELF, getrusage
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -28,7 +31,7 @@ from ssljax.engine.mesh import to_devices
 from ssljax.models import convolution
 from ssljax.views import images
 
-REPEATS = 5
+REPEATS, ROUNDS = 5, 3
 NEVER = sys.maxsize
 
 
@@ -58,9 +61,17 @@ def lines() -> Callable[[], Any]:
     return partial(resize, matrix, pictures)
 
 
-def steps(keep: bool) -> None:
-    """Print the seconds of a step of simclr:demo, and how many pages it was given."""
+def turns(make: Callable[[], Callable[[], Any]], module: ModuleType, name: str) -> list[float]:
+    """Median milliseconds with it, and without: where the size from which on it is done is never reached."""
+    ways = [make()]
+    with patch.object(module, name, NEVER):
+        ways.append(make())
+    rounds = [[times(once) for once in ways] for _ in range(REPEATS + 1)][1:]
+    return [1000 * statistics.median(of) for of in zip(*rounds, strict=True)]
 
+
+def step(keep: bool) -> list[float]:
+    """Median milliseconds of a step of simclr:demo, and how many pages it was given."""
     jax.config.update("jax_cpu_enable_async_dispatch", False)  # as in training
     if keep:
         keep_memory()
@@ -73,41 +84,53 @@ def steps(keep: bool) -> None:
     for _ in range(REPEATS + 2):
         before, begun = getrusage(RUSAGE_SELF).ru_minflt, time.perf_counter()
         state, _ = jax.block_until_ready(run.step(state, batch))
-        taken.append(time.perf_counter() - begun)
+        taken.append(1000 * (time.perf_counter() - begun))
         given.append(getrusage(RUSAGE_SELF).ru_minflt - before)
-    print(statistics.median(taken[2:]), statistics.median(given[2:]))
+    return [statistics.median(taken[2:]), statistics.median(given[2:])]
+
+
+PARTS: dict[str, Callable[[], list[float]]] = {
+    "kernels": partial(turns, kernels_gradient, convolution, "PLACES"),
+    "lines": partial(turns, lines, images, "BLOCK"),
+    "kept": partial(step, True),
+    "given back": partial(step, False),
+}
+
+
+def measured(part: str, cores: int) -> list[float]:
+    """By a Python of its own, on so many cores."""
+    command = [sys.executable, __file__, f"--part={part}", f"--cores={cores}"]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true")
-    parser.add_argument("--steps", choices=("kept", "given-back"), help="measure here, in this process")
+    parser.add_argument("--part", choices=PARTS, help="measure here, in this process")
+    parser.add_argument("--cores", type=int, default=1)
     arguments = parser.parse_args()
-    if arguments.steps:
-        return steps(arguments.steps == "kept")
-    rows = []
-    for what, make, module, name in (
-        ("a kernel's gradient, in groups of images", kernels_gradient, convolution, "PLACES"),
-        ("lines of a crop, in blocks", lines, images, "BLOCK"),
-    ):
-        once = {"with": make()}
-        with patch.object(module, name, NEVER):
-            once["without"] = make()
-        rounds = [{way: times(of) for way, of in once.items()} for _ in range(REPEATS + 1)][1:]
-        rows.append([what, *(1000 * statistics.median(of[way] for of in rounds) for way in once)])
-    of_steps: dict[str, list[list[float]]] = {"kept": [], "given-back": []}
-    for _ in range(3):
-        for way, found in of_steps.items():
-            command = [sys.executable, __file__, f"--steps={way}"]
-            said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            found.append([float(x) for x in said.split()])
-    seconds, pages = ([statistics.median(of[i] for of in found) for found in of_steps.values()] for i in (0, 1))
-    rows.append(["a step of simclr:demo, freed memory is kept", *(1000 * x for x in seconds)])
-    columns = ["what", ("with, ms", ".1f"), ("without, ms", ".1f"), ("without / with", ".2f")]
+    if arguments.part:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cores])
+        return print(json.dumps(PARTS[arguments.part]()))
+    rows = [
+        [what, cores, *measured(part, cores)]
+        for what, part in (
+            ("a kernel's gradient, in groups of images", "kernels"),
+            ("lines of a crop, in blocks", "lines"),
+        )
+        for cores in (1, 2)
+    ]
+    found: dict[str, list[list[float]]] = {"kept": [], "given back": []}
+    for _ in range(ROUNDS):
+        for part, of in found.items():
+            of.append(measured(part, 2))
+    kept, given_back = ([statistics.median(column) for column in zip(*of, strict=True)] for of in found.values())
+    rows.append(["a step of simclr:demo, freed memory is kept", 2, kept[0], given_back[0]])
+    columns = ["what", ("cores", "d"), ("with, ms", ".1f"), ("without, ms", ".1f"), ("without / with", ".2f")]
     head = f"""Made by `python benchmarks/tricks.py --write`: what is done for CPUs alone, and the same without, in
-        turns; medians of {REPEATS}. In that step the process is given {pages[0]:,.0f} pages with it, and
-        {pages[1]:,.0f} without."""
-    table_of = table(columns, [[*row, row[2] / row[1]] for row in rows])
+        turns; medians of {REPEATS}, for the step of {ROUNDS} runs besides. In that step the process is given
+        {kept[1]:,.0f} pages with it, and {given_back[1]:,.0f} without."""
+    table_of = table(columns, [[*row, row[3] / row[2]] for row in rows])
     publish("performance.md", "What is done for a CPU", [paragraph(head), table_of, machine()])
 
 

@@ -23,6 +23,7 @@ from ssljax.data.subset import Subset
 from ssljax.data.tables import open_table
 from ssljax.encoder import Encoder
 from ssljax.engine.checkpoint import CheckpointError
+from ssljax.evals import finetune
 from ssljax.evals.finetune import Tuning
 from ssljax.evaluate import _folder_on, _must_fit, _notes, evaluate
 from ssljax.forecast import forecast
@@ -33,6 +34,12 @@ from ssljax.modalities.images import Images
 from ssljax.modalities.tables import Tables
 from ssljax.modalities.text import Text
 from ssljax.train import train
+
+
+@pytest.fixture(autouse=True)
+def few_epochs(monkeypatch):
+    """Of fine-tuning; with so few examples the rest of 200 would only be waited for."""
+    monkeypatch.setattr(finetune, "EPOCHS", 12)
 
 
 @pytest.fixture(scope="session")
