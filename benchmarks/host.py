@@ -118,9 +118,10 @@ def with_ssljax(folder: Path) -> float:
 def with_torch(folder: Path) -> float:
     from torch.utils.data import DataLoader
     from torchvision.datasets import ImageFolder
-    from torchvision.transforms import Compose, PILToTensor, Resize
+    from torchvision.transforms import Compose, InterpolationMode, PILToTensor, Resize
 
-    data = ImageFolder(str(folder), Compose([Resize((CANVAS, CANVAS)), PILToTensor()]))
+    resize = Resize((CANVAS, CANVAS), InterpolationMode.BICUBIC)
+    data = ImageFolder(str(folder), Compose([resize, PILToTensor()]))
     workers = len(os.sched_getaffinity(0))
     loader = DataLoader(data, BATCH, shuffle=True, num_workers=workers, persistent_workers=True)
     return rate(itertools.chain.from_iterable(itertools.repeat(loader)))
@@ -153,8 +154,8 @@ def files() -> None:
             ours, theirs = map(statistics.median, sides.values())
             rows.append([cores, ours, theirs, ours / theirs])
     head = f"""Made by `python benchmarks/host.py --part=files --write`: images a second and core, medians of {ROUNDS}
-        rounds, of {FILES} JPEG files of 500 x 375 pixels, decoded whole and resized to {CANVAS} x {CANVAS} by Pillow on
-        both sides, in shuffled batches of {BATCH}. ssljax has a thread for each core, the DataLoader a worker."""
+        rounds, of {FILES} JPEG files of 500 x 375 pixels, decoded whole and resized to {CANVAS} x {CANVAS}, bicubic, by
+        Pillow on both sides, in shuffled batches of {BATCH}. ssljax has a thread for each core, the DataLoader a worker."""
     columns = ("cores", "d"), ("ssljax", ".0f"), ("DataLoader", ".0f"), ("ratio", ".2f")
     blocks = [paragraph(head), table(columns, rows), compared("torch", "torchvision", "Pillow")]
     publish("performance.md", "Files to batches", blocks)

@@ -37,7 +37,8 @@ def decode(data: bytes) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+            ImageOps.exif_transpose(image, in_place=True)
+            return np.asarray(_to_rgb(image))
     except UnidentifiedImageError as error:
         raise UndecodableImage("not an image in a format that Pillow knows") from error
     # Broad on purpose: on damaged files Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error and more.
@@ -80,4 +81,4 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray(grey_from_float(np.asarray(image)))
     if image.has_transparency_data:
         return Image.fromarray(composite_on_white(np.asarray(image.convert("RGBA"))))
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

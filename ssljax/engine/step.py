@@ -6,6 +6,7 @@ examples. With `data == 1` the same step runs under plain jit.
 """
 
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 import flax.linen as nn
@@ -132,15 +133,20 @@ def make_several(step: StepFunction, mesh: Mesh) -> SeveralSteps:
     examples: arrays (examples, …) on every device, of which the batches' `index` says the rows; {} where all is in the
     batches. It donates the state.
     """
-    # XLA's loops on a CPU run convolutions at a tenth of their speed; there the steps are compiled one by one.
-    unroll = mesh.devices.flat[0].platform == "cpu"
+    # XLA's loops on a CPU run convolutions at a tenth of their speed, one of a single turn too; there the steps are
+    # compiled one by one.
+    in_a_row = mesh.devices.flat[0].platform == "cpu"
 
     def several(examples: Batch, state: TrainState, batches: Batch) -> tuple[TrainState, dict]:
         def one(state, batch):
             rows = {name: x[batch["index"]] for name, x in examples.items()}
             return step(state, jax.lax.with_sharding_constraint(rows, batch_sharding(mesh)) | batch)
 
-        state, metrics = jax.lax.scan(one, state, batches, unroll=unroll)
+        if in_a_row:
+            for i in range(len(batches["index"])):
+                state, metrics = one(state, jax.tree.map(itemgetter(i), batches))
+            return state, metrics
+        state, metrics = jax.lax.scan(one, state, batches)
         return state, jax.tree.map(lambda x: x[-1], metrics)
 
     return jax.jit(several, donate_argnums=1)
