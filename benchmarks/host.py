@@ -26,6 +26,7 @@ from PIL import Image
 from sections import ROOT, compared, machine, paragraph, publish, table
 
 from ssljax.build import build_run, build_source, example_batch, settle
+from ssljax.commands import keep_memory
 from ssljax.data.canvas import OnCanvas
 from ssljax.data.pipeline import all_examples, index_batches, train_batches
 from ssljax.data.sources import open_source
@@ -110,6 +111,7 @@ def photographs(folder: Path) -> None:
 
 def with_ssljax(folder: Path) -> float:
     """Images a second."""
+    keep_memory()  # as `python -m ssljax.train` does
     source = OnCanvas(open_source(f"folder:{folder}", "train"), CANVAS)
     batches = train_batches(source, batch_size=BATCH, seed=0, threads=len(os.sched_getaffinity(0)))
     return rate(batches)
@@ -155,7 +157,8 @@ def files() -> None:
             rows.append([cores, ours, theirs, ours / theirs])
     head = f"""Made by `python benchmarks/host.py --part=files --write`: images a second and core, medians of {ROUNDS}
         rounds, of {FILES} JPEG files of 500 x 375 pixels, decoded whole and resized to {CANVAS} x {CANVAS}, bicubic, by
-        Pillow on both sides, in shuffled batches of {BATCH}. ssljax has a thread for each core, the DataLoader a worker."""
+        Pillow on both sides, in shuffled batches of {BATCH}. ssljax has a thread for each core, the DataLoader a
+        worker."""
     columns = ("cores", "d"), ("ssljax", ".0f"), ("DataLoader", ".0f"), ("ratio", ".2f")
     blocks = [paragraph(head), table(columns, rows), compared("torch", "torchvision", "Pillow")]
     publish("performance.md", "Files to batches", blocks)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ssljax.data.encoded import EncodedSource
 from ssljax.data.images import image_shapes, resize
 from ssljax.data.sources import Example, Shapes, Source
 from ssljax.data.subset import Part
@@ -30,6 +31,8 @@ class OnCanvas(Part):
         return Source.gap(self) | {"size": np.ones(2, np.int32)}
 
     def _load(self, index: int) -> Example:
+        if isinstance(self._source, EncodedSource):
+            return self._source.load_resized(index, self._side)
         return self._resized(super()._load(index))
 
     def _sample(self, index: int, rng: np.random.Generator) -> Example:

@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ssljax.data.images import decode
-from ssljax.data.sources import EVALUATION_SPLITS, DataError, Example, Source, hashed_splits, resolve_split
+from ssljax.data.encoded import EncodedSource
+from ssljax.data.sources import EVALUATION_SPLITS, DataError, Example, hashed_splits, resolve_split
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +34,8 @@ GONE = (errno.ENOENT, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV)
 """What is not a damaged file, but one that has been removed, or a disk or mount that is no longer there."""
 
 
-class FolderSource(Source):
+class FolderSource(EncodedSource):
     """The image files of one split of a folder; see :meth:`open`."""
-
-    things = "images"
 
     def __init__(self, name: str, root: Path, files: Sequence[str], labels: np.ndarray | None, classes: Sequence[str]):
         """Takes the paths of the files relative to ``root``, and one int32 label for each or None."""
@@ -79,11 +77,9 @@ class FolderSource(Source):
     def _where(self, index: int) -> str:
         return str(self._root / self._files[index])
 
-    def _load(self, index: int) -> Example:
-        example: Example = {"image": decode(read_bytes(self._where(index), self.name))}
-        if self._labels is not None:
-            example["label"] = self._labels[index]
-        return example
+    def _encoded(self, index: int) -> tuple[bytes, Example]:
+        label = {} if self._labels is None else {"label": self._labels[index]}
+        return read_bytes(self._where(index), self.name), label
 
 
 def read_bytes(path: str, name: str) -> bytes:

@@ -34,23 +34,18 @@ def decode(data: bytes) -> np.ndarray:
         UndecodableImage: the file is empty, truncated, no image, in a colour space Pillow can't convert, or so large
             that Pillow takes it for a decompression bomb.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return np.asarray(_to_rgb(image))
-    except UnidentifiedImageError as error:
-        raise UndecodableImage("not an image in a format that Pillow knows") from error
-    # Broad on purpose: on damaged files Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error and more.
-    except Exception as error:
-        raise UndecodableImage(f"{type(error).__name__}: {error}") from error
+    return np.asarray(_picture(data))
+
+
+def decode_resized(data: bytes, canvas: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """`resize(decode(data), canvas)`, and the height and width before, with no array of all pixels in between."""
+    picture = _picture(data)
+    return np.asarray(_resized(picture, canvas)), (picture.height, picture.width)
 
 
 def resize(image: np.ndarray, canvas: int) -> np.ndarray:
     """Resizes the whole (h, w, 3) uint8 image to (canvas, canvas, 3), antialiased bicubic; the aspect is not kept."""
-    if image.shape[:2] == (canvas, canvas):
-        return image
-    return np.asarray(Image.fromarray(image).resize((canvas, canvas), Image.Resampling.BICUBIC))
+    return image if image.shape[:2] == (canvas, canvas) else np.asarray(_resized(Image.fromarray(image), canvas))
 
 
 def grey_from_uint16(values: np.ndarray) -> np.ndarray:
@@ -71,6 +66,25 @@ def composite_on_white(rgba: np.ndarray) -> np.ndarray:
     alpha = rgba[..., 3:].astype(np.uint32)
     blended = rgba[..., :3] * alpha + 255 * (255 - alpha)
     return ((blended + 127) // 255).astype(np.uint8)
+
+
+def _picture(data: bytes) -> Image.Image:
+    """See `decode`."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(image)
+    except UnidentifiedImageError as error:
+        raise UndecodableImage("not an image in a format that Pillow knows") from error
+    # Broad on purpose: on damaged files Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error and more.
+    except Exception as error:
+        raise UndecodableImage(f"{type(error).__name__}: {error}") from error
+
+
+def _resized(picture: Image.Image, canvas: int) -> Image.Image:
+    side = canvas, canvas
+    return picture if picture.size == side else picture.resize(side, Image.Resampling.BICUBIC)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

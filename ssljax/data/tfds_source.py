@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ssljax.data.images import decode, image_shapes
-from ssljax.data.sources import DataError, Example, Source, resolve_split
+from ssljax.data.encoded import EncodedSource
+from ssljax.data.images import image_shapes
+from ssljax.data.sources import DataError, Example, resolve_split
 
 
-class TFDSSource(Source):
+class TFDSSource(EncodedSource):
     """One split of a prepared TFDS dataset; see :meth:`open`."""
-
-    things = "images"
 
     def __init__(self, name: str, records: Any, image_key: str, label_key: str | None, **description: Any):
         """Takes the TFDS data source, which gives the image as its encoded bytes, and the keys to read from it."""
@@ -70,12 +69,9 @@ class TFDSSource(Source):
     def _where(self, index: int) -> str:
         return f"{self.name}[{index}]"
 
-    def _load(self, index: int) -> Example:
+    def _encoded(self, index: int) -> tuple[bytes, Example]:
         record = self._records[index]
-        example: Example = {"image": decode(record[self._image_key])}
-        if self._label_key is not None:
-            example["label"] = np.int32(record[self._label_key])
-        return example
+        return record[self._image_key], {"label": np.int32(record[self._label_key])} if self._label_key else {}
 
 
 def _tfds_name(dataset: str) -> str:

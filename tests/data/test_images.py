@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssljax.data.images import UndecodableImage, composite_on_white, decode, grey_from_float, grey_from_uint16, resize
+from ssljax.data.images import (
+    UndecodableImage,
+    composite_on_white,
+    decode,
+    decode_resized,
+    grey_from_float,
+    grey_from_uint16,
+    resize,
+)
 
 
 def encode(image: Image.Image, file_format: str, **options) -> bytes:
@@ -123,3 +131,17 @@ def test_resize_is_pillows_bicubic_of_the_whole_image():
     expected = np.asarray(Image.fromarray(image).resize((16, 16), Image.Resampling.BICUBIC))
     np.testing.assert_array_equal(resize(image, 16), expected)
     np.testing.assert_array_equal(resize(expected, 16), expected)
+
+
+@pytest.mark.parametrize("canvas", [6, 9, 20])
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("width", [9, 14])
+def test_decoded_and_resized_at_once_is_one_after_the_other(canvas, orientation, width):
+    """Also of pictures that lie on their side, and that have the size already."""
+    noise = np.random.RandomState(0).randint(0, 256, (9, width, 3)).astype(np.uint8)
+    exif = Image.Exif()
+    exif[274] = orientation
+    data = encode(Image.fromarray(noise), "PNG", exif=exif)
+    found, size = decode_resized(data, canvas)
+    np.testing.assert_array_equal(found, resize(decode(data), canvas))
+    assert size == ((9, width) if orientation == 1 else (width, 9)) == decode(data).shape[:2]
