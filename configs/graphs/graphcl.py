@@ -9,8 +9,8 @@
 
 Published: IMDB-BINARY 71.1, MUTAG 86.8, PROTEINS 74.4, NCI1 77.9.
 `:paper` is what `:demo` is, and was run on IMDB-BINARY, MUTAG and PROTEINS. On the last two the histogram of what nodes
-are is as good: judge by another set. All graphs are seen in pretraining, and judged by ten folds of the labels, as in the paper;
-for a split of your own, --config.data.train_split=train --config.data.test_split=test.
+are is as good: judge by another set. All graphs are seen in pretraining, and judged by ten folds of the labels, as in
+the paper; for a split of your own, --config.data.train_split=train --config.data.test_split=test.
 """
 
 from ssljax.config import base_config, variant_of
