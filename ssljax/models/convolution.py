@@ -1,6 +1,5 @@
 """Convolutions whose gradient with respect to the kernel is fast on a CPU, too."""
 
-import math
 from functools import reduce
 from typing import Any
 
@@ -31,7 +30,8 @@ def conv_general_dilated(x: Array, kernel: Array, strides: tuple[int, ...], padd
         return jax.vjp(lambda kernel: convolve(x, kernel), kernel)[1](g)[0]
 
     def in_groups(x: Array, kernel: Array, g: Array) -> Array:
-        count = math.gcd(len(x), max(1, g.size // g.shape[-1] // PLACES))
+        most = min(len(x), max(1, g.size // g.shape[-1] // PLACES))
+        count = next(n for n in range(most, 0, -1) if len(x) % n == 0)
         # Each has images from all parts of the batch, so that they stay on the devices over which these are spread.
         groups = [y.reshape(-1, count, *y.shape[1:]).swapaxes(0, 1) for y in (x, g)]
         return reduce(jnp.add, (to_kernel(x, kernel, g) for x, g in zip(*groups, strict=True)))

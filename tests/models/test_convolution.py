@@ -39,10 +39,11 @@ def test_gradients_are_those_of_jax(stride, monkeypatch):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("platform, expected", [("cpu", 2 + 8), ("tpu", 2 + 1)])
-def test_groups_are_for_a_cpu_alone(platform, expected, monkeypatch):
-    """8 images of 256 places in groups of so many; forward and to the images there is one convolution each."""
-    monkeypatch.setattr(convolution, "PLACES", 256)
+@pytest.mark.parametrize("platform, places, expected", [("cpu", 256, 2 + 8), ("cpu", 400, 2 + 4), ("tpu", 256, 2 + 1)])
+def test_groups_are_for_a_cpu_alone(platform, places, expected, monkeypatch):
+    """8 images of 256 places in the most groups that divide them and have so many at least; forward and to the images
+    there is one convolution each."""
+    monkeypatch.setattr(convolution, "PLACES", places)
     of = jax.jit(lambda *given: gradients(convolution.conv_general_dilated, *given, 1))
     text = of.trace(*arrays(1)).lower(lowering_platforms=(platform,)).as_text()
     assert text.count("stablehlo.convolution") == expected
