@@ -2,6 +2,8 @@
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 from ssljax.typing import Array
 
@@ -59,3 +61,24 @@ def varying(tree, axis: str | tuple[str, ...] | None):
 def varying_like(tree, x: Array):
     """`tree`, of which each array counts as different on every shard if `x` does."""
     return varying(tree, tuple(jax.typeof(x).mat.varying))
+
+
+def shards_of_the_compiler() -> int:
+    """Over how many devices the compiler spreads examples by itself, in a train step; elsewhere 1."""
+    mesh = jax.sharding.get_abstract_mesh()
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    return mesh.shape["fsdp"] if kinds.get("fsdp") is AxisType.Auto else 1
+
+
+def whole(tree):
+    """`tree`, of which the compiler has each of these devices hold all, from here on: in loops, it is sent once."""
+    return jax.lax.with_sharding_constraint(tree, P()) if shards_of_the_compiler() > 1 else tree
+
+
+def by_shard(x: Array) -> Array:
+    """(n, …) -> (shards, n / shards, …): each of these devices' own part, which stays there; (1, n, …) if that cannot
+    be. What is reckoned from it needs no sending until the shards are added up."""
+    n = shards_of_the_compiler()
+    if n == 1 or len(x) % n:
+        return x[None]
+    return jax.lax.with_sharding_constraint(x.reshape(n, -1, *x.shape[1:]), P("fsdp"))

@@ -6,6 +6,7 @@ examples. With `data == 1` the same step runs under plain jit.
 """
 
 from collections.abc import Callable
+from functools import wraps
 from operator import itemgetter
 from typing import Any
 
@@ -116,8 +117,14 @@ def make_train(
         shardings.extra[name] = rows_sharding(mesh, abstract.extra[name])
         specs.extra[name] = P(axis)
     abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), abstract, shardings)
-    spread = step
-    if axis is not None:
+
+    @wraps(step)
+    def spread_by_the_compiler(state: TrainState, batch: Batch) -> tuple[TrainState, dict]:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # `ssljax.collectives` asks for it
+            return step(state, batch)
+
+    spread = step if mesh.devices.size == 1 else spread_by_the_compiler
+    if axis is not None:  # says the mesh itself
         spread = jax.shard_map(step, mesh=mesh, in_specs=(specs, P(axis)), out_specs=(specs, P()), axis_names={axis})
     return (
         jax.jit(init, out_shardings=shardings),

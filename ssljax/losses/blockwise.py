@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssljax.collectives import varying_like
+from ssljax.collectives import by_shard, varying_like, whole
 from ssljax.numerics import product
 from ssljax.typing import Array
 
@@ -68,20 +68,23 @@ def _in_tiles(block: int, rows: Array, columns: Array, row_ids: Array, column_id
 
 
 def _forward(block, rows, columns, row_ids, column_ids):
-    tiles_of_columns = as_tiles(columns, block), as_tiles(column_ids, block, -1)
+    tiles_of_rows = as_tiles(rows, block), as_tiles(row_ids, block, -1)
 
-    def row_of_tiles(row):
-        def add(carry, column):
-            highest, total = carry
+    def column_of_tiles(sums, column):
+        column = whole(column)
+
+        def add(row):
+            *row, highest, total = row
             logits = _similarities(*row, *column)
             higher = jnp.maximum(highest, logits.max(axis=1))
-            return (higher, total * jnp.exp(highest - higher) + jnp.exp(logits - higher[:, None]).sum(axis=1)), None
+            return higher, total * jnp.exp(highest - higher) + jnp.exp(logits - higher[:, None]).sum(axis=1)
 
-        # Not -inf: a first tile that is hidden altogether would give inf - inf.
-        nothing = jnp.full_like(row[0][:, 0], jnp.finfo(jnp.float32).min), jnp.zeros_like(row[0][:, 0])
-        return jax.lax.scan(add, nothing, tiles_of_columns)[0]
+        return jax.lax.map(add, (*tiles_of_rows, *sums)), None
 
-    sums = jax.lax.map(row_of_tiles, (as_tiles(rows, block), as_tiles(row_ids, block, -1)))
+    # Not -inf: a first tile that is hidden altogether would give inf - inf.
+    zeros = jnp.zeros_like(tiles_of_rows[0][..., 0])
+    nothing = zeros + jnp.finfo(jnp.float32).min, zeros
+    sums, _ = jax.lax.scan(column_of_tiles, nothing, (as_tiles(columns, block), as_tiles(column_ids, block, -1)))
     highest, total = (_untile(x, len(rows)) for x in sums)
     return highest + jnp.log(total), (rows, columns, row_ids, column_ids, highest, total)
 
@@ -89,21 +92,6 @@ def _forward(block, rows, columns, row_ids, column_ids):
 def _backward(block, residuals, gradient):
     """With p_ij = gradient_i * softmax_ij: d rows = p columns, d columns = pᵀ rows."""
     rows, columns, row_ids, column_ids, highest, total = residuals
-    tiles_of_columns = as_tiles(columns, block), as_tiles(column_ids, block, -1)
-    places = jnp.arange(len(tiles_of_columns[0]))
-
-    def row_of_tiles(d_columns, row):
-        *row, highest, weight = row
-
-        def add(carry, column):
-            d_row, d_columns = carry
-            place, *column = column
-            p = weight[:, None] * jnp.exp(_similarities(*row, *column) - highest[:, None])
-            return (d_row + product(p, column[0]), d_columns.at[place].add(product(p.T, row[0]))), None
-
-        (d_row, d_columns), _ = jax.lax.scan(add, (jnp.zeros_like(row[0]), d_columns), (places, *tiles_of_columns))
-        return d_columns, d_row
-
     # exp(x - highest) / total, and not exp(x - out): out rounds what makes a row of the softmax sum to one. Rows of
     # padding have weight 0, and so count for nothing.
     weights = gradient / total
@@ -113,7 +101,22 @@ def _backward(block, residuals, gradient):
         as_tiles(highest, block),
         as_tiles(weights, block),
     )
-    d_columns, d_rows = jax.lax.scan(row_of_tiles, jnp.zeros_like(tiles_of_columns[0]), tiles_of_rows)
+
+    def column_of_tiles(d_rows, column):
+        column = whole(column)
+
+        def add(d_column, row):
+            *row, highest, weight, d_row = row
+            p = weight[:, None] * jnp.exp(_similarities(*row, *column) - highest[:, None])
+            return d_column + product(by_shard(p).swapaxes(1, 2), by_shard(row[0])), d_row + product(p, column[0])
+
+        nothing = jnp.zeros((len(by_shard(tiles_of_rows[0][0])), *column[0].shape), column[0].dtype)
+        d_column, d_rows = jax.lax.scan(add, varying_like(nothing, columns), (*tiles_of_rows, d_rows))
+        return d_rows, d_column.sum(axis=0)
+
+    nothing = jnp.zeros_like(tiles_of_rows[0])
+    tiles_of_columns = as_tiles(columns, block), as_tiles(column_ids, block, -1)
+    d_rows, d_columns = jax.lax.scan(column_of_tiles, nothing, tiles_of_columns)
     return _untile(d_rows, len(rows)), _untile(d_columns, len(columns)), None, None
 
 

@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from ssljax.cost.traffic import bytes_sent
 from ssljax.losses import blockwise, info_nce, nt_xent
 
 QUEUE = np.sign(np.random.RandomState(9).randn(21, 16).astype(np.float32)) / 4  # of norm 1
@@ -133,6 +134,25 @@ def test_tiles_are_spread_over_the_devices_that_the_batch_is_spread_over():
     assert_equal_but_for_rounding((value, *gradients), (expected, *expected_gradients))
     on_each = spread.lower(z1, z2).compile().memory_analysis().temp_size_in_bytes
     assert on_each < temporary_bytes(loss, z1.shape, z2.shape) / 2
+
+
+def test_what_is_sent_does_not_grow_with_the_number_of_tiles():
+    """In a train step, which says its mesh: each column goes to all devices once, and its gradient back once."""
+    mesh = jax.make_mesh((4,), ("fsdp",), axis_types=(AxisType.Auto,))
+    rows, (z1, z2) = NamedSharding(mesh, P("fsdp")), views(512)
+    expected, expected_gradients = jax.value_and_grad(nt_xent, argnums=(0, 1))(z1, z2)
+    sent = []
+    for block in (512, 64):
+
+        def step(z1, z2, block=block):
+            with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+                return jax.value_and_grad(partial(nt_xent, block=block), argnums=(0, 1))(z1, z2)
+
+        step = jax.jit(step, in_shardings=(rows, rows), out_shardings=(None, rows))
+        value, gradients = step(z1, z2)
+        assert_equal_but_for_rounding((value, *gradients), (expected, *expected_gradients))
+        sent.append(bytes_sent(step.lower(z1, z2).compile().as_text()).total)
+    assert 0 < sent[1] < 1.2 * sent[0]
 
 
 @pytest.mark.parametrize("block", [0, -4, 2.5, "8"])
