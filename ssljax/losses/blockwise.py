@@ -108,7 +108,7 @@ def _backward(block, residuals, gradient):
         def add(d_column, row):
             *row, highest, weight, d_row = row
             p = weight[:, None] * jnp.exp(_similarities(*row, *column) - highest[:, None])
-            return d_column + product(by_shard(p).swapaxes(1, 2), by_shard(row[0])), d_row + product(p, column[0])
+            return d_column + _by_shard_of_rows(p, row[0]), d_row + product(p, column[0])
 
         nothing = jnp.zeros((len(by_shard(tiles_of_rows[0][0])), *column[0].shape), column[0].dtype)
         d_column, d_rows = jax.lax.scan(add, varying_like(nothing, columns), (*tiles_of_rows, d_rows))
@@ -118,6 +118,13 @@ def _backward(block, residuals, gradient):
     tiles_of_columns = as_tiles(columns, block), as_tiles(column_ids, block, -1)
     d_rows, d_columns = jax.lax.scan(column_of_tiles, nothing, tiles_of_columns)
     return _untile(d_rows, len(rows)), _untile(d_columns, len(columns)), None, None
+
+
+def _by_shard_of_rows(p: Array, rows: Array) -> Array:
+    """pᵀ rows (shards, columns, dim), of which the sum over shards is left to do."""
+    p, rows = by_shard(p), by_shard(rows)
+    # A stack of one product would be slower than the product on a CPU.
+    return product(p[0].T, rows[0])[None] if len(p) == 1 else product(p.swapaxes(1, 2), rows)
 
 
 _in_tiles.defvjp(_forward, _backward)
