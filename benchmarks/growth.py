@@ -17,6 +17,7 @@ from pathlib import Path
 
 import jax
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 from memory import MIB, least_of
 from sections import DOCS, ROOT, compared, machine, paragraph, publish, table
 
@@ -106,10 +107,15 @@ def panel(figure: Figure, shape: tuple[int, int, int], title: str, unit: str, x:
     for (name, y), colour in zip(drawn, (BLUE, WRONG), strict=False):
         axes.loglog(x, y, "o-", color=colour, linewidth=1.6, markersize=4, label=name)
     axes.loglog(x, [y * drawn[0][1][0] / must[0] for y in must], "--", color=MUTED, linewidth=1.2, label=label)
+    low, high = axes.dataLim.intervaly
+    middle = (low * high) ** 0.5
+    axes.set_ylim(min(low / 1.2, middle / 3), max(high * 1.2, middle * 3))  # what hardly grows looks so
     axes.set_title(title, loc="left", fontsize=10)
     axes.set_title(unit, loc="right", fontsize=9, color=MUTED)
     axes.set_xticks(x, [f"{value:g}" for value in x])
     axes.minorticks_off()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8, colors=MUTED)
     axes.legend(frameon=False, fontsize=8)
