@@ -54,7 +54,7 @@ class Method(Protocol):
     what a batch holds, its images, and texts into one space (CLIP; `Modality.judge`). `evaluated(state)`, (parameters,
     statistics) of the encoder that is evaluated and exported; where a method does not say, they are "encoder" of
     `params`, and no statistics. `look(state, batch)`, where the encoder is a ViT of images: these, in [0, 1], and
-    `ssljax.models.attention.last_attention` of them. `shown_ratios`, beside a field `mask_ratio`: shares to hide in
+    `ssljax.models.vit.attention_of_patches` of them. `shown_ratios`, beside a field `mask_ratio`: shares to hide in
     pictures of `show`, which are then the original, what is seen of it, and what is painted (MAE).
     """
 

@@ -2,7 +2,7 @@
 
 `data` is a manual axis: each collective that a method makes is written in its file. `fsdp` is left to the compiler,
 which shards the parameters with no word of it in any method; it is only told that what modules give stays split by
-examples. With `data == 1` the same step runs under plain jit.
+examples. With `data == 1` the same step runs under jit alone, which is told the mesh where it has several devices.
 """
 
 from collections.abc import Callable

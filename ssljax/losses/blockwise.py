@@ -83,8 +83,8 @@ def _forward(block, rows, columns, row_ids, column_ids):
 
     # Not -inf: a first tile that is hidden altogether would give inf - inf.
     zeros = jnp.zeros_like(tiles_of_rows[0][..., 0])
-    nothing = zeros + jnp.finfo(jnp.float32).min, zeros
-    sums, _ = jax.lax.scan(column_of_tiles, nothing, (as_tiles(columns, block), as_tiles(column_ids, block, -1)))
+    start = zeros + jnp.finfo(jnp.float32).min, zeros
+    sums, _ = jax.lax.scan(column_of_tiles, start, (as_tiles(columns, block), as_tiles(column_ids, block, -1)))
     highest, total = (_untile(x, len(rows)) for x in sums)
     return highest + jnp.log(total), (rows, columns, row_ids, column_ids, highest, total)
 
@@ -101,6 +101,7 @@ def _backward(block, residuals, gradient):
         as_tiles(highest, block),
         as_tiles(weights, block),
     )
+    shards = len(by_shard(tiles_of_rows[0][0]))
 
     def column_of_tiles(d_rows, column):
         column = whole(column)
@@ -110,13 +111,12 @@ def _backward(block, residuals, gradient):
             p = weight[:, None] * jnp.exp(_similarities(*row, *column) - highest[:, None])
             return d_column + _by_shard_of_rows(p, row[0]), d_row + product(p, column[0])
 
-        nothing = jnp.zeros((len(by_shard(tiles_of_rows[0][0])), *column[0].shape), column[0].dtype)
-        d_column, d_rows = jax.lax.scan(add, varying_like(nothing, columns), (*tiles_of_rows, d_rows))
+        by_shards = jnp.zeros((shards, *column[0].shape), column[0].dtype)
+        d_column, d_rows = jax.lax.scan(add, varying_like(by_shards, columns), (*tiles_of_rows, d_rows))
         return d_rows, d_column.sum(axis=0)
 
-    nothing = jnp.zeros_like(tiles_of_rows[0])
     tiles_of_columns = as_tiles(columns, block), as_tiles(column_ids, block, -1)
-    d_rows, d_columns = jax.lax.scan(column_of_tiles, nothing, tiles_of_columns)
+    d_rows, d_columns = jax.lax.scan(column_of_tiles, jnp.zeros_like(tiles_of_rows[0]), tiles_of_columns)
     return _untile(d_rows, len(rows)), _untile(d_columns, len(columns)), None, None
 
 

@@ -1,28 +1,94 @@
-"""What the last block of a Vision Transformer attends to."""
+"""Attention by heads, and products with the rows of a sequence: what all Transformers share."""
 
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
-from ssljax.models.vit import ViT
 from ssljax.typing import Array, PyTree
 
 
-def last_attention(encoder: ViT, params: PyTree, images: Array) -> tuple[Array, Array]:
-    """(attention (batch, heads, patches), patches (batch, patches, width)), float32, of images in evaluation mode.
+def dropout(x: Array, rate: float, keys: Array | None, salt: int) -> Array:
+    """`x` (batch, …), each number 0 with probability `rate` and else divided by 1 - rate; one key for each example,
+    so that a draw does not depend on its neighbours. Without keys (evaluation) `x` itself.
 
-    attention: softmax(q kᵀ / √(width / heads)) of the last block, the class token's to each patch; what it leaves of 1
-      is its attention to itself and to registers. Where there is no class token: the mean of the patches'.
-    patches: their tokens after the last norm.
-
-    Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", 2021, figure 1.
+    salt: another number for every place in a network.
     """
-    tokens, sown = encoder.apply({"params": params}, images, method="tokens", mutable=["intermediates"])
-    blocks = sown["intermediates"]["encoder"]
-    if encoder.scan:
-        (weights,) = blocks["blocks"]["attention"]["attention_weights"]
-        weights = weights[-1]
-    else:
-        (weights,) = blocks[f"block{encoder.depth - 1}"]["attention"]["attention_weights"]
-    first = encoder.num_prefix
-    to_patches = weights[..., first:].astype(jnp.float32)
-    attention = to_patches[:, :, 0] if encoder.cls_token else to_patches[:, :, first:].mean(axis=2)
-    return attention, tokens[:, first:].astype(jnp.float32)
+    if keys is None or not rate:
+        return x
+
+    def one(key: Array, row: Array) -> Array:
+        kept = jax.random.bernoulli(jax.random.fold_in(key, salt), 1.0 - rate, row.shape)
+        return jnp.where(kept, row / (1.0 - rate), 0.0).astype(row.dtype)
+
+    return jax.vmap(one)(keys, x)
+
+
+class Dense(nn.Dense):
+    """`nn.Dense` of all rows as one matrix: (…, channels) -> (…, features).
+
+    A CPU takes a third less time for the kernel's gradient than where rows have several axes (`benchmarks/tricks.py`).
+    """
+
+    def __call__(self, x: Array) -> Array:
+        return super().__call__(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], self.features)
+
+
+class Projection(nn.Module):
+    """The kernel (dim, heads, dim / heads), drawn as a matrix (dim, dim) is, and the bias (heads, dim / heads), 0 where
+    there is none, of queries, keys or values."""
+
+    heads: int
+    kernel_init: nn.initializers.Initializer
+    bias: bool = True
+
+    @nn.compact
+    def __call__(self, dim: int) -> tuple[Array, Array]:
+        shape = self.heads, dim // self.heads
+        kernel = self.param("kernel", lambda key: self.kernel_init(key, (dim, dim), jnp.float32).reshape(dim, *shape))
+        return kernel, self.param("bias", nn.initializers.zeros, shape) if self.bias else jnp.zeros(shape)
+
+
+class Attention(nn.Module):
+    """softmax(q kᵀ / √(dim / heads)) v by heads, in float32: (batch, tokens, dim) -> the same shape.
+
+    Parameters are those of Flax's `MultiHeadDotProductAttention`; queries, keys and values are one product.
+    """
+
+    heads: int
+    kernel_init: nn.initializers.Initializer
+    out_init: nn.initializers.Initializer
+    dropout: float = 0.0
+    bias: bool = True
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, mask: Array | None = None, keys: Array | None = None) -> Array:
+        """mask: bool, broadcast to (batch, heads, queries, keys): which keys a query may attend to."""
+        batch, tokens, dim = x.shape
+        parts = [Projection(self.heads, self.kernel_init, self.bias, name=n)(dim) for n in ("query", "key", "value")]
+        kernel = jnp.stack([kernel for kernel, _ in parts], axis=1).astype(self.dtype)  # (dim, 3, heads, dim / heads)
+        bias = jnp.stack([bias for _, bias in parts]).astype(self.dtype)
+        y = x.astype(self.dtype).reshape(-1, dim) @ kernel.reshape(dim, -1) + bias.reshape(-1)
+        q, k, v = y.reshape(batch, tokens, *kernel.shape[1:]).transpose(2, 0, 3, 1, 4)
+        logits = jnp.einsum("bhqd,bhkd->bhqk", q, k, preferred_element_type=jnp.float32) * (q.shape[-1] ** -0.5)
+        if mask is not None:
+            logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
+        weights = nn.softmax(logits)
+        self.sow("intermediates", "weights", weights)  # for whoever asks to see them
+        weights = dropout(weights, self.dropout, keys, 0).astype(v.dtype)
+        y = jnp.einsum("bhqk,bhkd->bqhd", weights, v)
+        out = nn.DenseGeneral(
+            dim, axis=(-2, -1), use_bias=self.bias, kernel_init=self.out_init, dtype=self.dtype, name="out"
+        )
+        return out(y.reshape(-1, *y.shape[2:])).reshape(x.shape)
+
+
+def last_attention(intermediates: PyTree) -> Array:
+    """Of the last of several blocks: (batch, heads, queries, keys); from what `apply` gives with
+    `mutable=["intermediates"]` under the name of these blocks, of `Blocks` or `Stack`."""
+    if "blocks" in intermediates:  # scanned
+        (weights,) = intermediates["blocks"]["attention"]["weights"]
+        return weights[-1]
+    (weights,) = intermediates[f"block{len(intermediates) - 1}"]["attention"]["weights"]
+    return weights

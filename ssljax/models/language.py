@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from ssljax.models.transformer import ACTIVATIONS, Block, Stack, dropout
+from ssljax.models.attention import dropout
+from ssljax.models.transformer import ACTIVATIONS, Block, Stack
 from ssljax.models.vit import NORMAL
 from ssljax.typing import Array
 

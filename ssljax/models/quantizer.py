@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from ssljax.models.transformer import dropout
+from ssljax.models.attention import dropout
 from ssljax.models.vit import TORCH_LINEAR
 from ssljax.numerics import product
 from ssljax.typing import Array

@@ -10,58 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from ssljax.models.attention import Attention, Dense, dropout
 from ssljax.models.vit import ACTIVATIONS, NORMAL
-from ssljax.typing import Array, PyTree
-
-
-def dropout(x: Array, rate: float, keys: Array | None, salt: int) -> Array:
-    """`x` (batch, …), each number 0 with probability `rate` and else divided by 1 - rate; one key for each example,
-    so that a draw does not depend on its neighbours. Without keys (evaluation) `x` itself.
-
-    salt: another number for every place in a network.
-    """
-    if keys is None or not rate:
-        return x
-
-    def one(key: Array, row: Array) -> Array:
-        kept = jax.random.bernoulli(jax.random.fold_in(key, salt), 1.0 - rate, row.shape)
-        return jnp.where(kept, row / (1.0 - rate), 0.0).astype(row.dtype)
-
-    return jax.vmap(one)(keys, x)
-
-
-class Attention(nn.Module):
-    """softmax(q kᵀ / √(dim / heads)) v by heads, in float32: (batch, tokens, dim) -> the same shape."""
-
-    heads: int
-    dropout: float = 0.0
-    kernel_init: nn.initializers.Initializer = NORMAL
-    out_init: nn.initializers.Initializer = NORMAL
-    bias: bool = True
-    dtype: DTypeLike = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Array, mask: Array | None = None, keys: Array | None = None) -> Array:
-        """mask: bool, broadcast to (batch, heads, queries, keys): which keys a query may attend to."""
-        dim = x.shape[-1]
-
-        def project(name: str) -> Array:
-            features = self.heads, dim // self.heads
-            return nn.DenseGeneral(
-                features, use_bias=self.bias, kernel_init=self.kernel_init, dtype=self.dtype, name=name
-            )(x)
-
-        q, k, v = (project(name) for name in ("query", "key", "value"))
-        logits = jnp.einsum("bqhd,bkhd->bhqk", q, k, preferred_element_type=jnp.float32) * (q.shape[-1] ** -0.5)
-        if mask is not None:
-            logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
-        weights = nn.softmax(logits)
-        self.sow("intermediates", "weights", weights)  # for whoever asks to see them
-        weights = dropout(weights, self.dropout, keys, 0).astype(v.dtype)
-        y = jnp.einsum("bhqk,bkhd->bqhd", weights, v)
-        return nn.DenseGeneral(
-            dim, axis=(-2, -1), use_bias=self.bias, kernel_init=self.out_init, dtype=self.dtype, name="out"
-        )(y)
+from ssljax.typing import Array
 
 
 class Block(nn.Module):
@@ -95,12 +46,12 @@ class Block(nn.Module):
 
         def attention(x: Array) -> Array:
             y = Attention(
-                self.heads, self.dropout, self.kernel_init, self.out_init, self.bias, self.dtype, name="attention"
+                self.heads, self.kernel_init, self.out_init, self.dropout, self.bias, self.dtype, name="attention"
             )(x, mask, keys)
             return dropout(y, self.dropout, keys, 1)
 
         def mlp(x: Array) -> Array:
-            dense = partial(nn.Dense, use_bias=self.bias, dtype=self.dtype)
+            dense = partial(Dense, use_bias=self.bias, dtype=self.dtype)
             y = dense(self.hidden, kernel_init=self.mlp_init or self.kernel_init, name="mlp1")(x)
             y = dropout(ACTIVATIONS[self.activation](y), self.hidden_dropout, keys, 2)
             y = dense(x.shape[-1], kernel_init=self.out_init, name="mlp2")(y)
@@ -111,16 +62,6 @@ class Block(nn.Module):
             return x + mlp(norm("norm2", x))
         x = norm("norm1", x + attention(x))
         return norm("norm2", x + mlp(x))
-
-
-def last_attention(intermediates: PyTree) -> Array:
-    """Of the last block of a `Stack`, mean over its heads: (batch, queries, keys); from what `apply` gives with
-    `mutable=["intermediates"]` under the name of the stack."""
-    if "blocks" in intermediates:  # scanned
-        (weights,) = intermediates["blocks"]["attention"]["weights"]
-        return weights[-1].mean(axis=1)
-    (weights,) = intermediates[f"block{len(intermediates) - 1}"]["attention"]["weights"]
-    return weights.mean(axis=1)
 
 
 class Stack(nn.Module):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from ssljax.models.transformer import dropout
+from ssljax.models.attention import dropout
 from ssljax.models.vit import TORCH_LINEAR, gelu
 from ssljax.typing import Array
 

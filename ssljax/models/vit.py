@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from ssljax.models.attention import Attention, Dense, last_attention
 from ssljax.models.positions import resize_positions, sincos_positions
 from ssljax.patches import cut
-from ssljax.typing import Array
+from ssljax.typing import Array, PyTree
 
 XAVIER = nn.initializers.xavier_uniform()
 # Xavier over the packed (dim -> 3 dim) projection, as timm and MAE have it: fan_in + fan_out = 4 dim, not 2 dim.
@@ -99,16 +100,9 @@ class Block(nn.Module):
         dim = x.shape[-1]
         init = INITIALIZERS[self.initializer]
         norm = partial(nn.LayerNorm, epsilon=self.epsilon, dtype=self.dtype)
-        dense = partial(nn.Dense, dtype=self.dtype, kernel_init=init.dense)
-        y = nn.MultiHeadDotProductAttention(
-            self.heads,
-            dtype=self.dtype,
-            kernel_init=init.qkv,
-            out_kernel_init=init.dense,
-            deterministic=True,
-            force_fp32_for_softmax=True,
-            name="attention",
-        )(norm(name="norm1")(x), mask=None if valid is None else valid[:, None, None, :], sow_weights=True)
+        dense = partial(Dense, dtype=self.dtype, kernel_init=init.dense)
+        attention = Attention(self.heads, init.qkv, init.dense, dtype=self.dtype, name="attention")
+        y = attention(norm(name="norm1")(x), None if valid is None else valid[:, None, None, :])
         x = x + self._branch("scale1", y, drop_path, keys, 0)
         y = norm(name="norm2")(x)
         hidden = int(dim * self.mlp_ratio)
@@ -382,6 +376,22 @@ class ViT(nn.Module):
             return x
         final = layer_norm(name="norm")
         return final(x) if last is None else tuple(final(y) for y in x)
+
+
+def attention_of_patches(encoder: ViT, params: PyTree, images: Array) -> tuple[Array, Array]:
+    """(attention (batch, heads, patches), patches (batch, patches, width)), float32, of images in evaluation mode.
+
+    attention: softmax(q kᵀ / √(width / heads)) of the last block, the class token's to each patch; what it leaves of 1
+      is its attention to itself and to registers. Where there is no class token: the mean of the patches'.
+    patches: their tokens after the last norm.
+
+    Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", 2021, figure 1.
+    """
+    tokens, sown = encoder.apply({"params": params}, images, method="tokens", mutable=["intermediates"])
+    first = encoder.num_prefix
+    to_patches = last_attention(sown["intermediates"]["encoder"])[..., first:]
+    attention = to_patches[:, :, 0] if encoder.cls_token else to_patches[:, :, first:].mean(axis=2)
+    return attention, tokens[:, first:].astype(jnp.float32)
 
 
 vit_ti = partial(ViT, patch=16, width=192, depth=12, heads=3)

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from ssljax.models.transformer import Block, Stack, dropout
+from ssljax.models.attention import dropout
+from ssljax.models.transformer import Block, Stack
 from ssljax.models.vit import TORCH_LINEAR, gelu
 from ssljax.typing import Array
 

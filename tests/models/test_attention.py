@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssljax.models.attention import last_attention
-from ssljax.models.vit import ViT
+from ssljax.models.vit import ViT, attention_of_patches
 
 IMAGES = np.random.RandomState(0).standard_normal((2, 16, 24, 3)).astype(np.float32)
 tiny = partial(ViT, patch=8, width=16, depth=3, heads=2)
@@ -34,7 +33,7 @@ def by_hand(block, x, heads):
 def test_attention_is_that_of_a_loop(draw, registers):
     vit = tiny(registers=registers)
     variables = draw(vit, IMAGES)
-    attention, patches = last_attention(vit, variables["params"], IMAGES)
+    attention, patches = attention_of_patches(vit, variables["params"], IMAGES)
     before, _ = vit.apply(variables, IMAGES, last=2, norm=False, method="tokens")
     block = jax.tree.map(np.asarray, variables["params"]["encoder"]["block2"])
     first = 1 + registers
@@ -47,7 +46,7 @@ def test_attention_is_that_of_a_loop(draw, registers):
 def test_without_a_class_token_it_is_the_mean_of_the_patches(draw):
     vit = tiny(cls_token=False, pool="mean")
     variables = draw(vit, IMAGES)
-    attention, _ = last_attention(vit, variables["params"], IMAGES)
+    attention, _ = attention_of_patches(vit, variables["params"], IMAGES)
     before, _ = vit.apply(variables, IMAGES, last=2, norm=False, method="tokens")
     block = jax.tree.map(np.asarray, variables["params"]["encoder"]["block2"])
     expected = by_hand(block, np.asarray(before[0], np.float64), heads=2).mean(axis=1)
@@ -62,8 +61,8 @@ def test_attention_is_the_same_with_scan_and_remat(draw, remat):
     blocks = variables["params"]["encoder"]
     stacked = jax.tree.map(lambda *layers: jnp.stack(layers), *(blocks[f"block{i}"] for i in range(3)))
     params = variables["params"] | {"encoder": {"blocks": stacked}}
-    expected = last_attention(plain, variables["params"], IMAGES)
-    for got, wanted in zip(last_attention(tiny(scan=True, remat=remat), params, IMAGES), expected, strict=True):
+    expected = attention_of_patches(plain, variables["params"], IMAGES)
+    for got, wanted in zip(attention_of_patches(tiny(scan=True, remat=remat), params, IMAGES), expected, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
 
 
@@ -82,6 +81,6 @@ def test_attention_is_on_the_only_bright_patch_by_as_much_as_the_logits_say():
     block["attention"]["query"]["bias"][0, 0] = 8.0
     block["attention"]["key"]["kernel"][0, 0, 0] = 1.0
     logit = 8.0 / np.sqrt(16)
-    attention, _ = last_attention(vit, params, images)
+    attention, _ = attention_of_patches(vit, params, images)
     bright, other = np.exp(logit) / (np.exp(logit) + 6), 1 / (np.exp(logit) + 6)
     np.testing.assert_allclose(attention[:, 0], np.where(np.eye(6), bright, other), rtol=1e-5)

@@ -14,9 +14,8 @@ import optax
 from ssljax import collectives
 from ssljax.collectives import example_keys
 from ssljax.models import infer, initialise, run
-from ssljax.models.attention import last_attention
 from ssljax.models.heads import MLP
-from ssljax.models.vit import ViT
+from ssljax.models.vit import ViT, attention_of_patches
 from ssljax.typing import Array, Batch, PyTree, TrainState, Variables
 from ssljax.views.images import Augment, center_view, draw_views, show_views, unnormalize
 
@@ -48,10 +47,12 @@ class ImageMethod:
         return infer(self.encoder, *self.evaluated(state), self.eval_view(batch))
 
     def look(self, state: Variables, batch: Batch) -> tuple[Array, Array, Array]:
-        """What an encoder that is a ViT sees, images in [0, 1], and `last_attention` of it."""
+        """What an encoder that is a ViT sees, images in [0, 1], and `attention_of_patches` of it."""
         assert isinstance(self.encoder, ViT)
         images, view = self.eval_view(batch), self.augmentations[0]
-        return unnormalize(images, view.mean, view.std), *last_attention(self.encoder, self.evaluated(state)[0], images)
+        return unnormalize(images, view.mean, view.std), *attention_of_patches(
+            self.encoder, self.evaluated(state)[0], images
+        )
 
     def last_blocks(self, state: Variables, batch: Batch, count: int, *, patches: bool = False) -> Array:
         """Class tokens of the last `count` blocks of a Vision Transformer, each after the last norm, one after the

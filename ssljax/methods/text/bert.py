@@ -14,7 +14,7 @@ from ssljax import collectives
 from ssljax.losses import masked_token_loss
 from ssljax.models import infer, initialise, run
 from ssljax.models import language as models
-from ssljax.models.transformer import last_attention
+from ssljax.models.attention import last_attention
 from ssljax.typing import Array, Batch, TrainState, Variables
 from ssljax.views.text import MaskedTokens, bert_mask
 
@@ -108,7 +108,7 @@ class BERT:
         # What is left over stands where nothing is hidden.
         answer = text.inputs.at[rows, text.positions].set(jnp.where(counts, found, text.targets))
         marked = jnp.zeros(hidden.shape).at[rows, text.positions].set(right)
-        weights = models.token_at(last_attention(kept["intermediates"]["encoder"]), text.positions[:, 0])
+        weights = models.token_at(last_attention(kept["intermediates"]["encoder"]).mean(axis=1), text.positions[:, 0])
         attention = weights / weights.max(axis=1, keepdims=True)
         return {
             "tokens": jnp.stack([text.inputs, answer, text.inputs], axis=1),

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ssljax.losses import next_token_loss
 from ssljax.models import infer, initialise, run
 from ssljax.models import language as models
-from ssljax.models.transformer import last_attention
+from ssljax.models.attention import last_attention
 from ssljax.typing import Array, Batch, TrainState, Variables
 
 
@@ -81,7 +81,7 @@ class GPT:
         own = jnp.take_along_axis(nn.log_softmax(logits[:, :-1]), tokens[:, 1:, None], axis=-1)[..., 0]
         surprise = jnp.pad(own * valid[:, 1:], [(0, 0), (1, 0)]) / jnp.log(logits.shape[-1])
         last = jnp.max(jnp.where(valid, jnp.arange(tokens.shape[1]), 0), axis=1)
-        weights = models.token_at(last_attention(kept["intermediates"]["decoder"]), last)
+        weights = models.token_at(last_attention(kept["intermediates"]["decoder"]).mean(axis=1), last)
         attention = weights / weights.max(axis=1, keepdims=True)
         return {"tokens": jnp.stack([tokens, tokens], axis=1), "shade": jnp.stack([surprise, attention], axis=1)}
 
