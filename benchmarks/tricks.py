@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from sections import ROOT, machine, paragraph, publish, table
@@ -28,7 +29,7 @@ from ssljax.build import build_run, build_source, example_batch, settle
 from ssljax.commands import keep_memory
 from ssljax.data.pipeline import train_batches
 from ssljax.engine.mesh import to_devices
-from ssljax.models import convolution
+from ssljax.models import convolution, vit
 from ssljax.views import images
 
 REPEATS, ROUNDS = 5, 3
@@ -61,10 +62,29 @@ def lines() -> Callable[[], Any]:
     return partial(resize, matrix, pictures)
 
 
-def turns(make: Callable[[], Callable[[], Any]], module: ModuleType, name: str) -> list[float]:
-    """Median milliseconds with it, and without: where the size from which on it is done is never reached."""
+def block() -> Callable[[], Any]:
+    """The gradient of a Transformer's block, 128 x 65 tokens of width 192."""
+    x, of_vit = jnp.ones((128, 65, 192)), vit.Block(heads=3)
+    params = of_vit.init(jax.random.key(0), x)
+
+    def total(params, x):
+        return jnp.sum(jnp.sin(of_vit.apply(params, x)))
+
+    return partial(jax.jit(jax.grad(total, argnums=(0, 1))).lower(params, x).compile(), params, x)
+
+
+def of_flax(heads, kernel_init, out_init, **fields) -> nn.Module:
+    """Attention with a product each for queries, keys and values."""
+    return nn.MultiHeadDotProductAttention(
+        heads, kernel_init=kernel_init, out_kernel_init=out_init, deterministic=True, **fields
+    )
+
+
+def turns(make: Callable[[], Callable[[], Any]], module: ModuleType, name: str, without: Any = NEVER) -> list[float]:
+    """Median milliseconds with it, and without: with another value of that name, by default a size from which on it is
+    done that is never reached."""
     ways = [make()]
-    with patch.object(module, name, NEVER):
+    with patch.object(module, name, without):
         ways.append(make())
     rounds = [[times(once) for once in ways] for _ in range(REPEATS + 1)][1:]
     return [1000 * statistics.median(of) for of in zip(*rounds, strict=True)]
@@ -92,6 +112,8 @@ def step(keep: bool) -> list[float]:
 PARTS: dict[str, Callable[[], list[float]]] = {
     "kernels": partial(turns, kernels_gradient, convolution, "PLACES"),
     "lines": partial(turns, lines, images, "BLOCK"),
+    "rows": partial(turns, block, vit, "Dense", nn.Dense),
+    "products": partial(turns, block, vit, "Attention", of_flax),
     "kept": partial(step, True),
     "given back": partial(step, False),
 }
@@ -117,6 +139,8 @@ def main() -> None:
         for what, part in (
             ("a kernel's gradient, in groups of images", "kernels"),
             ("lines of a crop, in blocks", "lines"),
+            ("a Transformer's block, its rows as one matrix in the MLP", "rows"),
+            ("the same, queries, keys and values in one product", "products"),
         )
         for cores in (1, 2)
     ]

@@ -1,7 +1,7 @@
 """What a run's encoder is worth, beside a random-init encoder and the raw data, and a report to look at.
 
     python -m ssljax.evaluate --workdir=runs/simclr [--protocol=knn,linear,linear_1,finetune_1,objective]
-        [--data=SOURCE] [--ood=SOURCE] [--tune=frozen=2,layer_decay=0.75] [--[no]scratch] [--crops=10]
+        [--data=SOURCE] [--ood=SOURCE] [--tune=frozen=2,layer_decay=0.75] [--[no]scratch] [--crops=10] [--noreport]
 
 `objective` is how well a method does on the test split what it was trained to do, where it has a number for that.
 Prints what is known of that checkpoint, and writes `results.json`, `report.html` and `figures/` into the run's folder,
@@ -49,6 +49,8 @@ OBJECTIVE = "objective"
 """The protocol that needs no labels: `Method.measure` on the test split of what was trained on."""
 SMALL = 2**26
 """Bytes of examples on which an encoder is trained from scratch unasked."""
+CROPS_UNASKED, MANY = 10, 100_000
+"""Of each image, on which published heads are trained; not where there are more images than so many."""
 KNOWN = (*PROTOCOLS, *TABLES, OBJECTIVE)
 
 
@@ -67,7 +69,8 @@ def evaluate(
     ood: str = "",
     tuning: Tuning = PLAIN,
     scratch: bool | None = False,
-    crops: int = 0,
+    crops: int | None = 0,
+    draw: bool = True,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint, the newest or that of `step`; returns what is in `results.json`.
 
@@ -75,7 +78,8 @@ def evaluate(
     one. What others found of the same checkpoint before stays. data: a source of the same kind to judge by, instead of
     the run's own; ood: one that the protocol `ood` tells from it. tuning: of fine-tuning; scratch: whether an encoder
     that was drawn, trained with the same labels, is a floor (None: where the examples to learn from are SMALL);
-    crops: of each training image, on which the heads of `probe_` are trained, instead of the image as it is.
+    crops: of each training image, on which the heads of `probe_` are trained, instead of the image as it is (0); None:
+    CROPS_UNASKED of those that papers train, of images that are not MANY. draw: whether a report is made.
     Raises DataError where there are no labels, and for data that the encoder does not take.
     """
     if protocols is not None and not protocols:
@@ -102,10 +106,20 @@ def evaluate(
     chosen = [p for p in protocols or modality.protocols if p != OBJECTIVE]
     chosen += ["ood"] if ood and "ood" not in chosen else []
     of_kind, probes = ([p for p in chosen if (p in modality.own) == is_own] for is_own in (True, False))
-    alone = bool(protocols) and set(probes) <= set(ALONE)
-    splits = train, test, _ = _splits(config, must_have_labels=bool(protocols and probes) and not alone)
-    if set(probes) - set(UNLABELLED) and alone:
-        train.require_labels()
+    by_itself = [p for p in probes if p in ALONE]
+    splits = train, test, _ = _splits(config, must_have_labels=bool(protocols and probes and not by_itself))
+    left_out: list[str] = []
+    if test is None and by_itself:
+        if set(by_itself) - set(UNLABELLED):
+            try:
+                _require_classes(train)
+            except DataError:
+                by_itself = [p for p in by_itself if p in UNLABELLED]
+                if protocols and not by_itself:
+                    raise
+        if by_itself:
+            left_out = [p for p in probes if p not in by_itself]
+            probes = by_itself
     outside = None
     if ood and absolute(ood) == config.data.source:
         raise ValueError(f"--ood={ood} is what encoders are judged by: give other data, which is to be told from it.")
@@ -114,8 +128,14 @@ def evaluate(
         outside = other.judged_by("test") or other.open("test")
     for source in filter(None, (train if data else None, test if data else None, outside)):
         _must_fit(run.method, state, config, source)
-    if crops < 0 or (crops and "image" not in (train.shapes or {})):
-        raise ValueError(f"--crops={crops} must be a number of crops of each image; for other data leave it out.")
+    are_images = "image" in (train.shapes or {})
+    if crops is None:
+        published = set(probes) & set(PROBES) - {"probe_grid"}
+        crops = CROPS_UNASKED if published and are_images and len(train) <= MANY else 0
+    if crops < 0:
+        raise ValueError(f"--crops={crops} must be a number of crops of each image, or 0 for the images as they are.")
+    if crops and not are_images:
+        raise ValueError(f"--crops={crops} is of images: leave it out for {train.things}.")
     features = over_devices(run.method.features, mesh)
     if "group" not in (train.shapes or {}):
         if wrong := {protocol for protocol in protocols or () if protocol in GROUPED}:
@@ -139,7 +159,7 @@ def evaluate(
     if protocols is None or OBJECTIVE in protocols:
         results |= objective(run.method, config, states, mesh, must=bool(protocols))
     found = Found({}, {}, {}, {}, {}, {})
-    if probes and (test is not None or alone):
+    if probes and (test is not None or by_itself):
         found = judge.by(probes)
         results |= {"examples": found.counts}
         if test is not None and hasattr(run.method, "classify") and not data:
@@ -167,10 +187,16 @@ def evaluate(
     results = merged(before, results)
     shown = {"pretrained": encoders["pretrained"]} | floors
     held = None if folds_of(config) else test  # with folds, what is shown is near to a part of the same data
-    pictures = gallery(run.method, modality, state, mesh, shown, judge.rows, train, held, other=bool(data))
-    notes = _notes(splits, results, found, alone)  # of files that are broken, too, which who reads them finds
+    pictures = None
+    if draw:
+        pictures = gallery(run.method, modality, state, mesh, shown, judge.rows, train, held, other=bool(data))
+    # Of files that are broken, too, which who reads them finds.
+    notes = _notes(splits, results, found, left_out, bool(by_itself))
     if ood and "ood" in before.get("tables", {}):
         notes.append("what was found of other data by distances before is replaced: there is one such table")
+    if pictures is None:
+        on_first(partial(_publish, folder, results, None, notes, found.subsets, bool(before)))
+        return results
     elsewhere = f", on {data}" if data else ""
     report = Report(
         title=f"{config.method.name} · {config.encoder.name} · {own_config.data.source}{elsewhere}",
@@ -183,11 +209,18 @@ def evaluate(
         **pictures._asdict(),
         notes=notes,
     )
-    on_first(partial(_publish, folder, results, report, found.subsets, bool(before)))
+    on_first(partial(_publish, folder, results, report, notes, found.subsets, bool(before)))
     return results
 
 
-def _publish(folder: Path, results: dict[str, Any], report: Report, subsets: dict[str, np.ndarray], keep: bool) -> None:
+def _publish(
+    folder: Path,
+    results: dict[str, Any],
+    report: Report | None,
+    notes: list[str],
+    subsets: dict[str, np.ndarray],
+    keep: bool,
+) -> None:
     """keep: whether the subsets of labels that are there already are those of results, too."""
     folder.mkdir(parents=True, exist_ok=True)
     if "objective" in results:
@@ -206,9 +239,9 @@ def _publish(folder: Path, results: dict[str, Any], report: Report, subsets: dic
     part = folder / "results.json.part"
     part.write_text(json.dumps(results, indent=2))
     part.replace(folder / "results.json")
-    for note in report.notes:
+    for note in notes:
         print(f"note: {note}")
-    print(f"report: {write_report(report, folder)}")
+    print(f"report: {write_report(report, folder)}" if report else f"results: {folder / 'results.json'}")
 
 
 def _folder_on(workdir: Path, data: str) -> Path:
@@ -244,10 +277,8 @@ def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Sour
             test = other("test") or build_source(config, "test")
         except DataError as error:
             raise DataError(f"{error} (`--protocol=knn` judges each training example by all others.)") from None
-        train.require_labels()
+        _require_classes(train)
         test.require_labels()
-        if train.class_names is not None and len(train.class_names) < 2:
-            raise DataError(f"all {train.things} of {train.name} are of one class, which leaves nothing to tell apart.")
         if train.class_names != test.class_names:
             raise DataError(
                 f"{train.name} and {test.name} do not have the same classes; give both splits the same class names."
@@ -263,6 +294,13 @@ def _splits(config: ConfigDict, *, must_have_labels: bool) -> tuple[Source, Sour
     return train, test, ""
 
 
+def _require_classes(source: Source) -> None:
+    """Raises DataError where there are no labels, or names of one class only."""
+    source.require_labels()
+    if source.class_names is not None and len(source.class_names) < 2:
+        raise DataError(f"all {source.things} of {source.name} are of one class, which leaves nothing to tell apart.")
+
+
 def _sizes(source: Source) -> str:
     shapes = source.shapes or {}
     if "image" not in shapes:
@@ -270,11 +308,14 @@ def _sizes(source: Source) -> str:
     return "images that vary in size" if "size" in shapes else f"images of {shapes['image'][0][:2]} pixels"
 
 
-def _notes(splits: tuple[Source, Source | None, str], results: dict[str, Any], found: Found, alone: bool) -> list[str]:
+def _notes(
+    splits: tuple[Source, Source | None, str], results: dict[str, Any], found: Found, left_out: list[str], alone: bool
+) -> list[str]:
     """What a reader should know of the data: why there are no accuracies, and what could not be read or is left out.
-    alone: whether what was asked for needs no test split."""
+    left_out: protocols for which the test split is missing; alone: whether there were some that need none."""
     *sources, unjudged = splits
     missing = "test examples" if alone else "probes" if "encoders" in results else "accuracies"
+    missing = ", ".join((PROTOCOLS | TABLES)[protocol] for protocol in left_out) or missing
     notes = [f"no {missing}: {unjudged}"] if unjudged else []
     notes += [f"no {(PROTOCOLS | TABLES)[protocol]}: {why}" for protocol, why in found.left_out.items()]
     notes += found.notes
@@ -304,8 +345,12 @@ if __name__ == "__main__":
         f"from have at most {SMALL // 2**20} MiB.",
     )
     CROPS = flags.DEFINE_integer(
-        "crops", 0, "Train the heads of probe_… on so many random crops and flips of each image, as papers do."
+        "crops",
+        None,
+        "Train the heads of probe_… on so many random crops and flips of each image, or on the images as they are (0); "
+        f"by default {CROPS_UNASKED} for published heads, and 0 for the grid or more than {MANY:,} images.",
     )
+    REPORT = flags.DEFINE_bool("report", True, "Whether a report is drawn, or only results.json is written.")
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM ends it: there is nothing to save
     launch(
         lambda: main(
@@ -317,5 +362,6 @@ if __name__ == "__main__":
             tuning=Tuning.of(TUNE.value),
             scratch=SCRATCH.value,
             crops=CROPS.value,
+            draw=REPORT.value,
         )
     )

@@ -8,6 +8,7 @@ Formats: `safetensors`, for `ssljax.load`; `timm`, for `timm.create_model("local
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ssljax import __version__
 from ssljax.build import modality_of, open_run
 from ssljax.commands import launch, local_path
 from ssljax.evals.results import accuracy_lines, objective_lines
+from ssljax.evals.tables import TABLES, table_lines
 from ssljax.evaluate import PROTOCOLS
 from ssljax.modalities import Modality
 from ssljax.typing import Method, PyTree, Variables
@@ -126,6 +128,9 @@ def model_card(config: ConfigDict, step: int, format: str, license: str, results
     method, encoder, source = config.method.name, config.encoder.name, _without_place(config.data.source)
     lines = objective_lines(results["objective"]) if "objective" in results else []
     lines += accuracy_lines(results, PROTOCOLS) if "encoders" in results else []
+    for protocol, table in results.get("tables", {}).items():
+        lines += table_lines(TABLES[protocol], table)
+    lines = [re.sub(r"\b([a-z]+:)\S*/", r"\1", line) for line in lines]
     measured = ["```", *"\n".join(lines).strip().splitlines(), "```"] if lines else [NOT_EVALUATED]
     told = config.to_dict()
     told["data"] |= {"source": source} | ({"learnt": "…"} if config.data.get("learnt") else {})

@@ -1,5 +1,7 @@
 """Encoders judged by what they make of labelled data: what `ssljax.evaluate` measures, whatever the kind of data."""
 
+import itertools
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,7 +47,7 @@ class Found(NamedTuple):
     """scores: of each encoder and floor by each protocol; tables: by each protocol with several numbers, as in
     `results.json`; described: the former in words; counts: how many things they learn from and are tested on; left_out:
     protocols that these data do not allow, and why; subsets: which training examples a part of the labels is of, by the
-    name of the part, places among those that can be decoded; notes: what a reader should know of the labels."""
+    name of the part, their places in the split; notes: what a reader should know of the labels."""
 
     scores: Scores
     tables: dict[str, dict[str, Any]]
@@ -127,11 +129,13 @@ class Judge:
                     except ValueError as error:
                         failed[protocol] = error
                 if name == raw:
-                    learnt = {p: LINEAR[p] for p in protocols if p in LINEAR}
+                    learnt = {p: LINEAR[p] for p in protocols if p in LINEAR and p not in failed}
                     for floor, classify in modality.classifiers.items() if learnt else ():
                         of_floors[floor] = {p: classify(*features, share=share) for p, share in learnt.items()}
             for protocol, share in shares.items():
                 begin(f"{SCRATCH}: {protocol}")
+                if protocol in failed:
+                    continue
                 if (score := tune("random init", share, self.tuning.of_all)) is not None:
                     scores.setdefault(SCRATCH, {})[protocol] = score
         if failed and self.must and set(protocols) <= set(failed):
@@ -150,7 +154,9 @@ class Judge:
             alone = None if test is None else len(test)
             table["measured on"] = told(protocol, self.train.things, len(train), alone, outside)
         kept = {p: table for p, table in of_tables.items() if p not in left_out}
-        subsets = {} if settings.folds else _subsets(set(accuracies) - set(left_out), train_labels)
+        drawn = {} if settings.folds else _subsets(set(accuracies) - set(left_out), train_labels)
+        places = self._places(len(train)) if drawn else np.arange(0)
+        subsets = {name: places[rows] for name, rows in drawn.items()}
         notes = () if truth is None else _unknown_classes(train_labels, truth, self.train.things)
         return Found(scores, kept, in_words, counts, left_out, subsets, notes)
 
@@ -192,6 +198,17 @@ class Judge:
             return x[kept], labels[kept]
 
         return *of(self.train), *((None, None) if self.test is None else of(self.test))
+
+    def _places(self, count: int) -> np.ndarray:
+        """In the training split, of the so many examples that have a label and can be decoded."""
+        if count == len(self.train):
+            return np.arange(count)
+        labels, mask = map(
+            np.concatenate, zip(*((b["label"], b["mask"]) for b in eval_batches(self.train, 256)), strict=True)
+        )
+        if labels.ndim > 1:  # of the things in one example
+            return np.arange(count)
+        return np.flatnonzero(mask)[labelled(labels[mask])]
 
     def _score(self, protocol: str, name: str, settings: Settings, tune: Callable, features) -> Score | None:
         """Of an encoder; None of what a protocol is not for."""
@@ -293,15 +310,11 @@ class Judge:
 
     def _views(self, name: str) -> np.ndarray | None:
         """Features (examples, views, dim) of views of some examples, the same draws for each batch."""
-        if name not in self.states or not hasattr(self.run.method, "view_features"):
+        of_views = tables.viewed(self.run.method)
+        if name not in self.states or of_views is None:
             return None
         some = Subset(self.test or self.train, tables.VIEWED)
-
-        def of(state: Any, batch: dict[str, jax.Array]) -> jax.Array:
-            keys = example_keys(jax.random.key(0), len(batch["label"]))
-            return self.run.method.view_features(state, batch, keys, tables.VIEWS)  # type: ignore[attr-defined]
-
-        return self.rows(partial(over_devices(of, self.mesh), self.states[name]), some)[0]
+        return self.rows(partial(over_devices(of_views, self.mesh), self.states[name]), some)[0]
 
     def _tuned(self, name: str, share: float, tuning: Tuning) -> Score | None:
         """An encoder trained on, begun from one of the `states`; None for what has no weights. Each process does it
@@ -326,17 +339,22 @@ class Judge:
         )
 
     def _in_words(self, protocol: str, settings: Settings, train: int, test: int) -> str:
-        text = described(protocol, settings, train, test, epochs=self.tuning.epochs)
+        text = described(protocol, settings, train, test, rate=self.tuning.rate, epochs=self.tuning.epochs)
+        if protocol in LINEAR and self.scratch:
+            return f"{text}; {SCRATCH}: all weights have learnt from these labels, as `finetune` does it"
         return f"{text}; {self.tuning}" if protocol in FINE_TUNED and self.tuning != PLAIN else text
 
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on a terminal, of the first process: gives what is called with what begins."""
+    """A bar on a terminal, lines elsewhere, of the first process: gives what is called with what begins."""
     console = Console(stderr=True)
+    if jax.process_index() == 0 and not console.is_terminal:
+        number = itertools.count(1)
+        yield lambda what: print(f"evaluating {next(number)}/{total}: {what}", file=sys.stderr, flush=True)
+        return
     columns = BarColumn(10), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
-    hidden = jax.process_index() != 0 or not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+    with Progress(*columns, console=console, transient=True, disable=jax.process_index() != 0) as bar:
         task = bar.add_task("", total=total, completed=-1)
         yield lambda what: bar.update(task, advance=1, description=what)
 

@@ -37,6 +37,10 @@ class PretrainedEncoder:
         """See `ssljax.weights.files.load`."""
         return cls(load(path, architecture))
 
+    def __repr__(self) -> str:
+        count = sum(x.size for x in jax.tree.leaves(self.variables))
+        return f"{type(self).__name__}({type(self.encoder).__name__} of {count / 1e6:.2f} M numbers, {self.inputs})"
+
     def __call__(self, inputs: Any) -> np.ndarray:
         """Of images (n, height, width, 3), uint8 or floats in [0, 1]; clips (samples,), in a list, at `inputs.rate`
         samples a second; texts, where their tokeniser lies beside the weights, or else their token ids, in a list.

@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import json
 import math
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -49,7 +50,8 @@ from ssljax.engine.step import make_several
 from ssljax.engine.trainer import Every, Profile, fit
 from ssljax.evals.features import extract, labelled
 from ssljax.evals.protocols import Settings, judge
-from ssljax.evals.tables import of_geometry
+from ssljax.evals.same_class import same_class
+from ssljax.evals.tables import TABLES, VIEWED, by_k, of_geometry, viewed
 from ssljax.typing import TrainState
 
 FEW_STEPS = 100
@@ -233,8 +235,8 @@ def post_mortem(config: ConfigDict, source: Source, workdir: Path, step: int, me
 
 
 def online(config: ConfigDict, run: Run, source: Source, logs: Logs) -> Callable[[TrainState], dict[str, float]]:
-    """Accuracies of the features by the protocols of `evaluate.online`, learnt and tested on parts of the labelled
-    data, and the geometry of those of test examples; nothing where there are no labels."""
+    """What the protocols of `evaluate.online` find of the features, learnt and tested on parts of the labelled data;
+    nothing where there are no labels. A protocol that these do not allow is said, once, and left out."""
     e = config.evaluate
     if not e.every or (modality_of(config).folds and config.data.train_split == config.data.test_split):
         return lambda state: {}
@@ -251,6 +253,9 @@ def online(config: ConfigDict, run: Run, source: Source, logs: Logs) -> Callable
     features, rows = over_devices(run.method.features, run.mesh), process_rows(size, run.mesh)
 
     settings = Settings(e.k, e.temperature, modality_of(config).scaling, folds=0, things=source.things)
+    left_out: set[str] = set()
+    of_views = viewed(run.method)
+    views = None if of_views is None else over_devices(of_views, run.mesh)
 
     def evaluate(state: TrainState) -> dict[str, float]:
         def of(part):
@@ -258,12 +263,27 @@ def online(config: ConfigDict, run: Run, source: Source, logs: Logs) -> Callable
             kept = labelled(labels)
             return x[kept], labels[kept]
 
+        def table(name: str) -> dict[str, float]:
+            if name == "geometry":
+                some = Subset(queries, VIEWED)
+                seen = None if views is None else extract(partial(views, state), eval_batches(some, size, rows))[0]
+                numbers = of_geometry(found[2], seen)
+            else:
+                numbers = by_k(*found) if name == "knn_grid" else same_class(*found)
+            start = "test" if name == "geometry" else name
+            return {f"{start}_{re.sub(r'[^a-z0-9.]+', '_', n.lower())}": of["value"] for n, of in numbers.items()}
+
         found = *of(bank), *of(queries)
-        accuracies = {name: judge(name, settings, *found).accuracy for name in e.online if name != "geometry"}
-        if "geometry" not in e.online:
-            return accuracies
-        geometry = of_geometry(found[2], views=None)
-        return accuracies | {f"test_{n.lower().replace(' ', '_')}": number["value"] for n, number in geometry.items()}
+        metrics: dict[str, float] = {}
+        for name in e.online:
+            if name in left_out:
+                continue
+            try:
+                metrics |= table(name) if name in TABLES else {name: judge(name, settings, *found).accuracy}
+            except ValueError as error:
+                left_out.add(name)
+                logs.say(f"note: no online {name}: {error}")
+        return metrics
 
     return evaluate
 

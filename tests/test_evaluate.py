@@ -423,8 +423,10 @@ def test_notes_say_once_what_is_left_out(tmp_path):
     train, test = (open_table(f"csv:{tmp_path / 'rows.csv'}", split) for split in ("train", "test"))
     some, note = Subset(train, 5), f"{tmp_path / 'rows.csv'}: 1 rows with another number of fields are skipped"
     nothing = Found({}, {}, {}, {}, {}, {})
-    assert _notes((some, test, ""), {}, nothing, alone=False) == [note]
-    assert _notes((train, None, "no test"), {}, nothing, alone=False) == ["no accuracies: no test", note]
+    assert _notes((some, test, ""), {}, nothing, [], alone=False) == [note]
+    assert _notes((train, None, "no test"), {}, nothing, [], alone=False) == ["no accuracies: no test", note]
+    notes = _notes((train, None, "no test"), {}, nothing, ["svm", "ood"], alone=True)
+    assert notes == ["no SVM, telling other data: no test", note]
 
 
 @pytest.mark.parametrize("whole", [20, 10, 3])
@@ -663,7 +665,9 @@ def test_protocols_with_several_numbers_parts_of_the_labels_and_other_data(short
     assert encoders["from scratch"]["linear_10"] == encoders["random init"]["finetune_10"]
     assert "layer_decay = 0.5" in results["protocols"]["finetune_10"]
     cell = encoders["raw pixels"]["few_shot_1"]
-    assert len(cell["draws"]) == 20 and cell["interval"][0] <= cell["accuracy"] <= cell["interval"][1]
+    assert len(cell["draws"]) == 20 and "interval" not in cell
+    cell = encoders["pretrained"]["probe_grid"]
+    assert "draws" not in cell and cell["interval"][0] <= cell["accuracy"] <= cell["interval"][1]
     assert encoders["raw pixels"]["probe_grid"]["accuracy"] == encoders["raw pixels"]["ridge_5"]["accuracy"] == 1
     tables = results["tables"]
     assert list(tables) == ["knn_grid", "same_class", "geometry", "ood"]
@@ -699,7 +703,14 @@ def test_protocols_with_several_numbers_parts_of_the_labels_and_other_data(short
         labels = np.where(np.arange(60) % 5 == 4, -1, own["train_label"])
         np.savez(tmp_path / "some.npz", **dict(own) | {"train_label": labels})
     own = f"npz:{tmp_path / 'some.npz'}"
-    some = evaluate(run, ["ridge_5", "finetune"], data=own, scratch=None)  # label -1 is none; the examples are small
+    # Label -1 is none; the examples are small.
+    some = evaluate(run, ["ridge_5", "finetune"], data=own, scratch=None, draw=False)
+    (folder,) = (run / "on").iterdir()
+    with np.load(folder / "label_subsets.npz") as subsets:
+        assert len(subsets) == 20 and all((rows % 5 < 4).all() for rows in subsets.values())
+        assert max(rows.max() for rows in subsets.values()) > 48
+    assert "some.npz" in json.loads((folder / "results.json").read_text())["data"]
+    assert not (folder / "report.html").exists()
     assert some["encoders"]["from scratch"] == {"finetune": some["encoders"]["random init"]["finetune"]}
     assert some["examples"] == {"train": 48, "test": 60} and some["encoders"]["raw pixels"]["ridge_5"]["accuracy"] == 1
 
@@ -712,7 +723,19 @@ def test_protocols_with_several_numbers_parts_of_the_labels_and_other_data(short
     of_k = other["tables"]["knn_grid"]["of"]["pretrained"]["k = 20, T = 0.07"]
     assert alone["encoders"]["pretrained"]["knn"]["accuracy"] == of_k["value"] and alone["tables"] == other["tables"]
     with pytest.raises(DataError, match=r"has no split 'test'.*--protocol=knn. judges each training example by all"):
-        evaluate(run, ["knn", "linear"], data=f"npz:{tmp_path / 'train_only.npz'}")
+        evaluate(run, ["linear"], data=f"npz:{tmp_path / 'train_only.npz'}")
+    capsys.readouterr()
+    for asked in (["knn", "linear"], None):
+        both = evaluate(run, asked, data=f"npz:{tmp_path / 'train_only.npz'}")
+        assert both["encoders"] == alone["encoders"]
+        assert re.search("note: no linear: .* has no split 'test'", capsys.readouterr().out)
+
+    with np.load(tmp_path / "own.npz") as own:
+        same = {name: np.zeros_like(x) if name.endswith("label") else x for name, x in own.items()}
+        np.savez(tmp_path / "same.npz", **same)
+    same = evaluate(run, ["nn1", "linear"], data=f"npz:{tmp_path / 'same.npz'}", scratch=True, draw=False)
+    assert same["encoders"]["pretrained"].keys() == {"nn1"} and "from scratch" not in same["encoders"]
+    assert "note: no linear: all 60 labels to learn from are the same" in capsys.readouterr().out
     with pytest.raises(ValueError, match="protocol 'ood' tells other data from the run's: say which by --ood"):
         evaluate(run, ["ood"])
     with pytest.raises(ValueError, match=r"--ood=.* is what encoders are judged by: give other data"):

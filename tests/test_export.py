@@ -132,6 +132,9 @@ def test_the_command_writes_a_card_that_says_what_it_is_but_not_where_it_was(sto
 def test_a_card_of_what_nobody_has_said(load_small):
     config = load_small("simclr")
     config.data.source = "folder:/home/me/my photographs"
+    table = {"measured on": "the 9 images of npz:/home/me/x.npz (test)", "of": {"pretrained": {"mAP": {"value": 0.25}}}}
+    measured = model_card(config, 7, "timm", UNKNOWN, {"tables": {"same_class": table}})
+    assert "0.250" in measured and "the 9 images of npz:x.npz (test)" in measured
     card = model_card(config, 7, "timm", UNKNOWN, {})
     assert "license: unknown" in card and "None yet of this step: `python -m ssljax.evaluate" in card
     assert "folder:my photographs" in card and "/home" not in card

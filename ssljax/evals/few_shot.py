@@ -58,6 +58,8 @@ def draw_shots(labels: np.ndarray, shots: int, seed: int) -> np.ndarray:
     order = np.random.default_rng(seed).permutation(len(labels))
     classes, counts = np.unique(labels, return_counts=True)
     if (fewest := counts.min()) < shots:
-        fewest_of = classes[counts.argmin()]
-        raise ValueError(f"class {fewest_of} has {fewest} training examples, too few for {shots} shots: label more.")
+        raise ValueError(
+            f"{shots} shots need as many labelled training examples of each class, of which class number "
+            f"{classes[counts.argmin()]}, counted from 0, has {fewest}: label more."
+        )
     return np.sort(np.concatenate([order[labels[order] == k][:shots] for k in classes]))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from ssljax.evals.scores import Score, averaged
 
@@ -16,6 +17,8 @@ and standard deviation 1, or examples to length 1."""
 
 FOLDS, FEW = 5, 2000
 """The penalty is chosen on a fifth of the training examples; of fewer than so many, on each fifth in turn."""
+OF_ONE_THREAD = 2**25
+"""Numbers in features for which several threads wait for each other more than they help, where others use them too."""
 DRAWS = 5
 """How many times a part of the labels is drawn, for one draw says little."""
 
@@ -120,8 +123,8 @@ def _fitted(x, labels, x_test, scaling: str, iterations: int, held: list[np.ndar
         x, x_test = ((part - mean) / np.where(std > 0, std, 1.0) for part in (x, x_test))
 
     def fit(rows: np.ndarray, penalty: float) -> LogisticRegression:
-        with warnings.catch_warnings():  # the number of iterations is part of the protocol
-            warnings.simplefilter("ignore", ConvergenceWarning)
+        with threadpool_limits(1 if x.size <= OF_ONE_THREAD else None), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the number of iterations is part of the protocol
             return LogisticRegression(C=1 / (penalty * len(rows)), max_iter=iterations).fit(x[rows], labels[rows])
 
     def held_out_accuracy(penalty: float) -> float:

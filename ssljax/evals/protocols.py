@@ -1,6 +1,6 @@
 """The protocols that judge features of any kind of data: what each is called, does, and is in words."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,22 +36,28 @@ FEW_SHOT = {
     for shots in (1, 5, 10)
 }
 """By so many labels of each class, in closed form (`ssljax.evals.few_shot`)."""
-ONLINE = ("knn", "nn1", "svm", *LINEAR, *FEW_SHOT, *PROBES, "geometry")
+ONLINE = ("knn", "nn1", "svm", *LINEAR, *FEW_SHOT, *PROBES, "knn_grid", "same_class", "geometry")
 """What needs frozen features alone, and is so computed while a run is trained (`ssljax.train`)."""
 TITLES = {
     "knn": "k-NN",
     "linear_1": "linear, 1 %",
     "linear_10": "linear, 10 %",
     "linear": "linear",
-    "finetune_1": "tuned, 1 %",
-    "finetune_10": "tuned, 10 %",
-    "finetune": "tuned",
+    "finetune_1": "fine-tuned, 1 %",
+    "finetune_10": "fine-tuned, 10 %",
+    "finetune": "fine-tuned",
     "groups": "linear, groups",
     "left_out": "left-out groups",
     "nn1": "1-NN",
     "svm": "SVM",
-    **{name: f"probe, {name.removeprefix('probe_')}" for name in PROBES},
-    **{name: f"{classifier}, {shots}" for name, (classifier, shots) in FEW_SHOT.items()},
+    "probe_simclr": "SimCLR's head",
+    "probe_moco": "MoCo's head",
+    "probe_byol": "BYOL's head",
+    "probe_mae": "MAE's head",
+    "probe_dino": "DINO's head",
+    "probe_dinov2": "DINOv2's head",
+    "probe_grid": "a grid of heads",
+    **{name: f"{shots}-shot {classifier}" for name, (classifier, shots) in FEW_SHOT.items()},
 }
 
 
@@ -101,9 +107,9 @@ def judge(
     return cross_validated(once, train, labels, settings.folds) if settings.folds else once(train, labels, test, truth)
 
 
-def described(protocol: str, settings: Settings, train: int, test: int, *, epochs: int = 0) -> str:
-    """A protocol in words, for so many things in each split; with no test things each is judged by all others. epochs:
-    of fine-tuning, if these are fixed."""
+def described(protocol: str, settings: Settings, train: int, test: int, *, rate: float = RATE, epochs: int = 0) -> str:
+    """A protocol in words, for so many things in each split; with no test things each is judged by all others. rate: of
+    fine-tuning; epochs: of it, if these are fixed."""
     folds, things = settings.folds, settings.things
     tested = f"{folds}-fold cross-validation over {test} {things}" if folds else f"{test} test {things}"
     tested = tested if test else "each by all others"
@@ -130,7 +136,7 @@ def described(protocol: str, settings: Settings, train: int, test: int, *, epoch
             f"frozen, un-augmented features, centred and of length 1; {tested}"
         )
     if protocol in PROBES:
-        recipe = PROBES[protocol]
+        recipe = replace(PROBES[protocol], batch=min(PROBES[protocol].batch, train))
         crops = f"features of {settings.crops} random crops and flips of each image"
         of = f"frozen {crops}" if settings.crops else "frozen, un-augmented features"
         if protocol in BLOCKS:
@@ -139,13 +145,13 @@ def described(protocol: str, settings: Settings, train: int, test: int, *, epoch
                 for count, patches in BLOCKS[protocol]
             )
         best = f"; what is best on {VALIDATION:.0%} of each class, held out"
-        small = "" if recipe.norm else "; a published rate, at which small features may learn little"
+        small = "; a published recipe, by which few examples or small features may learn little"
         chosen = best if recipe.is_grid else small
         return f"linear classifier on {of}: {recipe}{chosen}; {train} training {things}; {tested}"
     if protocol in FINE_TUNED:
         least = "the best on" if epochs else f"until {PATIENCE} epochs (of {EPOCHS}) brought nothing on"
         return (
-            f"all weights and a linear classifier, Adam at {RATE} in batches of {BATCH}, {least} a held-out fifth of "
+            f"all weights and a linear classifier, Adam at {rate:g} in batches of {BATCH}, {least} a held-out fifth of "
             f"{train} training {things}{part}; {test} test {things}"
         )
     scaled = {"standard": "standardised", "unit": "unit-length"}[settings.scaling]

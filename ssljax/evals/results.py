@@ -31,10 +31,11 @@ def summary(scores: Scores, described: dict[str, str]) -> dict[str, Any]:
 
 
 def _numbers(score: Score) -> dict[str, Any]:
-    """Its accuracy and standard error, the interval in which 95 % of bootstrap samples of the test examples have
-    theirs; that of each draw of the labels, and what was chosen of a grid, where there are such."""
+    """Its accuracy and standard error, and the interval in which 95 % of bootstrap samples of the test examples have
+    theirs; where labels were drawn, the accuracy of each draw instead; and what was chosen of a grid, if it was."""
     numbers = {"accuracy": score.accuracy, "standard_error": score.standard_error}
-    more = {"interval": list(bootstrap(score.correct)), "draws": list(score.draws), "chosen": score.chosen}
+    interval = [] if score.draws else list(bootstrap(score.correct))
+    more = {"interval": interval, "draws": list(score.draws), "chosen": score.chosen}
     return numbers | {name: x for name, x in more.items() if x}
 
 

@@ -3,13 +3,16 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
+from ssljax.collectives import example_keys
 from ssljax.evals import geometry
 from ssljax.evals.knn import NEIGHBOURS, knn_grid
 from ssljax.evals.ood import NEAREST, auroc, knn_distance, mahalanobis
 from ssljax.evals.same_class import MOST
 from ssljax.evals.scores import bootstrap, written
+from ssljax.typing import Array, Batch, Method
 
 TABLES = {
     "knn_grid": "k-NN by k and temperature",
@@ -29,6 +32,18 @@ SPECTRUM = 256
 
 Numbers = dict[str, dict[str, float]]
 """{name of a number: {"value": …, "standard_error": …}}, the latter where it has one."""
+
+
+def viewed(method: Method) -> Callable[[Any, Batch], Array] | None:
+    """What gives features (batch, VIEWS, dim) of views of each example, the same draws for each batch; None where a
+    method has no views."""
+    of_views = getattr(method, "view_features", None)
+
+    def of(state: Any, batch: Batch) -> Array:
+        keys = example_keys(jax.random.key(0), len(batch["label"]))
+        return of_views(state, batch, keys, VIEWS)  # type: ignore[misc]
+
+    return None if of_views is None else of
 
 
 def by_k(bank: np.ndarray, labels: np.ndarray, test: np.ndarray | None, truth: np.ndarray | None) -> Numbers:

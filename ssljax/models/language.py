@@ -157,7 +157,7 @@ class BERT(TextEncoder):
         if self.types:
             table = self.param("types", drawn, (self.types, self.width)).astype(x.dtype)
             x = x + (table[0] if types is None else look_up(table, types))
-        x = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="norm")(x)
+        x = nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, name="embed_norm")(x)
         x = dropout(x, self.dropout, keys, self.depth)  # salts below are the blocks'
         block = Block(
             self.heads,

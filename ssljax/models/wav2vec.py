@@ -232,7 +232,7 @@ class Wav2Vec2(nn.Module):
             x = jnp.where(valid[:, :, None], x, 0.0)
         x = x + PositionalConv(self.positional_kernel, self.positional_groups, self.dtype, name="position")(x)
         if not self.stable:
-            x = self._norm("norm", x)
+            x = self._norm("embed_norm", x)
         x = dropout(x, self.dropout, keys, self.depth + 1)
         block = Block(
             self.heads,

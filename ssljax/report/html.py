@@ -107,7 +107,10 @@ th { text-align: left; font-weight: 500; }
 .accuracy thead th { color: var(--muted); font-size: 0.875rem; }
 .accuracy tbody tr:first-child { font-size: 1.1rem; }
 .accuracy tbody tr:first-child .bar i, .compared .bar i { background: var(--accent); }
-.compared tbody tr:first-child { font-size: inherit; }
+.compared tbody tr:first-child, .many tbody tr:first-child { font-size: inherit; }
+.many .bar { width: 2.5rem; }
+.many tbody tr:first-child .bar i { background: var(--muted); }
+.many tbody td:first-of-type .bar i { background: var(--accent); }
 .fields th, .fields td { padding: 0.25rem 1rem 0.25rem 0; }
 .fields td, .fields th[scope=row] { white-space: normal; min-width: 5rem; overflow-wrap: anywhere; }
 .fields th[scope=row] { min-width: 9rem; }

@@ -32,6 +32,8 @@ FLOORS = {"random init": "a random-init encoder"}
 
 LONGEST = 2000
 """Characters of a field of the config that are shown."""
+ABREAST = 3
+"""Protocols that stand side by side; of more, each has a line, and encoders stand side by side."""
 CLEAR = 2.0
 """A margin of fewer standard errors is called no clear difference."""
 
@@ -135,7 +137,13 @@ def _accuracy(results: dict[str, Any], things: str) -> Iterator[str]:
     told = [protocol for protocol in protocols if protocol in results.get("protocols", {})]
     marks = [f"<sup>{told.index(protocol) + 1}</sup>" if protocol in told else "" for protocol in protocols]
     heads = [protocol_name(protocol) + mark for protocol, mark in zip(protocols, marks, strict=True)]
-    yield table(heads, {escape(name): [score_cell(of.get(p)) for p in protocols] for name, of in encoders.items()})
+    if len(protocols) > ABREAST:
+        rows = {
+            head: [score_cell(of.get(p)) for of in encoders.values()] for head, p in zip(heads, protocols, strict=True)
+        }
+        yield table(list(map(escape, encoders)), rows, "many")
+    else:
+        yield table(heads, {escape(name): [score_cell(of.get(p)) for p in protocols] for name, of in encoders.items()})
     for protocol, margins in results.get("margins", {}).items():
         yield f"<p>{_margin_sentence(protocol, encoders, margins)}</p>"
     yield f"<p class='reading'>Accuracy on the test {things} ± one standard error.</p>"
@@ -195,7 +203,8 @@ def _margin_sentence(protocol: str, encoders: dict[str, Any], margins: dict[str,
 
 def _margin(floor: str, difference: float, standard_error: float) -> str:
     errors = abs(difference) / standard_error if standard_error else float("inf")
-    size = f"{100 * abs(difference):.1f} points"
+    if (size := f"{100 * abs(difference):.1f} points") == "0.0 points":
+        return f"level with {escape(floor)}"
     if np.isfinite(errors):
         doubt = "" if errors >= CLEAR else ", no clear difference"
         size += f" ({errors:.{0 if errors >= 10 else 1}f} standard errors{doubt})"

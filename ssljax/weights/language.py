@@ -120,7 +120,7 @@ def bert_rows(bert: BERT) -> list[Row]:
         Row(("params/embed/tokens",), ("embeddings.word_embeddings.weight",)),
         Row(("params/embed/positions",), ("embeddings.position_embeddings.weight",)),
         Row(("params/types",), ("embeddings.token_type_embeddings.weight",)),
-        *affine("params/norm", "embeddings.LayerNorm"),
+        *affine("params/embed_norm", "embeddings.LayerNorm"),
         *(row for i in range(bert.depth) for row in _bert_block(bert, i)),
     ]
 

@@ -106,7 +106,7 @@ def rows(encoder: Wav2Vec2) -> list[Row]:
         Row(("params/position/scale",), (f"{position}.parametrizations.weight.original0",), leading(2)),
         Row(("params/position/kernel",), (f"{position}.parametrizations.weight.original1",), TRANSPOSED),
         Row(("params/position/bias",), (f"{position}.bias",)),
-        *affine("params/norm", "encoder.layer_norm"),
+        *affine("params/norm" if encoder.stable else "params/embed_norm", "encoder.layer_norm"),
         *(row for i in range(encoder.depth) for row in _block(encoder, i)),
     ]
 

@@ -153,7 +153,7 @@ def test_the_loop_does_not_wait_for_the_device_and_compiles_once(simclr, tmp_pat
 
 @only_simclr
 def test_logs(simclr, tmp_path, capsys):
-    simclr.evaluate.online = ("linear", "knn", "geometry")
+    simclr.evaluate.online = ("linear", "knn", "geometry", "same_class", "ridge_10")
     launcher.train(simclr, tmp_path)
     row = read_metrics(tmp_path)[-1]
     wanted = {
@@ -167,11 +167,13 @@ def test_logs(simclr, tmp_path, capsys):
     }
     assert wanted <= set(row) and 0 <= row["knn"] <= 1
     assert 0 <= row["linear"] <= 1 <= row["test_rankme"] < 33 and {"test_feature_std", "test_uniformity"} <= set(row)
+    assert 0 <= row["same_class_r_1"] <= 1 <= row["test_lidar"] and row["test_alignment"] > 0
     # The first of them says which checkpoint is the best.
     assert json.loads((tmp_path / "checkpoints" / "6" / METRICS).read_text()) == {"linear": row["linear"]}
     assert list((tmp_path / "tensorboard").glob("events*"))
     out = capsys.readouterr().out
     assert "step 6/6  loss" in out and "left" in out and "k-NN" in out
+    assert "ridge_10" not in row and out.count("note: no online ridge_10: 10 shots need as many labelled") == 1
     assert json.loads((tmp_path / "config.json").read_text())["method"]["name"] == "simclr"
 
 

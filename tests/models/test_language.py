@@ -174,7 +174,7 @@ def test_berts_norms_and_first_weights(draw):
     model = bert(norm="pre", width=64, initial=0.1)
     params = model.init(jax.random.key(0), IDS)["params"]
     flat = traverse_util.flatten_dict(params, sep="/")
-    drawn = {name: x for name, x in flat.items() if name.startswith("embed") or name.endswith("kernel")}
+    drawn = {name: x for name, x in flat.items() if name.startswith("embed/") or name.endswith("kernel")}
     assert all(0.2 >= abs(x).max() > 0.19 and 0.08 < x.std() < 0.1 for x in drawn.values()) and len(drawn) == 14
     tokens = np.asarray(model.apply({"params": params}, IDS, method="tokens"))
     assert np.abs(tokens.mean(axis=2)).max() < 1e-5 and "last_norm" in params and "last_norm" not in draw(bert(), IDS)

@@ -53,7 +53,8 @@ def test_older_names_heads_and_a_model_around_the_encoder_are_known(stored):
     old = {f"bert.{k}".replace("LayerNorm.weight", "LayerNorm.gamma"): x for k, x in tensors.items()}
     old = {k.replace("LayerNorm.bias", "LayerNorm.beta"): x for k, x in old.items()}
     write(folder, old | {"cls.predictions.bias": np.zeros(24, np.float32)})
-    np.testing.assert_array_equal(load(folder).variables["params"]["norm"]["bias"], expected["params"]["norm"]["bias"])
+    found = load(folder).variables
+    np.testing.assert_array_equal(found["params"]["embed_norm"]["bias"], expected["params"]["embed_norm"]["bias"])
 
 
 def test_weight_normalisation_has_two_names_and_a_mask_may_lack(stored):
