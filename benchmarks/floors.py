@@ -3,17 +3,22 @@
     python benchmarks/floors.py --kind=tables --source=csv:adult.csv [--write] [--seeds=3] [--runs=runs/floors]
     python benchmarks/floors.py --kind=nodes --source=demo --write --seeds=5
     python benchmarks/floors.py --kind=text --source=demo --write
-    python benchmarks/floors.py --kind=speech --source=npz:fsdd.npz --write
+    python benchmarks/floors.py --kind=speech --source=npz:fsdd.npz --write [--scratch]
 
-Writes a section of docs/results.md for the kind and the source. Finished runs are not repeated.
+Writes a section of docs/results.md for the kind and the source. Finished runs are not repeated. --scratch measures
+encoders from scratch only, for the section that is there.
 """
 
 import json
+import re
 import statistics
+from argparse import Namespace
 from pathlib import Path
 
-from sections import ROOT, machine, paragraph, publish, table
+from sections import ROOT, machine, paragraph, publish, record, table
 from trials import EVALUATE, make, minutes, over_seeds, parser
+
+from ssljax.judging import SCRATCH
 
 VARIANTS = {"graphs": "paper", "nodes": "paper", "series": "paper"}
 """The variant that is run, where it is not the demo."""
@@ -21,6 +26,10 @@ OWN = {"speech": "fsdd", "text": "sentences"}
 """And for a source that is not the demo's, where that is another one."""
 TUNED = {"wav2vec2": "ctc_demo"}
 """And the variant by which a method's demo is fine-tuned."""
+LABELLED = ("image_text", "series", "speech", "text", "video")
+"""Kinds whose encoders are trained from scratch, too. (Tables have their fine-tuned random init; graphs are judged by
+folds, and nodes are all in one example.)"""
+LABELS_ALONE = "ssljax.evaluate", "--protocol=linear", "--scratch", "--noreport"
 JUDGED = {
     "graphs": "all graphs",
     "image_text": "the test images and captions",
@@ -69,6 +78,31 @@ def tuned(config: Path, variant: str, runs: Path, seeds: int) -> list:
     ]
 
 
+def from_scratch(config: Path, variant: str, name: str, arguments: Namespace) -> tuple[tuple[float, float], str]:
+    """What a method's encoder comes to by all labels and no pretraining, in percent, and the protocol in words. (Of a
+    run, two steps are enough.)"""
+    reached = []
+    for seed in range(arguments.seeds):
+        workdir = arguments.runs / f"{config.stem}-{name}-scratch-{seed}"
+        fields = {"data.source": arguments.source, "seed": seed, "steps": 2, "optimizer.warmup_epochs": 0.0}
+        make(workdir, config, variant, fields, LABELS_ALONE)
+        results = json.loads((workdir / "results.json").read_text())
+        reached.append(100 * results["encoders"][SCRATCH]["linear"]["accuracy"])
+    return spread(reached), results["protocols"]["linear"]
+
+
+def with_scratch(blocks: list, config: Path, reached: tuple[float, float], told: str) -> None:
+    """Puts it below the method's other rows of the first table, in the column `linear`; and what that is."""
+    of_table = next(block for block in blocks if isinstance(block, dict))
+    names = [column for column, _ in of_table["columns"]]
+    row = [config.stem, SCRATCH, *(reached if column == "linear" else None for column in names[2:])]
+    rows = [row for row in of_table["rows"] if row[:2] != [config.stem, SCRATCH]]
+    last = max(i for i, row in enumerate(rows) if row[0] == config.stem)
+    of_table["rows"] = [*rows[: last + 1], row, *rows[last + 1 :]]
+    at = blocks.index("Protocols:") + 1
+    blocks[at] = re.sub("(?m)^- linear: .*$", lambda _: f"- linear: {told}.", blocks[at])
+
+
 def spread(numbers: list[float]) -> tuple[float, float]:
     """Mean and standard deviation."""
     return statistics.mean(numbers), statistics.stdev(numbers)
@@ -105,13 +139,23 @@ def objectives(runs: dict[str, list[dict]]) -> list:
 def main() -> None:
     flags = parser(__doc__, "floors")
     flags.add_argument("--kind", choices=JUDGED, required=True)
+    flags.add_argument("--scratch", action="store_true")
     arguments = flags.parse_args()
 
     kind, where = arguments.source.partition(":")[::2]
     name = Path(where).name.partition(".")[0] if where else kind
     rows, seconds, found, fine_tuned = [], {}, {}, []
     variant = (where and OWN.get(arguments.kind)) or VARIANTS.get(arguments.kind, "demo")
-    for config in sorted((ROOT / "configs" / arguments.kind).glob("*.py")):
+    of = name if where else OTHER_DEMOS.get(kind, DEMOS[arguments.kind])
+    title = f"What {TITLES.get(arguments.kind, arguments.kind)} give: {of}"
+    configs = sorted((ROOT / "configs" / arguments.kind).glob("*.py"))
+    if arguments.scratch:
+        blocks = json.loads(record("results.md", title).read_text())["blocks"]
+        for config in configs:
+            with_scratch(blocks, config, *from_scratch(config, variant, name, arguments))
+        publish("results.md", title, blocks)
+        return
+    for config in configs:
         runs = []
         for seed in range(arguments.seeds):
             workdir = arguments.runs / f"{config.stem}-{name}-{seed}"
@@ -139,8 +183,9 @@ def main() -> None:
         "\n".join(f"- {protocol}: {text}." for protocol, text in protocols.items()),
         machine(),
     ]
-    of = name if where else OTHER_DEMOS.get(kind, DEMOS[arguments.kind])
-    publish("results.md", f"What {TITLES.get(arguments.kind, arguments.kind)} give: {of}", blocks)
+    for config in configs if arguments.kind in LABELLED else ():
+        with_scratch(blocks, config, *from_scratch(config, variant, name, arguments))
+    publish("results.md", title, blocks)
 
 
 if __name__ == "__main__":

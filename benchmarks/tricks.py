@@ -54,6 +54,17 @@ def kernels_gradient() -> Callable[[], Any]:
     return partial(jax.jit(jax.grad(total)).lower(kernel).compile(), kernel)
 
 
+def kernels_of_one_place() -> Callable[[], Any]:
+    """As `kernels_gradient`, of one place, to 256 channels, of 32 images."""
+    x, kernel = jnp.ones((32, 32, 32, 64)), jnp.ones((1, 1, 64, 256))
+
+    def total(kernel):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jnp.sum(jnp.sin(convolution.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=numbers)))
+
+    return partial(jax.jit(jax.grad(total)).lower(kernel).compile(), kernel)
+
+
 def lines() -> Callable[[], Any]:
     """224 of 256, of 8 images."""
     matrix = jax.vmap(lambda start: images.resize_matrix(start, 200.0, 256, 224))(jnp.arange(8.0))
@@ -111,6 +122,9 @@ def step(keep: bool) -> list[float]:
 
 PARTS: dict[str, Callable[[], list[float]]] = {
     "kernels": partial(turns, kernels_gradient, convolution, "PLACES"),
+    "one place": partial(
+        turns, kernels_of_one_place, convolution, "conv_general_dilated", jax.lax.conv_general_dilated
+    ),
     "lines": partial(turns, lines, images, "BLOCK"),
     "rows": partial(turns, block, vit, "Dense", nn.Dense),
     "products": partial(turns, block, vit, "Attention", of_flax),
@@ -138,6 +152,7 @@ def main() -> None:
         [what, cores, *measured(part, cores)]
         for what, part in (
             ("a kernel's gradient, in groups of images", "kernels"),
+            ("the same of one place, as a product", "one place"),
             ("lines of a crop, in blocks", "lines"),
             ("a Transformer's block, its rows as one matrix in the MLP", "rows"),
             ("the same, queries, keys and values in one product", "products"),

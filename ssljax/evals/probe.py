@@ -66,6 +66,7 @@ class Recipe:
 RECIPES = {
     "simclr": Recipe((0.1,), 90, 4096, decays=(1e-6,), nesterov=True),
     "moco": Recipe((30.0,), 100, 256, scaled=False, milestones=(60, 80)),
+    "simsiam": Recipe((0.02,), 90, 4096, "lars"),
     "byol": Recipe((0.05, 0.1, 0.2, 0.3, 0.4), 80, 1024, nesterov=True),
     "mae": Recipe((0.1,), 90, 16384, "lars", warmup=10, norm=True),
     "dino": Recipe((0.001,), 100, 256),
@@ -74,7 +75,8 @@ RECIPES = {
 }
 """The published ones by who published them, and a grid that fits features of any scale.
 
-SimCLR: Chen et al., 2020, appendix B.6. MoCo: He et al., 2020, section 4.1 (v2 has the same). BYOL: Grill et al., 2020,
+SimCLR: Chen et al., 2020, appendix B.6. MoCo: He et al., 2020, section 4.1 (v2 has the same).
+SimSiam: Chen and He, 2021, appendix A. BYOL: Grill et al., 2020,
 appendix C.1. MAE: He et al., 2022, appendix A.1. DINO: Caron et al., 2021, appendix F. DINOv2: Oquab et al., 2024,
 appendix B.3, with 10 epochs of ImageNet in place of 12,500 steps. Their images are augmented by crops and flips while
 the head is trained; `Features.crops` are such.

@@ -52,6 +52,7 @@ TITLES = {
     "svm": "SVM",
     "probe_simclr": "SimCLR's head",
     "probe_moco": "MoCo's head",
+    "probe_simsiam": "SimSiam's head",
     "probe_byol": "BYOL's head",
     "probe_mae": "MAE's head",
     "probe_dino": "DINO's head",

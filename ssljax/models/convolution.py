@@ -16,8 +16,8 @@ def conv_general_dilated(x: Array, kernel: Array, strides: tuple[int, ...], padd
     """`jax.lax.conv_general_dilated` of x (batch, *places, channels).
 
     XLA has a CPU make the kernel's gradient as a convolution of the whole batch whose window is as large as the image,
-    and loses its cache; in groups of a few images, which are added up, it is faster. Elsewhere the compiler does as it
-    likes.
+    and loses its cache; in groups of a few images, which are added up, it is faster, and of a kernel of one place as
+    the product of matrices that it is (`benchmarks/tricks.py`). Elsewhere the compiler does as it likes.
     """
 
     def convolve(x: Array, kernel: Array) -> Array:
@@ -36,9 +36,20 @@ def conv_general_dilated(x: Array, kernel: Array, strides: tuple[int, ...], padd
         groups = [y.reshape(-1, count, *y.shape[1:]).swapaxes(0, 1) for y in (x, g)]
         return reduce(jnp.add, (to_kernel(x, kernel, g) for x, g in zip(*groups, strict=True)))
 
+    def as_product(x: Array, kernel: Array, g: Array) -> Array:
+        seen = x[:, *(slice(None, None, stride) for stride in strides)]
+        return (rows_of(g).T @ rows_of(seen)).T.reshape(kernel.shape)
+
     def backward(kept: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
-        return to_x(*kept, g), jax.lax.platform_dependent(*kept, g, cpu=in_groups, default=to_kernel)
+        padded = not isinstance(padding, str) and any(map(any, padding))
+        of_one_place = kept[1].size == kept[0].shape[-1] * g.shape[-1] and not padded
+        on_cpu = as_product if of_one_place else in_groups
+        return to_x(*kept, g), jax.lax.platform_dependent(*kept, g, cpu=on_cpu, default=to_kernel)
 
     differentiable = jax.custom_vjp(convolve)
     differentiable.defvjp(lambda x, kernel: (convolve(x, kernel), (x, kernel)), backward)
     return differentiable(x, kernel)
+
+
+def rows_of(x: Array) -> Array:
+    return x.reshape(-1, x.shape[-1])

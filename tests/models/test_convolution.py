@@ -49,6 +49,23 @@ def test_groups_are_for_a_cpu_alone(platform, places, expected, monkeypatch):
     assert text.count("stablehlo.convolution") == expected
 
 
+@pytest.mark.parametrize("strides, padding, product", [((2, 3), 0, True), ((1, 1), 0, True), ((3, 3), 1, False)])
+def test_a_kernel_of_one_place_is_a_product(strides, padding, product):
+    x, kernel, _ = arrays(1)
+    pads = [(padding, padding)] * 2
+
+    def total(convolve, kernel):
+        return jnp.sum(jnp.sin(convolve(x, kernel[:1, :1], strides, pads, **NUMBERS)))
+
+    def gradient(of):
+        return jax.jit(jax.grad(lambda kernel: total(of, kernel)))
+
+    ours, theirs = gradient(convolution.conv_general_dilated), gradient(jax.lax.conv_general_dilated)
+    np.testing.assert_allclose(ours(kernel), theirs(kernel), rtol=1e-5, atol=1e-4)
+    text = ours.trace(kernel).lower(lowering_platforms=("cpu",)).as_text()
+    assert ("stablehlo.dot_general" in text) == product
+
+
 def test_images_that_are_spread_stay_where_they_are(monkeypatch):
     """Nothing but the kernel's gradient, and the sum, goes from device to device."""
     monkeypatch.setattr(convolution, "PLACES", 1024)
