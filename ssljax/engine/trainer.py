@@ -102,7 +102,9 @@ def fit(
                 batch = to_devices(_stacked([next(batches) for _ in range(count)]), mesh, stacked=True)
             waited += time.perf_counter() - asked
             if profile and not tracing and profile.first <= i and i - count < profile.last and jax.process_index() == 0:
-                trace.enter_context(jax.profiler.trace(str(profile.folder)))
+                options = jax.profiler.ProfileOptions()
+                options.python_tracer_level = 0  # its hooks in threads that are at work have ended a process
+                trace.enter_context(jax.profiler.trace(str(profile.folder), profiler_options=options))
                 tracing = True
             due_now = i == total or any(n > 0 and i % n == 0 for n in vars(every).values())
             if due_now:

@@ -10,6 +10,8 @@ from ssljax.typing import Array
 
 PLACES = 4096
 """Of images and places together, of which a CPU's cache holds the lines that a product of two of them needs."""
+MOST = 64
+"""Groups of images, each of which is compiled."""
 
 
 def conv_general_dilated(x: Array, kernel: Array, strides: tuple[int, ...], padding: Any, **options: Any) -> Array:
@@ -30,7 +32,7 @@ def conv_general_dilated(x: Array, kernel: Array, strides: tuple[int, ...], padd
         return jax.vjp(lambda kernel: convolve(x, kernel), kernel)[1](g)[0]
 
     def in_groups(x: Array, kernel: Array, g: Array) -> Array:
-        most = min(len(x), max(1, g.size // g.shape[-1] // PLACES))
+        most = min(len(x), MOST, max(1, g.size // g.shape[-1] // PLACES))
         count = next(n for n in range(most, 0, -1) if len(x) % n == 0)
         # Each has images from all parts of the batch, so that they stay on the devices over which these are spread.
         groups = [y.reshape(-1, count, *y.shape[1:]).swapaxes(0, 1) for y in (x, g)]
@@ -44,6 +46,8 @@ def conv_general_dilated(x: Array, kernel: Array, strides: tuple[int, ...], padd
         padded = not isinstance(padding, str) and any(map(any, padding))
         of_one_place = kept[1].size == kept[0].shape[-1] * g.shape[-1] and not padded
         on_cpu = as_product if of_one_place else in_groups
+        if jax.default_backend() != "cpu":  # groups would only be traced
+            return to_x(*kept, g), to_kernel(*kept, g)
         return to_x(*kept, g), jax.lax.platform_dependent(*kept, g, cpu=on_cpu, default=to_kernel)
 
     differentiable = jax.custom_vjp(convolve)
