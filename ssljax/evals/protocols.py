@@ -116,7 +116,7 @@ def described(protocol: str, settings: Settings, train: int, test: int, *, rate:
     tested = tested if test else "each by all others"
     train = round(train * (1 - 1 / folds)) if folds else train
     share = (LINEAR | FINE_TUNED).get(protocol, 1.0)
-    part = "" if share == 1 else f", {share:.0%} of each class, mean of {DRAWS} draws"
+    part = "" if share == 1 else f", {share:.0%} of each class and one at least, mean of {DRAWS} draws"
     if protocol == "knn":
         return (
             f"weighted k-NN, k = {min(settings.k, train)}, cosine similarity, T = {settings.temperature}; un-augmented "
