@@ -216,7 +216,7 @@ def test_own_table(short, protocols, own_table, tmp_path, capsys):
         assert set(results["encoders"]["raw columns"]) == {"knn", "linear_1", "linear_10", "linear"}
         assert results["encoders"]["random init"]["finetune"]["accuracy"] > 0.8
         assert results["encoders"]["gradient boosting"]["linear"]["accuracy"] > 0.9
-    said = "each fifth in turn of 90 training rows, 10% of each class and one at least, mean of 5 draws, held out; 30 test"
+    said = "each fifth in turn of 90 training rows, 10% of each class and one at least, mean of 5 draws, held out; 30"
     assert said in results["protocols"]["linear_10"]
     printed, page = capsys.readouterr().out, (run / "report.html").read_text()
     assert "linear, 10 %" in printed and "gradient boosting" in page and "90 train and 30 test rows" in page
