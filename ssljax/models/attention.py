@@ -27,7 +27,7 @@ def dropout(x: Array, rate: float, keys: Array | None, salt: int) -> Array:
 class Dense(nn.Dense):
     """`nn.Dense` of all rows as one matrix: (…, channels) -> (…, features).
 
-    A CPU takes a third less time for the kernel's gradient than where rows have several axes (`benchmarks/tricks.py`).
+    A CPU multiplies rows of several axes more slowly, for the kernel's gradient above all (`benchmarks/tricks.py`).
     """
 
     def __call__(self, x: Array) -> Array:
