@@ -1,6 +1,7 @@
 """Four devices on one CPU, and fixtures that several folders use."""
 
 import functools
+import gc
 import os
 import re
 import runpy
@@ -23,6 +24,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 from ssljax.build import build_method, build_run, build_source, modality_of, small_batch
+from ssljax.commands import keep_memory
 from ssljax.config import remember
 from ssljax.data.pipeline import train_dataset
 from ssljax.engine.checkpoint import Checkpoints
@@ -33,7 +35,10 @@ from ssljax.models.norm import BatchNorm, GroupNorm
 from ssljax.models.resnet import ResNet
 from ssljax.models.wav2vec import Wav2Vec2
 
+keep_memory()
+gc.set_threshold(50_000, 50, 100)  # what is traced is many small objects that stay
 jax.config.update("jax_num_cpu_devices", 4)
+jax.config.update("jax_traceback_in_locations_limit", 0)
 # Several steps in flight on devices that share a few cores can starve each other in a collective.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 if jax.__version_info__ < (0, 11):  # later ones do not have the flag, and end the process that sets it

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from ssljax.collectives import whole
 from ssljax.typing import Array, PyTree
 
 
@@ -67,7 +68,8 @@ class Attention(nn.Module):
         """mask: bool, broadcast to (batch, heads, queries, keys): which keys a query may attend to."""
         batch, tokens, dim = x.shape
         parts = [Projection(self.heads, self.kernel_init, self.bias, name=n)(dim) for n in ("query", "key", "value")]
-        kernel = jnp.stack([kernel for kernel, _ in parts], axis=1).astype(self.dtype)  # (dim, 3, heads, dim / heads)
+        # (dim, 3, heads, dim / heads)
+        kernel = whole(jnp.stack([kernel for kernel, _ in parts], axis=1).astype(self.dtype))
         bias = jnp.stack([bias for _, bias in parts]).astype(self.dtype)
         y = x.astype(self.dtype).reshape(-1, dim) @ kernel.reshape(dim, -1) + bias.reshape(-1)
         q, k, v = y.reshape(batch, tokens, *kernel.shape[1:]).transpose(2, 0, 3, 1, 4)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from ssljax.build import build_method, modality_of
 from ssljax.collectives import example_keys
@@ -56,6 +57,19 @@ def config(config):
 def batches(config, batches_of):
     """Of the kind of data that the method is for."""
     return batches_of(METHODS[config.method.name].modality)
+
+
+def keep_what_is_compiled(enabled):
+    compilation_cache.reset_cache()  # it asks once whether it is used
+    jax.config.update("jax_enable_compilation_cache", enabled)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def not_kept():
+    """No step here is compiled again by another process: it need not be read or written."""
+    keep_what_is_compiled(False)
+    yield
+    keep_what_is_compiled(True)
 
 
 @pytest.fixture(scope="module")
