@@ -185,43 +185,37 @@ def evaluate(
     before = found_before(folder, data)
     before = before if before.get("step") == results["step"] else {}
     results = merged(before, results)
-    shown = {"pretrained": encoders["pretrained"]} | floors
-    held = None if folds_of(config) else test  # with folds, what is shown is near to a part of the same data
-    pictures = None
-    if draw:
-        pictures = gallery(run.method, modality, state, mesh, shown, judge.rows, train, held, other=bool(data))
+    on_first(partial(_keep, folder, results, found.subsets, bool(before)))
     # Of files that are broken, too, which who reads them finds.
     notes = _notes(splits, results, found, left_out, bool(by_itself))
     if ood and "ood" in before.get("tables", {}):
         notes.append("what was found of other data by distances before is replaced: there is one such table")
-    if pictures is None:
-        on_first(partial(_publish, folder, results, None, notes, found.subsets, bool(before)))
-        return results
-    elsewhere = f", on {data}" if data else ""
-    report = Report(
-        title=f"{config.method.name} · {config.encoder.name} · {own_config.data.source}{elsewhere}",
-        config=own_config.to_dict(),
-        metrics=read_metrics(workdir),
-        results=results,
-        class_names=train.class_names,
-        things=train.things,
-        found=judged.pictures,
-        **pictures._asdict(),
-        notes=notes,
-    )
-    on_first(partial(_publish, folder, results, report, notes, found.subsets, bool(before)))
+    report = None
+    if draw:
+        shown = {"pretrained": encoders["pretrained"]} | floors
+        held = None if folds_of(config) else test  # with folds, what is shown is near to a part of the same data
+        pictures = gallery(run.method, modality, state, mesh, shown, judge.rows, train, held, other=bool(data))
+        elsewhere = f", on {data}" if data else ""
+        report = Report(
+            title=f"{config.method.name} · {config.encoder.name} · {own_config.data.source}{elsewhere}",
+            config=own_config.to_dict(),
+            metrics=read_metrics(workdir),
+            results=results,
+            class_names=train.class_names,
+            things=train.things,
+            found=judged.pictures,
+            **pictures._asdict(),
+            notes=notes,
+        )
+    on_first(partial(_publish, folder, report, notes))
     return results
 
 
-def _publish(
-    folder: Path,
-    results: dict[str, Any],
-    report: Report | None,
-    notes: list[str],
-    subsets: dict[str, np.ndarray],
-    keep: bool,
-) -> None:
-    """keep: whether the subsets of labels that are there already are those of results, too."""
+def _keep(folder: Path, results: dict[str, Any], subsets: dict[str, np.ndarray], keep: bool) -> None:
+    """Prints and writes what was found, before anything is drawn.
+
+    keep: whether the subsets of labels that are there already are those of results, too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     if "objective" in results:
         print("\n".join(objective_lines(results["objective"])))
@@ -239,6 +233,9 @@ def _publish(
     part = folder / "results.json.part"
     part.write_text(json.dumps(results, indent=2))
     part.replace(folder / "results.json")
+
+
+def _publish(folder: Path, report: Report | None, notes: list[str]) -> None:
     for note in notes:
         print(f"note: {note}")
     print(f"report: {write_report(report, folder)}" if report else f"results: {folder / 'results.json'}")

@@ -345,7 +345,7 @@ def test_own_graphs(short, small_graphs, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["dgi"], indirect=True)
-def test_own_graph(short, small_graph, tmp_path):
+def test_own_graph(short, small_graph, tmp_path, monkeypatch):
     """From an archive to accuracies of nodes, floors, a report, and an encoder of graphs."""
     assert train(short, tmp_path) == 0
     results = evaluate(tmp_path)
@@ -354,6 +354,11 @@ def test_own_graph(short, small_graph, tmp_path):
     assert "unit-length" in results["protocols"]["linear"] and results["examples"] == {"train": 6, "test": 6}
     for figure in ("views", "neighbours_pretrained", "neighbours_two_hop_averages"):
         assert (tmp_path / "figures" / f"{figure}.png").stat().st_size > 300
+    (tmp_path / "results.json").unlink()
+    with monkeypatch.context() as m, pytest.raises(ZeroDivisionError):
+        m.setattr("ssljax.evaluate.gallery", lambda *args, **options: 1 / 0)
+        evaluate(tmp_path, ["linear"])
+    assert list(json.loads((tmp_path / "results.json").read_text())["protocols"]) == ["linear"]  # before pictures
     encoder, graph = ssljax.load(tmp_path), open_nodes(f"npz:{small_graph}", "train")[0]
     features = encoder(graph)
     assert features.shape == (1, 12, 16) and np.isfinite(features).all()

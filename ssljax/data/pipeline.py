@@ -14,8 +14,9 @@ from typing import Any
 
 import grain
 import numpy as np
+from grain.experimental import index_shuffle
 
-from ssljax.data.sources import NO_LABEL, DataError, Source
+from ssljax.data.sources import NO_LABEL, DataError, Source, stacked
 
 Batch = dict[str, np.ndarray]
 
@@ -31,8 +32,14 @@ def batch_indices(examples: int, batch_size: int, seed: int, step: int, rows: np
     of its own, make the same batch.
     """
     places = step * batch_size + (np.arange(batch_size) if rows is None else rows)
-    order = grain.MapDataset.range(examples).seed(seed).shuffle().repeat(None)
-    return np.array([order[int(place)] for place in places])
+    epochs, within = np.divmod(places, examples)
+    seeds = {epoch: int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0]) for epoch in set(epochs.tolist())}
+    return np.array(
+        [
+            index_shuffle(place, max_index=examples - 1, seed=seeds[epoch], rounds=4)
+            for epoch, place in zip(epochs.tolist(), within.tolist(), strict=True)
+        ]
+    )
 
 
 def train_dataset(
@@ -122,7 +129,7 @@ def all_examples(source: Source, *, labels: bool = False, most: int | None = Non
             "of a device: set --config.data.resident=False."
         )
     names = {*(source.shapes or {}), *(["label"] if labels else [])}
-    return _stack([{name: x for name, x in source[i].items() if name in names} for i in range(len(source))])
+    return stacked([{name: x for name, x in source[i].items() if name in names} for i in range(len(source))])
 
 
 def eval_batches(source: Source, batch_size: int, rows: np.ndarray | None = None) -> Generator[Batch]:
@@ -167,15 +174,8 @@ def _prefetched(dataset: grain.MapDataset, threads: int) -> Generator[Any]:
 def _train_batch(source: Source, batch_size: int, seed: int, rows: np.ndarray | None, labels: bool, step: int) -> Batch:
     names = {*(source.shapes or ()), *source.drawn, *(["label"] if labels else [])}
     indices = batch_indices(len(source), batch_size, seed, step, rows)
-
-    def row(place: int, index: int) -> dict[str, Any]:
-        rng = np.random.default_rng((seed, step, place)) if source.drawn else None
-        example = source.sample(index, rng)
-        return {name: example[name] for name in names}
-
     places = np.arange(batch_size) if rows is None else rows
-    examples = [row(int(place), int(index)) for place, index in zip(places, indices, strict=True)]
-    return _stack(examples) | {"index": indices.astype(np.int32)}
+    return source.samples(names, indices, places, (seed, step)) | {"index": indices.astype(np.int32)}
 
 
 def _eval_batch(source: Source, batch_size: int, rows: np.ndarray, batch: int) -> Batch:
@@ -188,7 +188,7 @@ def _eval_batch(source: Source, batch_size: int, rows: np.ndarray, batch: int) -
             return nothing | {"mask": np.False_}
         return nothing | {name: x for name, x in example.items() if name in nothing} | {"mask": np.True_}
 
-    return _stack([row(int(index)) for index in batch * batch_size + rows])
+    return stacked([row(int(index)) for index in batch * batch_size + rows])
 
 
 def _checked(source: Source, batches: Iterable[Batch]) -> Generator[Batch]:
@@ -198,7 +198,3 @@ def _checked(source: Source, batches: Iterable[Batch]) -> Generator[Batch]:
         yield batch
     if not seen and len(source.skipped):
         raise source.nothing_decodable()
-
-
-def _stack(rows: list[dict[str, Any]]) -> Batch:
-    return {key: np.stack([row[key] for row in rows]) for key in rows[0]}

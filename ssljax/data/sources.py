@@ -151,6 +151,20 @@ class Source(abc.ABC):
                 return example
         raise self.nothing_decodable()
 
+    def samples(
+        self, names: Collection[str], indices: np.ndarray, places: np.ndarray, key: tuple[int, ...]
+    ) -> dict[str, np.ndarray]:
+        """These arrays of these examples, stacked: what training batches are made of.
+
+        What is `drawn` for one depends on the key and on its place in the batch alone.
+        """
+
+        def sample(index: int, place: int) -> Example:
+            example = self.sample(index, np.random.default_rng((*key, place)) if self.drawn else None)
+            return {name: example[name] for name in names}
+
+        return stacked([sample(int(index), int(place)) for index, place in zip(indices, places, strict=True)])
+
     def _sample(self, index: int, rng: np.random.Generator) -> Example:
         """Reads example ``index`` as training sees it. Sources of which a part is read only draw it here."""
         example = self._load(index)
@@ -195,6 +209,11 @@ class Source(abc.ABC):
             self.skipped[path] = reason
             count = len(self.skipped)
         logger.warning("%s: skipping %s, not decodable (%s); %d skipped so far", self.name, path, reason, count)
+
+
+def stacked(examples: Sequence[Example]) -> dict[str, np.ndarray]:
+    """Examples of the same arrays as one batch."""
+    return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 
 
 @functools.cache

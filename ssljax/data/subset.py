@@ -1,5 +1,7 @@
 """Parts of a source."""
 
+from collections.abc import Collection
+
 import numpy as np
 
 from ssljax.data.sources import Example, Source
@@ -19,6 +21,13 @@ class Part(Source):
 
     def labels(self) -> np.ndarray:
         return self._source.labels()[self._places]
+
+    def samples(
+        self, names: Collection[str], indices: np.ndarray, places: np.ndarray, key: tuple[int, ...]
+    ) -> dict[str, np.ndarray]:
+        if self.in_memory:  # and so none is undecodable
+            return self._source.samples(names, self._places[indices], places, key)
+        return super().samples(names, indices, places, key)
 
     def _sample(self, index: int, rng: np.random.Generator) -> Example:
         return self._source._sample(int(self._places[index]), rng)

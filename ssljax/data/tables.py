@@ -12,6 +12,7 @@ are, is learnt from the training rows (`ssljax.data.schema`) and then holds for 
 import functools
 import io
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,17 @@ class TableSource(Source):
     def labels(self) -> np.ndarray:
         return super().labels() if self._labels is None else self._labels
 
-    def draw(self, rng: np.random.Generator, example: Example) -> Example:
-        columns = np.arange(self._values.shape[1])
-        return {"donors": self._values[rng.integers(len(self), size=len(columns)), columns]}
+    def samples(
+        self, names: Collection[str], indices: np.ndarray, places: np.ndarray, key: tuple[int, ...]
+    ) -> dict[str, np.ndarray]:
+        """All rows at once: one by one they would take longer than a step of a small network."""
+        columns = self._values.shape[1]
+        # In the order of the places: those of a process are a part of what all draw.
+        donors = np.random.default_rng(key).integers(len(self), size=(places.max() + 1, columns))[places]
+        made = {"values": self._values[indices], "donors": self._values[donors, np.arange(columns)]}
+        if self._labels is not None:
+            made["label"] = self._labels[indices]
+        return {name: made[name] for name in names}
 
     def __len__(self) -> int:
         return len(self._values)
