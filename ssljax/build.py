@@ -174,14 +174,20 @@ def small_batch(config: ConfigDict, shapes: Shapes) -> dict[str, jax.ShapeDtypeS
 
 
 def build_run(
-    config: ConfigDict, *, examples: int, example: PyTree, mesh: Mesh | None = None, total: int | None = None
+    config: ConfigDict,
+    *,
+    examples: int,
+    example: PyTree,
+    mesh: Mesh | None = None,
+    total: int | None = None,
+    trace: bool = True,
 ) -> Run:
     """examples: how many there are in the training split; example: shapes of a small batch; mesh, total: the config's
     if None.
 
-    Traces one step without compiling it, so that whatever does not fit together is said before anything long begins;
-    what was traced is what a run on this mesh compiles. Raises ValueError with a sentence for each thing that can be
-    wrong in a config.
+    trace: one step is traced without being compiled, so that whatever does not fit together is said before anything
+    long begins; what was traced is what a run on this mesh compiles. Raises ValueError with a sentence for each thing
+    that can be wrong in a config.
     """
     for path, value in jax.tree_util.tree_leaves_with_path(config.to_dict()):
         if isinstance(value, float) and not math.isfinite(value):
@@ -243,7 +249,8 @@ def build_run(
     init, step, abstract = make_train(
         method, optimizer, mesh, example, seed=config.seed, chunks=chunks, learning_rate=schedule
     )
-    jax.eval_shape(step, abstract, abstract_batch(example, config.batch_size, mesh))
+    if trace:
+        jax.eval_shape(step, abstract, abstract_batch(example, config.batch_size, mesh))
     start = init
     if teacher := config.method.get("teacher"):
         shardings = jax.tree.map(lambda x: x.sharding, abstract)
@@ -267,7 +274,7 @@ def open_run(workdir: Path, step: int | None = None, mesh: Mesh | None = None) -
     config.train.microbatch = 0  # of one device it would be another number, and evaluation does not train
     one_device = make_mesh(1, 1, jax.local_devices()[:1])
     example = small_batch(config, modality_of(config).shapes())
-    run = build_run(config, examples=config.data.examples, example=example, mesh=one_device, total=1)
+    run = build_run(config, examples=config.data.examples, example=example, mesh=one_device, total=1, trace=False)
     whole = replicated(mesh or one_device)
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), run.abstract)
     checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)

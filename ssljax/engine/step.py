@@ -125,7 +125,9 @@ def make_train(
 
     spread = step if mesh.devices.size == 1 else spread_by_the_compiler
     if axis is not None:  # says the mesh itself
-        spread = jax.shard_map(step, mesh=mesh, in_specs=(specs, P(axis)), out_specs=(specs, P()), axis_names={axis})
+        # What is left to the compiler has a mark at each operation, which takes as long again to compile.
+        manual = {axis} if mesh.shape["fsdp"] > 1 else {*mesh.axis_names}
+        spread = jax.shard_map(step, mesh=mesh, in_specs=(specs, P(axis)), out_specs=(specs, P()), axis_names=manual)
     return (
         jax.jit(init, out_shardings=shardings),
         jax.jit(spread, donate_argnums=0, out_shardings=(shardings, None)),
