@@ -54,7 +54,7 @@ def config_of(file: str, encoder: dict, batch: int):
     config.batch_size = batch
     config.encoder.update(encoder)
     if file == "mae":
-        config.encoder.update(scan=True, remat=True)
+        config.encoder.update(scan=True, remat="blocks")
     return config
 
 

@@ -137,7 +137,7 @@ def _without_recomputation(config: ConfigDict) -> ConfigDict | None:
         return None
     plain = config.copy_and_resolve_references()
     if config.encoder.get("remat"):
-        plain.encoder.remat = False
+        plain.encoder.remat = ""
     plain.train.microbatch = 0
     return plain
 
@@ -156,7 +156,7 @@ def say(config: ConfigDict, cost: Cost, where: Slice) -> str:
         fsdp=cost.mesh.shape["fsdp"],
         batch=config.batch_size,
         microbatch=config.train.microbatch,
-        remat=bool(config.encoder.remat) if "remat" in fields else None,
+        remat=config.encoder.remat or "" if "remat" in fields else None,
         dtype=config.dtype,
     )
     return verdict(cost.memory, cost.state, setting, where.unit)

@@ -158,7 +158,7 @@ def test_what_cannot_be_exported_is_said(built, tmp_path):
     "method, encoder",
     [
         ("dino", {}),
-        ("mae", {"scan": True, "remat": True}),
+        ("mae", {"scan": True, "remat": "blocks"}),
         ("dinov2", {"layer_scale": 0.1, "registers": 2, "ffn": "swiglu"}),
         ("clip", {}),
         ("byol", {"name": "resnet18", "stem": "imagenet", "channels": 4}),

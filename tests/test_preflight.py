@@ -125,7 +125,7 @@ def test_what_does_not_fit_says_what_to_change(tiny, costs, instead, capsys):
     instead(slice_of(1000.0), lambda mesh: {"memory": memory_of(costs, 1000.0)})
     assert preflight.main(tiny, "", "4,1") == 1
     said = capsys.readouterr().out.splitlines()[-1]
-    assert said.startswith("does not fit: each of 4 devices") and "--config.encoder.remat=True" in said
+    assert said.startswith("does not fit: each of 4 devices") and "--config.encoder.remat=products" in said
 
 
 def test_a_refusal_of_the_compiler_becomes_numbers(tiny, here, monkeypatch):
@@ -177,13 +177,16 @@ def test_what_one_device_holds(tiny, costs):
 
 
 def test_what_is_computed_again_is_no_work_of_the_model(tiny, here):
-    tiny.encoder.remat = True
+    tiny.encoder.remat = "products"
     tiny.train.microbatch = 8
+    more = tiny.copy_and_resolve_references()
+    more.encoder.remat = "blocks"
     plain = preflight._without_recomputation(tiny)
     example, _ = preflight.example_of(tiny)
     mesh = make_mesh(4, 1, devices=here.devices)
-    again, once = (count_work(preflight._trace(c, example, mesh)[1].jaxpr).flops for c in (tiny, plain))
-    assert once < again < 4 / 3 * once
+    of = (count_work(preflight._trace(c, example, mesh)[1].jaxpr).flops for c in (plain, tiny, more))
+    once, products, blocks = of
+    assert once < products < blocks < 4 / 3 * once
     assert preflight._without_recomputation(plain) is None
 
 

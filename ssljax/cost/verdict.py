@@ -17,7 +17,7 @@ class Setting:
     fsdp: int
     batch: int
     microbatch: int | None
-    remat: bool | None
+    remat: str | None
     dtype: str
 
 
@@ -73,8 +73,10 @@ def _shrink(memory: Memory, s: Setting, limit: float) -> list[str]:
         return next((x for x in sizes if memory.arguments + memory.temporaries * x / now <= limit), sizes[-1])
 
     ways = []
-    if s.remat is False:
-        ways.append("keep only the blocks' inputs with --config.encoder.remat=True")
+    if s.remat == "":
+        ways.append("compute attention, norms and activations again with --config.encoder.remat=products")
+    elif s.remat == "products":
+        ways.append("keep only the blocks' inputs with --config.encoder.remat=blocks")
     if s.microbatch is not None:
         now = s.microbatch or s.batch
         parts = [m for m in range(now - 1, 0, -1) if s.batch % m == 0 and m % s.devices == 0]

@@ -48,7 +48,7 @@ class CLIPText(nn.Module):
     eot: int | None = None
     epsilon: float = 1e-5
     scan: bool = False
-    remat: bool = False
+    remat: str = ""
     chunks: int = 1
     dtype: DTypeLike = jnp.float32
 

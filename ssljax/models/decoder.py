@@ -23,7 +23,7 @@ class PixelDecoder(nn.Module):
     pixels: int
     epsilon: float = 1e-6
     scan: bool = False
-    remat: bool = False
+    remat: str = ""
     dtype: DTypeLike = jnp.float32
 
     @nn.compact

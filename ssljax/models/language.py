@@ -72,7 +72,7 @@ class TextEncoder(nn.Module):
     heads: int = 12
     mlp_ratio: float = 4.0
     scan: bool = False
-    remat: bool = False
+    remat: str = ""
     chunks: int = 1
     dtype: DTypeLike = jnp.float32
 

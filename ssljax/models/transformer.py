@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from ssljax.models.attention import Attention, Dense, dropout
+from ssljax.models.remat import rematerialised
 from ssljax.models.vit import ACTIVATIONS, NORMAL
 from ssljax.typing import Array
 
@@ -67,15 +68,15 @@ class Block(nn.Module):
 class Stack(nn.Module):
     """`depth` equal blocks, one after the other; see `Block`.
 
-    scan: compiles one block instead of `depth` (parameters get a leading layer axis). remat: keeps only the blocks'
-    inputs for the backward pass. layer_drop: with keys, each block is left out for an example with that probability
+    scan: compiles one block instead of `depth` (parameters get a leading layer axis). remat: what is kept for the
+    backward pass (`rematerialised`). layer_drop: with keys, each block is left out for an example with that probability
     (Fan et al., "Reducing Transformer Depth on Demand with Structured Dropout", 2020).
     """
 
     depth: int
     block: Block
     scan: bool = False
-    remat: bool = False
+    remat: str = ""
     layer_drop: float = 0.0
 
     @nn.compact
@@ -84,7 +85,7 @@ class Stack(nn.Module):
             return None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, layer))(keys)
 
         def make(name: str) -> nn.Module:
-            kind = nn.remat(Block) if self.remat else Block
+            kind = rematerialised(Block, self.remat)
             fields = {f: getattr(self.block, f) for f in Block.__dataclass_fields__ if f not in ("parent", "name")}
             return kind(**fields, name=name)
 

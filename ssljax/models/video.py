@@ -45,7 +45,7 @@ class VideoViT(nn.Module):
     drop_path_uniform: bool = False
     epsilon: float = 1e-6
     scan: bool = False
-    remat: bool = False
+    remat: str = ""
     chunks: int = 1
     dtype: DTypeLike = jnp.float32
 

@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 
 from ssljax.models.attention import Attention, Dense, last_attention
 from ssljax.models.positions import resize_positions, sincos_positions
+from ssljax.models.remat import rematerialised
 from ssljax.patches import cut
 from ssljax.typing import Array, PyTree
 
@@ -129,8 +130,8 @@ class Block(nn.Module):
 class Blocks(nn.Module):
     """`depth` blocks with drop-path growing linearly from 0 to `drop_path`, or as large in all (`drop_path_uniform`).
 
-    `scan` compiles one block instead of `depth` (parameters get a leading layer axis); `remat` keeps only the blocks'
-    inputs for the backward pass.
+    `scan` compiles one block instead of `depth` (parameters get a leading layer axis); `remat` says what is kept for
+    the backward pass (`rematerialised`).
     """
 
     depth: int
@@ -143,7 +144,7 @@ class Blocks(nn.Module):
     epsilon: float = 1e-6
     initializer: str = "mae"
     scan: bool = False
-    remat: bool = False
+    remat: str = ""
     dtype: DTypeLike = jnp.float32
     activation: str = "gelu"
 
@@ -153,7 +154,7 @@ class Blocks(nn.Module):
 
         valid (batch, tokens), bool: tokens that others attend to; what stands in the rest is padding (None: all count).
         """
-        block = nn.remat(Block) if self.remat else Block
+        block = rematerialised(Block, self.remat)
         make = partial(
             block,
             self.heads,
@@ -242,7 +243,7 @@ class ViT(nn.Module):
     freeze_patch_embed: bool = False
     initializer: str = "mae"
     scan: bool = False
-    remat: bool = False
+    remat: str = ""
     chunks: int = 1
     dtype: DTypeLike = jnp.float32
 

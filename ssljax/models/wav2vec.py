@@ -168,7 +168,7 @@ class Wav2Vec2(nn.Module):
     epsilon: float = 1e-5
     segments: int = 4
     scan: bool = False
-    remat: bool = False
+    remat: str = ""
     chunks: int = 1
     dtype: DTypeLike = jnp.float32
 

@@ -43,7 +43,7 @@ def save(folder: Path, described: Described, variables: PyTree, card: str, *, ov
     name = type(encoder).__name__
     if (size := sum(x.nbytes for x in jax.tree.leaves(variables))) > LARGEST:
         raise ValueError(f"{name} has {size / 2**30:.1f} GiB of weights, and a file of ONNX holds 2: {INSTEAD}")
-    encoder = encoder.clone(dtype=jnp.float32, **({"remat": False} if hasattr(encoder, "remat") else {}))
+    encoder = encoder.clone(dtype=jnp.float32, **({"remat": ""} if hasattr(encoder, "remat") else {}))
     shapes = _shapes(described)
 
     def compute(*arrays: Array) -> Array:

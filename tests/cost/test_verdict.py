@@ -8,7 +8,7 @@ from ssljax.cost.memory import Memory
 from ssljax.cost.units import GIB
 from ssljax.cost.verdict import Setting, remedies, verdict
 
-VIT = Setting(devices=16, fsdp=1, batch=4096, microbatch=0, remat=False, dtype="float32")
+VIT = Setting(devices=16, fsdp=1, batch=4096, microbatch=0, remat="", dtype="float32")
 
 
 def memory(state, temporaries, limit=16.0):
@@ -19,7 +19,7 @@ def names(state, temporaries, setting=VIT, limit=16.0):
     told = " ".join(remedies(memory(state, temporaries, limit), state * GIB, setting))
     flags = {
         "mesh": "--mesh",
-        "remat": "remat=True",
+        "remat": "remat=",
         "microbatch": "microbatch",
         "batch": "batch_size",
         "dtype": "dtype",
@@ -42,6 +42,8 @@ def test_an_unknown_limit_is_no_promise():
 def test_parameters_that_are_too_large_are_sharded_first():
     assert names(24, 4)[0] == "mesh"
     assert names(1, 40)[0] == "remat" and "mesh" not in names(1, 40)
+    for now, then in (("", "products"), ("products", "blocks")):
+        assert f"remat={then}" in remedies(memory(1, 40), GIB, dataclasses.replace(VIT, remat=now))[0]
 
 
 def test_the_mildest_change_that_suffices():
@@ -54,7 +56,7 @@ def test_the_mildest_change_that_suffices():
 @pytest.mark.parametrize(
     "change, gone",
     [
-        ({"remat": True}, "remat"),
+        ({"remat": "blocks"}, "remat"),
         ({"remat": None}, "remat"),
         ({"dtype": "bfloat16"}, "dtype"),
         ({"microbatch": None}, "microbatch"),
@@ -73,7 +75,7 @@ def test_all_that_is_sharded_already_is_not_sharded_again():
 
 
 def test_where_nothing_is_left_more_chips_are():
-    bare = Setting(devices=16, fsdp=16, batch=16, microbatch=16, remat=True, dtype="bfloat16")
+    bare = Setting(devices=16, fsdp=16, batch=16, microbatch=16, remat="blocks", dtype="bfloat16")
     said = verdict(memory(20, 4), 20 * GIB, bare, "chip")
     assert said.startswith("does not fit: each of 16 chips needs 24 GiB of 16 GiB") and "more chips" in said
 

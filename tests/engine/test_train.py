@@ -401,7 +401,7 @@ def test_what_may_change_when_a_run_goes_on(simclr, tmp_path):
     simclr.optimizer.learning_rate = 0.1
     remember(simclr, tmp_path)
     (tmp_path / "checkpoints" / "2").mkdir(parents=True)
-    simclr.mesh.fsdp, simclr.encoder.remat = 2, True
+    simclr.mesh.fsdp, simclr.encoder.remat = 2, "blocks"
     remember(simclr, tmp_path)
     simclr.train.microbatch = 8  # BatchNorm's statistics would be of other examples
     with pytest.raises(ValueError, match="train.microbatch is 0 there and 8 here"):

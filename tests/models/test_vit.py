@@ -41,7 +41,7 @@ def stacked(variables):
 # Memory and compile time ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scan, remat", [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("scan, remat", [(True, ""), (False, "blocks"), (False, "products"), (True, "products")])
 def test_scan_and_remat_change_neither_output_nor_gradient(draw, scan, remat):
     def loss(vit, variables):
         return jnp.sum(jnp.sin(vit.apply(variables, IMAGES, train=True, keys=keys(3))))
@@ -56,13 +56,30 @@ def test_scan_and_remat_change_neither_output_nor_gradient(draw, scan, remat):
     jax.tree.map(close, other_gradient, arrange(gradient))
 
 
+def test_what_is_kept_for_the_backward_pass(draw):
+    """Of products what the backward pass needs of those with weights: queries, keys and values (3 widths of each
+    token), what heads bring together (1), and hidden units (4); of blocks nothing but their inputs."""
+
+    def kept(remat):
+        vit = tiny(remat=remat)
+        variables = draw(vit, IMAGES)
+        pullback = jax.eval_shape(lambda v: jax.vjp(lambda v: vit.apply(v, IMAGES).sum(), v)[1], variables)
+        return sum(x.size for x in jax.tree.leaves(pullback))
+
+    everything, products, blocks = map(kept, ("", "products", "blocks"))
+    assert products - blocks == 2 * (3 + 1 + 4) * 16 * len(IMAGES) * (1 + PATCHES)
+    assert everything - blocks > 2 * (products - blocks)
+    with pytest.raises(ValueError, match=r"--config.encoder.remat=True is unknown; use products or blocks"):
+        kept("True")
+
+
 def test_scan_draws_every_layer_anew():
     blocks = jax.jit(lambda: tiny(scan=True).init(jax.random.key(0), IMAGES)["params"]["encoder"]["blocks"])()
     kernel = blocks["mlp1"]["kernel"]
     assert len({float(layer.sum()) for layer in kernel}) == 2
 
 
-@pytest.mark.parametrize("scan, remat", [(False, True), (True, True)])
+@pytest.mark.parametrize("scan, remat", [(False, "products"), (True, "blocks")])
 def test_last_blocks_are_the_same_with_scan_and_remat(draw, scan, remat):
     plain = tiny(depth=3)
     variables = draw(plain, IMAGES)

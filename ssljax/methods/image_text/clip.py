@@ -71,7 +71,7 @@ class CLIP(ImageMethod):
             dim=self.dim,
             eot=self.end,
             scan=bool(getattr(self.encoder, "scan", False)),
-            remat=bool(getattr(self.encoder, "remat", False)),
+            remat=getattr(self.encoder, "remat", ""),
             chunks=self.encoder.chunks,
             dtype=self.encoder.dtype,
         )

@@ -38,7 +38,7 @@ class Predictor(nn.Module):
     epsilon: float = 1e-6
     initializer: str = "dino"
     scan: bool = False
-    remat: bool = False
+    remat: str = ""
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
