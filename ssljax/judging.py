@@ -2,6 +2,7 @@
 
 import itertools
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +42,10 @@ from ssljax.views.evaluation import cropped, masks_in_view
 
 SCRATCH = "from scratch"
 """The floor that has learnt from the same labels and nothing else: an encoder that was drawn, trained on with them."""
+
+
+TOLD = 30.0
+"""Seconds after which there is another line of how far something is, where there is no terminal."""
 
 
 class Found(NamedTuple):
@@ -109,10 +114,10 @@ class Judge:
         scores: Scores = {}
         of_floors: Scores = {}
         of_tables: dict[str, dict[str, Any]] = {}
-        tune = cache(self._tuned)
         accuracies = [p for p in protocols if p not in TABLES]
         shares = {p: share for p, share in (LINEAR | FINE_TUNED).items() if p in protocols and self.scratch}
-        with _progress(len(self.encoders) * (1 + len(protocols)) + len(shares)) as begin:
+        with _progress(len(self.encoders) * (1 + len(protocols)) + len(shares)) as (begin, tell):
+            tune = cache(partial(self._tuned, tell))
             for name, encoder in self.encoders.items():
                 begin(f"{name}: features")
                 features = self._features(encoder)
@@ -316,9 +321,9 @@ class Judge:
         some = Subset(self.test or self.train, tables.VIEWED)
         return self.rows(partial(over_devices(of_views, self.mesh), self.states[name]), some)[0]
 
-    def _tuned(self, name: str, share: float, tuning: Tuning) -> Score | None:
+    def _tuned(self, tell: Callable[[str], None], name: str, share: float, tuning: Tuning) -> Score | None:
         """An encoder trained on, begun from one of the `states`; None for what has no weights. Each process does it
-        all."""
+        all. tell: see `fine_tune`."""
         if name not in self.states or self.test is None:
             return None
 
@@ -334,9 +339,8 @@ class Judge:
             things = self.train.things
             raise ValueError(f"fine-tuning is of examples that have one label each, not of {things} of one example.")
         state = jax.device_get(self.states[name])
-        return fine_tune(
-            self.run.method.features, state, train, labels, *examples(self.test), share=share, tuning=tuning
-        )
+        encode, test = self.run.method.features, examples(self.test)
+        return fine_tune(encode, state, train, labels, *test, share=share, tuning=tuning, tell=tell)
 
     def _in_words(self, protocol: str, settings: Settings, train: int, test: int) -> str:
         text = described(protocol, settings, train, test, rate=self.tuning.rate, epochs=self.tuning.epochs)
@@ -345,18 +349,39 @@ class Judge:
         return f"{text}; {self.tuning}" if protocol in FINE_TUNED and self.tuning != PLAIN else text
 
 
+Say = Callable[[str], None]
+
+
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on a terminal, lines elsewhere, of the first process: gives what is called with what begins."""
-    console = Console(stderr=True)
-    if jax.process_index() == 0 and not console.is_terminal:
-        number = itertools.count(1)
-        yield lambda what: print(f"evaluating {next(number)}/{total}: {what}", file=sys.stderr, flush=True)
-        return
+def _progress(total: int) -> Iterator[tuple[Say, Say]]:
+    """A bar on a terminal, lines elsewhere, of the first process: gives what is called with what begins, and with how
+    far it is, of which there is a line every TOLD seconds at most."""
+    console, begun, said = Console(stderr=True), "", time.monotonic()
     columns = BarColumn(10), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
-    with Progress(*columns, console=console, transient=True, disable=jax.process_index() != 0) as bar:
+    first = jax.process_index() == 0
+    in_lines = first and not console.is_terminal
+    number = itertools.count(1)
+    with Progress(*columns, console=console, transient=True, disable=in_lines or not first) as bar:
         task = bar.add_task("", total=total, completed=-1)
-        yield lambda what: bar.update(task, advance=1, description=what)
+
+        def line(text: str) -> None:
+            nonlocal said
+            said = time.monotonic()
+            if in_lines:
+                print(text, file=sys.stderr, flush=True)
+
+        def begin(what: str) -> None:
+            nonlocal begun
+            begun = what
+            bar.update(task, advance=1, description=what)
+            line(f"evaluating {next(number)}/{total}: {what}")
+
+        def tell(how_far: str) -> None:
+            bar.update(task, description=f"{begun}, {how_far}")
+            if time.monotonic() - said > TOLD:
+                line(f"{begun}, {how_far}")
+
+        yield begin, tell
 
 
 def folds_of(config: ConfigDict) -> int:

@@ -117,6 +117,7 @@ def fine_tune(
     *,
     share: float = 1.0,
     tuning: Tuning = PLAIN,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Score:
     """Logits W · standardised features(state, batch) + b, whose mean cross-entropy Adam minimises over W, b and the
     weights in `state`, at a rate of 1e-3 in batches of 128.
@@ -127,8 +128,8 @@ def fine_tune(
     the first step. (SCARF's protocol, with one linear layer as the classifier.)
 
     features: `Method.features`. train, test: arrays (examples, …) in memory. share: of the labels; see
-    `ssljax.evals.linear.over_draws`. Raises ValueError for more frozen layers than there are, and where what is to be
-    mixed are no images.
+    `ssljax.evals.linear.over_draws`. tell: is told after each epoch how far it is. Raises ValueError for more frozen
+    layers than there are, and where what is to be mixed are no images.
     """
     if tuning.mixes and "image" not in train:
         raise ValueError("mixup and cutmix mix images: leave them out of --tune for other data.")
@@ -195,6 +196,7 @@ def fine_tune(
                 weights, moments = step(weights, moments, norm, data, kept_labels, rows, key, rate)
             reached = float(held_out(weights, norm, *examined))
             best, lowest, waited = (weights, reached, 0) if reached < lowest else (best, lowest, waited + 1)
+            tell(f"epoch {number + 1}, held-out loss {reached:.3f}, the lowest {lowest:.3f}")
             if waited == PATIENCE and not tuning.epochs:
                 break
         return _in_batches(partial(predict, best, norm), test) == labels

@@ -107,11 +107,13 @@ def test_an_encoder_that_does_not_move_is_a_linear_classifier_and_a_free_one_is_
         weights = state.params["encoder"]["stem"]
         return jax.nn.relu(batch["x"] @ weights["kernel"] + weights["bias"])
 
+    told: list[str] = []
     still, free = (
-        fine_tune(features, state, x, labels, x, labels, tuning=tuning).accuracy
+        fine_tune(features, state, x, labels, x, labels, tuning=tuning, tell=told.append).accuracy
         for tuning in (Tuning(encoder_rate=0.0), Tuning(smoothing=0.1))
     )
     assert still < 0.7 < 0.85 < free
+    assert told[0].startswith("epoch 1, held-out loss ") and len(told) > 8
 
 
 @pytest.mark.parametrize("cut", [False, True])
