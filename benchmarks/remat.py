@@ -10,7 +10,7 @@ import runpy
 from pathlib import Path
 
 import jax
-from sections import ROOT, machine, paragraph, publish, table
+from sections import ROOT, compared, paragraph, publish, table
 
 from ssljax.cost.flops import count_work
 from ssljax.cost.memory import memory_of
@@ -47,11 +47,11 @@ def main() -> None:
             rows.append([here, remat or "–", memory.temporaries / GIB, memory.peak / GIB, work / once])
             print(*rows[-1], flush=True)
     head = f"""Made by `python benchmarks/remat.py --write`: GiB that a chip of {SLICE} holds in a step of {PER_CHIP}
-        examples a chip, in bfloat16 and with `encoder.scan`, all of it and what is not its arguments (the state and the
-        batch); and the work of the step, as a multiple of what it is where nothing is computed again. `products` keeps
-        what products with weights give, `blocks` each block's input alone."""
+        examples a chip, in bfloat16 and with `encoder.scan`: what comes besides its arguments (the state and the
+        batch), and all of it; and the work of the step, as a multiple of what it is where nothing is computed again.
+        `products` keeps what products with weights give, `blocks` each block's input alone."""
     columns = ["recipe", "encoder.remat", ("temporary", ".2f"), ("peak", ".2f"), ("work", ".3f")]
-    publish("scaling.md", "Blocks that are computed again", [paragraph(head), table(columns, rows), machine()])
+    publish("scaling.md", "Blocks that are computed again", [paragraph(head), table(columns, rows), compared("libtpu")])
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def paper():
     here crops are OpenCLIP's. Dimensions of the text tower: 512, 12 blocks, 8 heads.
     """
     config = base_config("clip")
-    config.encoder.update(name="clip_vit_b", scan=True, remat="products")
+    config.encoder.update(name="clip_vit_b", scan=True, remat="blocks")
     config.views.update(name="clip", size=224)
     config.data.update(source="folder:PATH", canvas=256, tokenizer="bpe", vocabulary=49_408)
     config.dtype = "bfloat16"

@@ -60,7 +60,7 @@ def large():
     config = paper()
     config.data.update(crop=20.0, longest=20.0, normalise=True)
     config.batch_size, config.steps = 512, 250_000
-    config.encoder.update(name="wav2vec2_large", remat="products")
+    config.encoder.update(name="wav2vec2_large", remat="blocks")
     config.method.update(dim=768, codebook_dim=768, dropout=0.0, gumbel=(2.0, 0.1, 0.999995), penalty=0.0)
     config.optimizer.learning_rate = 3e-4
     config.optimizer.warmup_epochs = 20_000 * 512 / LIBRISPEECH_CLIPS
