@@ -44,6 +44,8 @@ SCRATCH = "from scratch"
 """The floor that has learnt from the same labels and nothing else: an encoder that was drawn, trained on with them."""
 
 
+Say = Callable[[str], None]
+
 TOLD = 30.0
 """Seconds after which there is another line of how far something is, where there is no terminal."""
 
@@ -321,7 +323,7 @@ class Judge:
         some = Subset(self.test or self.train, tables.VIEWED)
         return self.rows(partial(over_devices(of_views, self.mesh), self.states[name]), some)[0]
 
-    def _tuned(self, tell: Callable[[str], None], name: str, share: float, tuning: Tuning) -> Score | None:
+    def _tuned(self, tell: Say, name: str, share: float, tuning: Tuning) -> Score | None:
         """An encoder trained on, begun from one of the `states`; None for what has no weights. Each process does it
         all. tell: see `fine_tune`."""
         if name not in self.states or self.test is None:
@@ -347,9 +349,6 @@ class Judge:
         if protocol in LINEAR and self.scratch:
             return f"{text}; {SCRATCH}: all weights have learnt from these labels, as `finetune` does it"
         return f"{text}; {self.tuning}" if protocol in FINE_TUNED and self.tuning != PLAIN else text
-
-
-Say = Callable[[str], None]
 
 
 @contextmanager

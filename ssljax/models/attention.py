@@ -68,7 +68,7 @@ class Attention(nn.Module):
         """mask: bool, broadcast to (batch, heads, queries, keys): which keys a query may attend to."""
         batch, tokens, dim = x.shape
         parts = [Projection(self.heads, self.kernel_init, self.bias, name=n)(dim) for n in ("query", "key", "value")]
-        # (dim, 3, heads, dim / heads)
+        # (dim, 3, heads, dim / heads), gathered by each device, for less is sent than where its parts go round.
         kernel = whole(jnp.stack([kernel for kernel, _ in parts], axis=1).astype(self.dtype))
         bias = jnp.stack([bias for _, bias in parts]).astype(self.dtype)
         y = x.astype(self.dtype).reshape(-1, dim) @ kernel.reshape(dim, -1) + bias.reshape(-1)

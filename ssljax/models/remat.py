@@ -15,7 +15,7 @@ def rematerialised(block: type[nn.Module], remat: str) -> type[nn.Module]:
     "": all that it needs;
     "products": each block's input and what its matrix products with weights give; attention, norms and activations are
         computed again, which is little work (`benchmarks/remat.py`);
-    "blocks": each block's input alone; all of the block is computed again, a third of a step's work more.
+    "blocks": each block's input alone; all of the block is computed again, up to a third of a step's work more.
 
     Raises ValueError for another word.
     """
