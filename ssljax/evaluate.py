@@ -186,15 +186,17 @@ def evaluate(
     before = before if before.get("step") == results["step"] else {}
     results = merged(before, results)
     on_first(partial(_keep, folder, results, found.subsets, bool(before)))
+    pictures = None
+    if draw:
+        shown = {"pretrained": encoders["pretrained"]} | floors
+        held = None if folds_of(config) else test  # with folds, what is shown is near to a part of the same data
+        pictures = gallery(run.method, modality, state, mesh, shown, judge.rows, train, held, other=bool(data))
     # Of files that are broken, too, which who reads them finds.
     notes = _notes(splits, results, found, left_out, bool(by_itself))
     if ood and "ood" in before.get("tables", {}):
         notes.append("what was found of other data by distances before is replaced: there is one such table")
     report = None
-    if draw:
-        shown = {"pretrained": encoders["pretrained"]} | floors
-        held = None if folds_of(config) else test  # with folds, what is shown is near to a part of the same data
-        pictures = gallery(run.method, modality, state, mesh, shown, judge.rows, train, held, other=bool(data))
+    if pictures is not None:
         elsewhere = f", on {data}" if data else ""
         report = Report(
             title=f"{config.method.name} · {config.encoder.name} · {own_config.data.source}{elsewhere}",
