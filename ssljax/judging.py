@@ -1,10 +1,6 @@
 """Encoders judged by what they make of labelled data: what `ssljax.evaluate` measures, whatever the kind of data."""
 
-import itertools
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple
@@ -14,8 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ssljax.build import Run, modality_of
 from ssljax.collectives import example_keys
@@ -37,17 +31,12 @@ from ssljax.evals.segmentation import of_attention, of_clusters
 from ssljax.evals.tables import TABLES, told
 from ssljax.methods.images.image_method import ImageMethod
 from ssljax.models.vit import ViT
+from ssljax.progress import Say, progress
 from ssljax.typing import Batch
 from ssljax.views.evaluation import cropped, masks_in_view
 
 SCRATCH = "from scratch"
 """The floor that has learnt from the same labels and nothing else: an encoder that was drawn, trained on with them."""
-
-
-Say = Callable[[str], None]
-
-TOLD = 30.0
-"""Seconds after which there is another line of how far something is, where there is no terminal."""
 
 
 class Found(NamedTuple):
@@ -118,7 +107,7 @@ class Judge:
         of_tables: dict[str, dict[str, Any]] = {}
         accuracies = [p for p in protocols if p not in TABLES]
         shares = {p: share for p, share in (LINEAR | FINE_TUNED).items() if p in protocols and self.scratch}
-        with _progress(len(self.encoders) * (1 + len(protocols)) + len(shares)) as (begin, tell):
+        with progress(len(self.encoders) * (1 + len(protocols)) + len(shares)) as (begin, tell):
             tune = cache(partial(self._tuned, tell))
             for name, encoder in self.encoders.items():
                 begin(f"{name}: features")
@@ -349,38 +338,6 @@ class Judge:
         if protocol in LINEAR and self.scratch:
             return f"{text}; {SCRATCH}: all weights have learnt from these labels, as `finetune` does it"
         return f"{text}; {self.tuning}" if protocol in FINE_TUNED and self.tuning != PLAIN else text
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[tuple[Say, Say]]:
-    """A bar on a terminal, lines elsewhere, of the first process: gives what is called with what begins, and with how
-    far it is, of which there is a line every TOLD seconds at most."""
-    console, begun, said = Console(stderr=True), "", time.monotonic()
-    columns = BarColumn(10), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}")
-    first = jax.process_index() == 0
-    in_lines = first and not console.is_terminal
-    number = itertools.count(1)
-    with Progress(*columns, console=console, transient=True, disable=in_lines or not first) as bar:
-        task = bar.add_task("", total=total, completed=-1)
-
-        def line(text: str) -> None:
-            nonlocal said
-            said = time.monotonic()
-            if in_lines:
-                print(text, file=sys.stderr, flush=True)
-
-        def begin(what: str) -> None:
-            nonlocal begun
-            begun = what
-            bar.update(task, advance=1, description=what)
-            line(f"evaluating {next(number)}/{total}: {what}")
-
-        def tell(how_far: str) -> None:
-            bar.update(task, description=f"{begun}, {how_far}")
-            if time.monotonic() - said > TOLD:
-                line(f"{begun}, {how_far}")
-
-        yield begin, tell
 
 
 def folds_of(config: ConfigDict) -> int:

@@ -28,7 +28,7 @@ from ssljax.evals.finetune import Tuning
 from ssljax.evaluate import _folder_on, _must_fit, _notes, evaluate
 from ssljax.forecast import forecast
 from ssljax.gallery import PANELS, _panels, _texts
-from ssljax.judging import Found, Judge, _progress, _unknown_classes
+from ssljax.judging import Found, Judge, _unknown_classes
 from ssljax.methods import METHODS
 from ssljax.modalities.images import Images
 from ssljax.modalities.tables import Tables
@@ -623,22 +623,6 @@ def test_a_protocol_that_the_data_do_not_allow_is_left_out():
     assert judge(must=True).by(["knn", "linear"]).left_out.keys() == {"linear"}
     with pytest.raises(ValueError, match="leaves nothing to tell apart: label training examples of two classes"):
         judge(must=True).by(["linear"])
-
-
-def test_lines_say_how_far_it_is_where_there_is_no_terminal(capsys, monkeypatch):
-    """What begins, at once; and what goes on, not more often than is good."""
-    with _progress(2) as (begin, tell):
-        begin("pretrained: finetune")
-        tell("epoch 1")
-        monkeypatch.setattr("ssljax.judging.TOLD", 0.0)
-        tell("epoch 2")
-        begin("random init: finetune")
-    lines = [
-        "evaluating 1/2: pretrained: finetune",
-        "pretrained: finetune, epoch 2",
-        "evaluating 2/2: random init: finetune",
-    ]
-    assert capsys.readouterr().err.splitlines() == lines
 
 
 def test_test_examples_of_classes_that_nobody_has_learnt_are_counted():

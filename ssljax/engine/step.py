@@ -125,7 +125,7 @@ def make_train(
 
     spread = step if mesh.devices.size == 1 else spread_by_the_compiler
     if axis is not None:  # says the mesh itself
-        # What is left to the compiler has a mark at each operation, which takes as long again to compile.
+        # With an axis that is left to the compiler, JAX marks each operation for it, which takes longer to compile.
         manual = {axis} if mesh.shape["fsdp"] > 1 else {*mesh.axis_names}
         spread = jax.shard_map(step, mesh=mesh, in_specs=(specs, P(axis)), out_specs=(specs, P()), axis_names=manual)
     return (
