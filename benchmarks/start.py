@@ -16,7 +16,9 @@ from sections import ROOT, machine, paragraph, publish, table
 
 CONFIGS = "images/simclr", "images/mae", "text/bert", "tables/scarf"
 ROUNDS = 3
-IMPORTS = {"import jax": "import jax", "import ssljax.losses": "import ssljax.losses"}
+LATE = "sklearn.linear_model", "scipy.signal"
+"""What an evaluation and speech import when they come to need it."""
+IMPORTS = "jax", "ssljax.losses", "ssljax.train", f"ssljax.train, {', '.join(LATE)}"
 
 
 def first_step(config: str, caches: Path, workdir: Path) -> float:
@@ -36,9 +38,9 @@ def first_step(config: str, caches: Path, workdir: Path) -> float:
     return seconds
 
 
-def imported(statement: str) -> float:
+def imported(modules: str) -> float:
     begun = time.perf_counter()
-    subprocess.run([sys.executable, "-c", statement], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    subprocess.run([sys.executable, "-c", f"import {modules}"], check=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     return time.perf_counter() - begun
 
 
@@ -50,7 +52,7 @@ def main() -> None:
             cold = first_step(config, place / "cache", place / "run")
             warm = [first_step(config, place / "cache", place / f"run{i}") for i in range(ROUNDS)]
             rows.append([config, cold, statistics.median(warm)])
-    times = [[name, statistics.median(imported(of) for _ in range(ROUNDS))] for name, of in IMPORTS.items()]
+    times = [[f"import {modules}", statistics.median(imported(modules) for _ in range(ROUNDS))] for modules in IMPORTS]
     head = f"""Made by `python benchmarks/start.py --write`: seconds from the command to the end of the first step of
         `:demo`, with an empty compilation cache and (medians of {ROUNDS}) with what the first run left in it; and for a
         statement, in a Python that is started for it."""

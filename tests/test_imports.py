@@ -76,14 +76,20 @@ def f():
     assert imported_parts(source) == {"losses", "models", "views", "data"}
 
 
-def test_losses_import_nothing_heavy():
-    """A notebook that wants one loss loads neither another framework nor the engine's libraries."""
-    code = "import sys, ssljax.losses; print(*sys.modules)"
-    command = [sys.executable, "-c", code]
+@pytest.mark.parametrize(
+    "module, needed, waits",
+    [
+        ("losses", "jax", {"tensorflow", "torch", "orbax", "grain", "matplotlib", "sklearn"}),
+        ("train", "grain", {"tensorflow", "torch", "matplotlib", "sklearn", "scipy.signal", "scipy.stats"}),
+    ],
+)
+def test_what_takes_long_to_import_is_not_imported_unasked(module, needed, waits):
+    """A notebook that wants one loss loads no engine, and a run begins before what its first evaluation needs."""
+    command = [sys.executable, "-c", f"import sys, ssljax.{module}; print(*sys.modules)"]
     run = subprocess.run(command, check=True, capture_output=True, text=True, cwd=PACKAGE.parent)
-    roots = {name.split(".")[0] for name in run.stdout.split()}
-    assert "jax" in roots
-    assert not roots & {"tensorflow", "torch", "orbax", "grain", "matplotlib"}
+    imported = set(run.stdout.split())
+    assert needed in imported
+    assert not imported & waits
 
 
 def test_a_method_needs_jax_flax_and_optax_alone():

@@ -21,8 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import scipy.io.wavfile
-import scipy.signal
+import scipy
 
 from ssljax.data.folder import folders_of, list_files, read_bytes, split_files
 from ssljax.data.images import UndecodableImage

@@ -8,8 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
 
 from ssljax.evals.linear import over_draws
 from ssljax.evals.scores import Score
@@ -20,6 +18,8 @@ def logistic_regression(
 ) -> Score:
     """With an L2 penalty of 1 / examples on the weights, and columns that are not standardised: unlike a
     `linear_probe`, which blows up rare categories."""
+    from sklearn.linear_model import LogisticRegression
+
     return _judged(lambda: LogisticRegression(max_iter=1000), train, train_labels, test, labels, share)
 
 
@@ -27,6 +27,8 @@ def boosting(
     train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, labels: np.ndarray, *, share: float = 1.0
 ) -> Score:
     """Histogram-based gradient boosting."""
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
     return _judged(lambda: HistGradientBoostingClassifier(random_state=0), train, train_labels, test, labels, share)
 
 

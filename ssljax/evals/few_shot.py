@@ -1,8 +1,7 @@
 """Classification from one or a few labelled examples of each class, in closed form."""
 
 import numpy as np
-from scipy.spatial.distance import cdist
-from sklearn.linear_model import RidgeClassifier
+import scipy
 
 from ssljax.evals.linear import require_classes
 from ssljax.evals.retrieval import unit
@@ -15,11 +14,14 @@ DRAWS = 20
 def by_centroid(x: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """The class whose mean is the nearest by Euclid's distance."""
     names = np.unique(labels)
-    return names[cdist(queries, np.stack([x[labels == name].mean(axis=0) for name in names])).argmin(axis=1)]
+    means = np.stack([x[labels == name].mean(axis=0) for name in names])
+    return names[scipy.spatial.distance.cdist(queries, means).argmin(axis=1)]
 
 
 def by_ridge(x: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """The class that is told best from all others by ridge regression, |y - Wx - b|² + |W|², of y = ±1."""
+    from sklearn.linear_model import RidgeClassifier
+
     return RidgeClassifier(alpha=1.0).fit(x, labels).predict(queries)
 
 

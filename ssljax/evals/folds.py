@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold
 
 from ssljax.evals.scores import Score
 
@@ -16,6 +15,8 @@ def cross_validated(
 
     Raises ValueError if a class has fewer examples than there are folds.
     """
+    from sklearn.model_selection import StratifiedKFold
+
     if (fewest := np.min(np.unique(labels, return_counts=True)[1])) < folds:
         raise ValueError(f"a class has only {fewest} examples, too few for {folds} folds: give it more, or drop it.")
     correct = np.zeros(len(labels), float)

@@ -4,8 +4,7 @@ None of it needs labels. All take NumPy arrays and compute in float64.
 """
 
 import numpy as np
-import scipy.linalg
-from scipy.spatial.distance import pdist
+import scipy
 
 from ssljax.evals.retrieval import unit
 
@@ -44,7 +43,7 @@ def uniformity(x: np.ndarray) -> float:
 
     x (examples, dim), of which the first MOST_PAIRED count. Wang and Isola, 2020, section 4.1.2, with t = 2.
     """
-    squares = pdist(unit(x[:MOST_PAIRED].astype(np.float64)), "sqeuclidean")
+    squares = scipy.spatial.distance.pdist(unit(x[:MOST_PAIRED].astype(np.float64)), "sqeuclidean")
     return float(np.log(np.exp(-2.0 * squares).mean()))
 
 

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
-from sklearn.neighbors import KNeighborsClassifier
 
 from ssljax.evals.scores import Score
 
@@ -103,6 +102,8 @@ def one_nearest(bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray, 
 
     bank (rows, dim), queries (examples, dim); labels 0 … classes - 1.
     """
+    from sklearn.neighbors import KNeighborsClassifier
+
     model = KNeighborsClassifier(1, algorithm="brute").fit(bank, bank_labels)
     return Score(model.predict(queries) == labels)
 

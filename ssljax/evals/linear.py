@@ -2,10 +2,9 @@
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from ssljax.evals.scores import Score, averaged
@@ -116,13 +115,16 @@ def fifths(count: int, seed: int) -> list[np.ndarray]:
 
 def _fitted(x, labels, x_test, scaling: str, iterations: int, held: list[np.ndarray]) -> tuple[np.ndarray, float]:
     """(predictions for the test examples, the penalty), which is chosen on the parts that are held out in turn."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     if scaling == "unit":
         x, x_test = (part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-12) for part in (x, x_test))
     else:
         mean, std = x.mean(axis=0), x.std(axis=0)
         x, x_test = ((part - mean) / np.where(std > 0, std, 1.0) for part in (x, x_test))
 
-    def fit(rows: np.ndarray, penalty: float) -> LogisticRegression:
+    def fit(rows: np.ndarray, penalty: float) -> Any:
         with threadpool_limits(1 if x.size <= OF_ONE_THREAD else None), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the number of iterations is part of the protocol
             return LogisticRegression(C=1 / (penalty * len(rows)), max_iter=iterations).fit(x[rows], labels[rows])

@@ -5,8 +5,6 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 import numpy as np
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 
 
 def tsne(features: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -14,8 +12,10 @@ def tsne(features: np.ndarray, seed: int = 0) -> np.ndarray:
 
     Which points are neighbours means much, how far groups are apart nothing.
     """
+    from sklearn.manifold import TSNE
+
     components = min(50, *features.shape)
-    reduced = PCA(components, random_state=seed).fit_transform(features)
+    reduced = _principal(features, components, seed)
     perplexity = min(30.0, (len(features) - 1) / 3)
     return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)
 
@@ -39,8 +39,14 @@ def pca(features: np.ndarray, seed: int = 0) -> np.ndarray:
 
     Features of one dimension lie on a line.
     """
-    found = PCA(min(2, features.shape[1]), random_state=seed).fit_transform(features)
+    found = _principal(features, min(2, features.shape[1]), seed)
     return np.pad(found, [(0, 0), (0, 2 - found.shape[1])])
+
+
+def _principal(features: np.ndarray, components: int, seed: int) -> np.ndarray:
+    from sklearn.decomposition import PCA
+
+    return PCA(components, random_state=seed).fit_transform(features)
 
 
 MAPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"t-SNE": tsne, "UMAP": umap, "PCA": pca}

@@ -1,7 +1,7 @@
 """Whether features tell examples of other data from those of the data that were learnt from."""
 
 import numpy as np
-from scipy.stats import rankdata
+import scipy
 
 from ssljax.evals.knn import nearest
 
@@ -46,6 +46,7 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> dict[str, float]:
     inside, outside: scores, (examples,) each. The error is that of DeLong et al., 1988: √(var(v)/n + var(w)/m) with
     v, of each of n examples from inside, the share of those from outside that are higher, and w the other way round.
     """
+    rankdata = scipy.stats.rankdata
     ranks, n, m = rankdata(np.concatenate([inside, outside])), len(inside), len(outside)
     v = 1 - (ranks[:n] - rankdata(inside)) / m
     w = (ranks[n:] - rankdata(outside)) / n

@@ -1,7 +1,6 @@
 """What can be seen in the patches of images: where attention lies, and which patches are alike."""
 
 import numpy as np
-from sklearn.decomposition import PCA
 
 
 def held(attention: np.ndarray, share: float = 0.6) -> np.ndarray:
@@ -23,6 +22,8 @@ def principal_colours(tokens: np.ndarray) -> np.ndarray:
 
     As DINOv2 shows patches, but without leaving out the background first. Oquab et al., "DINOv2", 2023, figure 1.
     """
+    from sklearn.decomposition import PCA
+
     rows = tokens.reshape(-1, tokens.shape[-1])
     if not np.ptp(rows, axis=0).any():
         return np.zeros((*tokens.shape[:-1], 3))

@@ -3,8 +3,7 @@
 from functools import partial
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from sklearn.cluster import KMeans
+import scipy
 
 from ssljax.evals.patches import held
 
@@ -44,6 +43,8 @@ def of_clusters(tokens: np.ndarray, truth: np.ndarray, *, seed: int = 0) -> dict
 
     tokens: (images, patches, dim). Standard errors are of bootstrap samples of images, with the same clusters.
     """
+    from sklearn.cluster import KMeans
+
     rows = tokens.reshape(-1, tokens.shape[-1]).astype(np.float64)
     classes = np.unique(truth[truth != IGNORED])
     if len(classes) < 2:
@@ -55,7 +56,7 @@ def of_clusters(tokens: np.ndarray, truth: np.ndarray, *, seed: int = 0) -> dict
     confusion = np.stack(
         [[((clusters == k) & (truth == c)).sum(axis=(1, 2)) for c in classes] for k in range(len(classes))]
     ).transpose(2, 0, 1)
-    named = linear_sum_assignment(confusion.sum(axis=0), maximize=True)[1]
+    named = scipy.optimize.linear_sum_assignment(confusion.sum(axis=0), maximize=True)[1]
     right = np.take_along_axis(confusion, named[None, :, None], axis=2)[..., 0]
     of_cluster, of_class = confusion.sum(axis=2), np.take_along_axis(confusion.sum(axis=1), named[None], axis=1)
 

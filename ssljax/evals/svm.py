@@ -1,8 +1,6 @@
 """A support vector machine on frozen features."""
 
 import numpy as np
-from sklearn.model_selection import GridSearchCV, StratifiedKFold
-from sklearn.svm import SVC
 
 from ssljax.evals.linear import require_classes
 from ssljax.evals.scores import Score
@@ -23,6 +21,9 @@ def svm(train: np.ndarray, train_labels: np.ndarray, test: np.ndarray, labels: n
     train (examples, dim), test (examples, dim), labels 0 … classes - 1. Raises ValueError if those of training are all
     the same.
     """
+    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+    from sklearn.svm import SVC
+
     require_classes(train_labels)
     if len(train) > MOST:
         rows = np.random.default_rng(seed).permutation(len(train))[:MOST]
