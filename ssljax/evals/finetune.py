@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -18,6 +19,8 @@ from ssljax.typing import Array, Batch, PyTree, Variables
 
 BATCH, EPOCHS, PATIENCE = 128, 200, 3
 RATE = 1e-3
+BETTER = 1e-3
+"""Nats by which the held-out loss must fall: where classes are told apart well it falls for ever, to no end."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +127,8 @@ def fine_tune(
 
     After each epoch it is held against a fifth of the examples, drawn, from which nothing is learnt (with fewer than
     five, against those it learns from); the weights that did best there are kept, and after three epochs that were no
-    better, or 200, it ends, if `tuning` says nothing else. Features are standardised by what the encoder gives before
-    the first step. (SCARF's protocol, with one linear layer as the classifier.)
+    better (by BETTER), or 200, it ends, if `tuning` says nothing else. Features are standardised by what the encoder
+    gives before the first step. (SCARF's protocol, with one linear layer as the classifier.)
 
     features: `Method.features`. train, test: arrays (examples, …) in memory. share: of the labels; see
     `ssljax.evals.linear.over_draws`. tell: is told after each epoch how far it is. Raises ValueError for more frozen
@@ -139,9 +142,11 @@ def fine_tune(
         x = features(state.replace(**weights["encoder"]), batch)
         return (x.astype(jnp.float32) - norm[0]) / norm[1] @ weights["kernel"] + weights["bias"]
 
+    def losses(weights: PyTree, norm: tuple[Array, Array], batch: Batch, label: Array) -> Array:
+        return optax.softmax_cross_entropy_with_integer_labels(logits(weights, norm, batch), label)
+
     def loss(weights: PyTree, norm: tuple[Array, Array], batch: Batch, label: Array, counts: Array) -> Array:
-        each = optax.softmax_cross_entropy_with_integer_labels(logits(weights, norm, batch), label)
-        return jnp.sum(each * counts) / jnp.sum(counts)
+        return jnp.sum(losses(weights, norm, batch, label) * counts) / jnp.sum(counts)
 
     def soft_loss(weights: PyTree, norm: tuple[Array, Array], batch: Batch, target: Array, counts: Array) -> Array:
         """As `loss`, of targets (batch, classes) that sum to 1."""
@@ -171,15 +176,16 @@ def fine_tune(
             updates["encoder"] = jax.tree.map(jnp.multiply, updates["encoder"], factors)
         return optax.apply_updates(weights, updates), moments
 
-    encode, held_out = jax.jit(partial(features, state)), jax.jit(loss)
+    encode = jax.jit(partial(features, state))
     predict = jax.jit(lambda *given: logits(*given).argmax(axis=1))
+    held_out = jax.jit(lambda weights, norm, given: losses(weights, norm, *given))
 
     def right(rows: np.ndarray) -> np.ndarray:
         random = np.random.default_rng(0)
         rows = random.permutation(rows)
         held, kept = np.split(rows, [len(rows) // FOLDS]) if len(rows) >= FOLDS else (rows, rows)
         data, kept_labels = {name: jnp.asarray(x[kept]) for name, x in train.items()}, jnp.asarray(train_labels[kept])
-        examined = {name: x[held] for name, x in train.items()}, train_labels[held], np.ones(len(held), np.float32)
+        examined = {name: x[held] for name, x in train.items()}, train_labels[held]
         x = _in_batches(encode, data)
         norm = x.mean(axis=0), np.where(x.std(axis=0) > 0, x.std(axis=0), 1.0)
         weights = {
@@ -187,15 +193,16 @@ def fine_tune(
             "kernel": jnp.zeros((x.shape[1], classes)),
             "bias": jnp.zeros(classes),
         }
-        best, lowest, waited, moments = weights, np.inf, 0, optimizer.init(weights)
+        best, lowest, mark, waited, moments = weights, np.inf, np.inf, 0, optimizer.init(weights)
         for number in range(tuning.epochs or EPOCHS):
             batches = _batches(random.permutation(len(kept)))
             for place, rows in enumerate(batches):
                 key = jax.random.fold_in(jax.random.key(number), place)
                 rate = tuning.rate_at(number + (place + 1) / len(batches))
                 weights, moments = step(weights, moments, norm, data, kept_labels, rows, key, rate)
-            reached = float(held_out(weights, norm, *examined))
-            best, lowest, waited = (weights, reached, 0) if reached < lowest else (best, lowest, waited + 1)
+            reached = float(_in_batches(partial(held_out, weights, norm), examined).mean())
+            best, lowest = (weights, reached) if reached < lowest else (best, lowest)
+            mark, waited = (reached, 0) if reached < mark - BETTER else (mark, waited + 1)
             tell(f"epoch {number + 1}, held-out loss {reached:.3f}, the lowest {lowest:.3f}")
             if waited == PATIENCE and not tuning.epochs:
                 break
@@ -255,8 +262,8 @@ def _batches(order: np.ndarray) -> np.ndarray:
     return np.pad(order, (0, -len(order) % BATCH), constant_values=-1).reshape(-1, BATCH)
 
 
-def _in_batches(f: Callable[[Batch], Array], data: dict[str, Any]) -> np.ndarray:
+def _in_batches(f: Callable[[Any], Array], data: PyTree) -> np.ndarray:
     """f of all examples, a batch at a time."""
-    rows = _batches(np.arange(len(next(iter(data.values())))))
-    parts = [f({name: jnp.asarray(x)[picked] for name, x in data.items()}) for picked in rows]
+    rows = _batches(np.arange(len(jax.tree.leaves(data)[0])))
+    parts = [f(jax.tree.map(itemgetter(picked), data)) for picked in rows]
     return np.concatenate(jax.device_get(parts))[: rows.max() + 1]

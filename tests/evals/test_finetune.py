@@ -116,6 +116,22 @@ def test_an_encoder_that_does_not_move_is_a_linear_classifier_and_a_free_one_is_
     assert told[0].startswith("epoch 1, held-out loss ") and len(told) > 8
 
 
+def test_it_ends_when_all_is_right_and_the_loss_falls_by_less_and_less():
+    """Rather than after 200 epochs, each of which would be better than the one before."""
+    labels = np.arange(400, dtype=np.int32) % 2
+    x = {"x": (2.0 * labels - 1.0)[:, None].astype(np.float32)}
+    state = Variables(params={"encoder": {"scale": jnp.ones(1)}}, model_state={}, target={}, extra={})
+    told: list[str] = []
+
+    def features(state, batch):
+        return batch["x"] * state.params["encoder"]["scale"]
+
+    score = fine_tune(features, state, x, labels, x, labels, tuning=Tuning(rate=0.1), tell=told.append)
+    assert score.accuracy == 1 and len(told) < 100
+    lowest = [line.split()[-1] for line in told]
+    assert lowest == sorted(lowest, reverse=True) and float(lowest[-1]) < 0.1
+
+
 @pytest.mark.parametrize("cut", [False, True])
 def test_mixed_images_and_labels_have_the_same_shares(cut):
     """Of white images in front of black ones in the reversed batch: how bright an image is, is its share of white."""
