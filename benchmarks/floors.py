@@ -4,9 +4,10 @@
     python benchmarks/floors.py --kind=nodes --source=demo --write --seeds=5
     python benchmarks/floors.py --kind=text --source=demo --write
     python benchmarks/floors.py --kind=speech --source=npz:fsdd.npz --write [--scratch]
+    python benchmarks/floors.py --kind=image_text --source=demo --variant=demo_sigmoid --write
 
-Writes a section of docs/results.md for the kind and the source. Finished runs are not repeated. --scratch measures
-encoders from scratch only, for the section that is there.
+Writes a section of docs/results.md for the kind and the source, and the variant if it is named. Finished runs are not
+repeated. --scratch measures encoders from scratch only, for the section that is there.
 """
 
 import json
@@ -139,14 +140,19 @@ def objectives(runs: dict[str, list[dict]]) -> list:
 def main() -> None:
     flags = parser(__doc__, "floors")
     flags.add_argument("--kind", choices=JUDGED, required=True)
+    flags.add_argument("--variant", default="")
     flags.add_argument("--scratch", action="store_true")
     arguments = flags.parse_args()
 
     kind, where = arguments.source.partition(":")[::2]
     name = Path(where).name.partition(".")[0] if where else kind
     rows, seconds, found, fine_tuned = [], {}, {}, []
-    variant = (where and OWN.get(arguments.kind)) or VARIANTS.get(arguments.kind, "demo")
+    usual = (where and OWN.get(arguments.kind)) or VARIANTS.get(arguments.kind, "demo")
+    variant = arguments.variant or usual
+    shown = f"{kind}:{Path(where).name}" if where else kind
     of = name if where else OTHER_DEMOS.get(kind, DEMOS[arguments.kind])
+    if variant != usual:
+        name, of, shown = f"{name}-{variant}", f"{of}, {variant}", f"{shown} --variant={variant}"
     title = f"What {TITLES.get(arguments.kind, arguments.kind)} give: {of}"
     configs = sorted((ROOT / "configs" / arguments.kind).glob("*.py"))
     if arguments.scratch:
@@ -163,11 +169,10 @@ def main() -> None:
             seconds.setdefault(config.stem, []).append(make(workdir, config, variant, fields, EVALUATE)[0])
             runs.append(json.loads((workdir / "results.json").read_text()))
         found[config.stem] = runs
-        if not where and config.stem in TUNED:
+        if not where and variant == usual and config.stem in TUNED:
             fine_tuned = tuned(config, TUNED[config.stem], arguments.runs, arguments.seeds)
         rows += [[config.stem, encoder, *cells(runs, encoder)] for encoder in runs[-1]["encoders"]]
     of_methods = ", ".join(f"{method} {minutes(of)}" for method, of in seconds.items())
-    shown = f"{kind}:{Path(where).name}" if where else kind
     head = f"""Made by `python benchmarks/floors.py --write --kind={arguments.kind} --source={shown}
         --seeds={arguments.seeds}`, with the settings of `:{variant}`. Accuracy in percent,
         {over_seeds(arguments.seeds)}, of {JUDGED[arguments.kind]}. CPU minutes of pretraining, the
