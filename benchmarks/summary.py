@@ -10,7 +10,10 @@ import json
 
 from sections import paragraph, publish, record, table
 
-IMAGES = "simclr", "moco_v2", "mae"
+from ssljax.judging import SCRATCH
+
+IMAGES = {"simclr": "resnet8", "moco_v2": "resnet8", "mae": "vit_micro"}
+"""Methods, and their encoders."""
 OF_IMAGES = "What the demos reach"
 ROWS = [
     ("spoken digits", "What clips of speech give: part of FSDD", "cpc", "linear", "digits by a linear probe, %"),
@@ -27,7 +30,7 @@ ROWS = [
 ]
 """Data, section of docs/results.md, method, column, and what that is."""
 LESS_IS_BETTER = {"next-token nats"}
-ENCODERS = "pretrained", "random init"
+ENCODERS = "pretrained", "random init", SCRATCH
 FLOORS = {"finetune_1": "linear_1"}
 """Where floors are in another column."""
 
@@ -36,8 +39,14 @@ def tables(title: str) -> list[dict]:
     return [block for block in json.loads(record("results.md", title).read_text())["blocks"] if isinstance(block, dict)]
 
 
+def spread(of: list[float] | None, form: str) -> str:
+    """Mean and standard deviation."""
+    return f"{of[0]:{form}} ± {of[1]:{form}}" if of else "–"
+
+
 def found(title: str, method: str, column: str) -> list:
-    """The encoder's number, random init's, and the best of the others', with what that is."""
+    """The encoder's number, random init's, that of the same network from scratch if it has one, and the best of the
+    others', with what that is."""
     for each in tables(title):
         names = [name for name, _ in each["columns"]]
         if column not in names:
@@ -48,32 +57,33 @@ def found(title: str, method: str, column: str) -> list:
             continue
         place = names.index("features") if names[0] == "method" else 0
         own = {row[place]: row[at] for row in each["rows"] if place == 0 or row[0] == method}
-        mine, start = (own[name] for name in ENCODERS)
+        encoders = [own.get(name) for name in ENCODERS]
         # Floors may differ by how a method scales numbers: the best of all counts.
         rows = [row for row in each["rows"] if row[place] not in ENCODERS and row[of_floors] is not None]
         value, best = (min if column in LESS_IS_BETTER else max)((row[of_floors], row[place]) for row in rows)
         value = value[0] if isinstance(value, list) else value
-        numbers = (f"{mean:{form}} ± {spread:{form}}" for mean, spread in (mine, start))
-        return [*numbers, f"{value:{form}} ({best})"]
+        return [*(spread(of, form) for of in encoders), f"{value:{form}} ({best})"]
     raise SystemExit(f"no table under '{title}' has {column} of {method}: measure it first.")
 
 
 def blocks() -> list:
     """Of README's section."""
     (images,) = tables(OF_IMAGES)
-    names = [name for name, _ in images["columns"]]
-    at = names.index("linear, %")
+    at = [name for name, _ in images["columns"]].index("linear, %")
     of = {row[0]: row[at : at + 2] for row in images["rows"]}
+    of_scratch = {row[1]: row[at] for row in images["rows"] if row[0] == SCRATCH}
     floor = f"{of['raw pixels'][0]:.1f} (raw pixels)"
     rows = []
-    for method in IMAGES:
-        numbers = (f"{mean:.1f} ± {spread:.1f}" for mean, spread in of[method])
+    for method, encoder in IMAGES.items():
+        numbers = [spread(each, ".1f") for each in (*of[method], of_scratch[encoder])]
         rows.append(["small photographs", method, "classes by a linear probe, %", *numbers, floor])
     rows += [[data, method, what, *found(title, method, column)] for data, title, method, column, what in ROWS]
     head = """Minutes on two CPU cores, on data that comes with ssljax, several seeds, beside the same encoder before
-        its first step and the best of what needs no encoder. All numbers, what each is, and what is behind its
-        floor and why: [docs/results.md](docs/results.md). Made by `python benchmarks/summary.py --write`."""
-    return [paragraph(head), table(("data", "method", "measured", "encoder", "random init", "best floor"), rows)]
+        its first step, the same network trained with all labels and no pretraining, and the best of what needs no
+        encoder. All numbers, what each is, and what is behind its floor and why: [docs/results.md](docs/results.md).
+        Made by `python benchmarks/summary.py --write`."""
+    columns = "data", "method", "measured", "encoder", "random init", SCRATCH, "best floor"
+    return [paragraph(head), table(columns, rows)]
 
 
 def main() -> None:
