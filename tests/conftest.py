@@ -41,10 +41,11 @@ jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_traceback_in_locations_limit", 0)
 # Several steps in flight on devices that share a few cores can starve each other in a collective.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
+flags = "--xla_backend_optimization_level=1"  # where optimisations are not disabled
 if jax.__version_info__ < (0, 11):  # later ones do not have the flag, and end the process that sets it
     # Kernels by XLA's older way, which compiles three times as fast, and not in parts for cores that have enough to do.
-    flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
+    flags += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
 
 TOGETHER = re.compile(r"(tests/methods/test_contract.py)::.*(\[\w+\])|(tests/engine/)test_(?:faults|processes).py::.*")
 """Tests that go to one process: those of a method, which share what was compiled, and those that start processes, of

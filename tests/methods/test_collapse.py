@@ -17,6 +17,14 @@ SLOW = {"momentum": 0.9}  # how a target follows in as few steps
 NARROW = {"resnet8": {"channels": 8}, "vit_micro": {"width": 32, "depth": 2, "heads": 2}}
 
 
+@pytest.fixture(autouse=True)
+def optimised():
+    """These compute for longer than they compile."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
+
+
 @pytest.fixture
 def alarms(load_config):
     """`alarms(name, steps, **fields)`: what the monitors say of each step of a demo on its own images.
