@@ -112,7 +112,7 @@ class GroupNorm(nn.Module):
         """x (batch, …, channels) -> the same shape; `train` and `axis` are accepted as by BatchNorm, and not used."""
         channels = x.shape[-1]
         groups = min(32, max(1, channels // 4))
-        y = x.astype(jnp.float32).reshape(len(x), -1, groups, channels // groups)
+        y = x.astype(jnp.float32).reshape(x.shape[0], -1, groups, channels // groups)
         mean = y.mean((1, 3), keepdims=True)
         var = jnp.square(y - mean).mean((1, 3), keepdims=True)
         y = ((y - mean) * jax.lax.rsqrt(var + self.epsilon)).reshape(x.shape)
