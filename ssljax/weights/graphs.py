@@ -118,10 +118,10 @@ def _example(described: Described) -> dict[str, np.ndarray]:
 
 
 def _convertible(compute: Callable[..., Array], shapes: dict[str, jax.ShapeDtypeStruct]) -> Callable[..., Array]:
-    """The same function, with no more in it than jax2onnx 0.13 to 0.17 convert rightly.
+    """The same function, with no more in it than jax2onnx 0.17 converts rightly.
 
-    It is traced here, as they replace functions of Flax and jnp by some of their own, which know fewer arguments, and
-    in `nn.max_pool` forget the padding. Of primitives, that in there becomes a pool over all dimensions, which ONNX
+    It is traced here, as it replaces functions of Flax and jnp by some of its own, which know fewer arguments, and
+    in `nn.max_pool` forgets the padding. Of primitives, that in there becomes a pool over all dimensions, which ONNX
     Runtime has none of, and the remainder in `//` fails where a dimension has no number.
     """
     traced = jax.make_jaxpr(compute)(*shapes.values())
