@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ssljax.models.clip import CLIPText, CLIPViT
-from ssljax.weights.architecture import Architecture, Config, Described, TextInputs, must_be
+from ssljax.weights.architecture import Architecture, Config, Described, TextInputs, can_be_written, must_be
 from ssljax.weights.layout import CLIP_AND_POSITIONS, TRANSPOSED, patches
 from ssljax.weights.rows import Row, affine, attention, dense
 from ssljax.weights.vision import huggingface_inputs, huggingface_preprocessing, images_of, ratio
@@ -58,6 +58,7 @@ def describe_image(config: Config, preprocessing: Config) -> Described:
 
 def configure_image(described: Described) -> tuple[dict[str, Any], dict[str, Any]]:
     vit = described.encoder
+    can_be_written(vit, "transformers' CLIPVisionModel", pool="cls")
     config = {
         "model_type": "clip_vision_model",
         "architectures": ["CLIPVisionModel"],
