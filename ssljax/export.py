@@ -25,6 +25,7 @@ from ssljax.evals.tables import TABLES, table_lines
 from ssljax.evaluate import PROTOCOLS
 from ssljax.modalities import Modality
 from ssljax.typing import Method, PyTree, Variables
+from ssljax.usage import usage
 from ssljax.weights import architecture_for, graphs
 from ssljax.weights.architecture import Described, ImageInputs, SpeechInputs, TextInputs
 from ssljax.weights.canonical import canonical
@@ -32,14 +33,6 @@ from ssljax.weights.files import save
 
 LIBRARIES = {"safetensors": "ssljax", "timm": "timm", "huggingface": "transformers", "onnx": "onnx"}
 """Formats, and the library that each is for."""
-USE = {
-    "safetensors": 'import ssljax\nencoder = ssljax.load("FOLDER")\nfeatures = encoder(examples)',
-    "timm": 'import timm\nmodel = timm.create_model("local-dir:FOLDER", pretrained=True)',
-    "huggingface": 'from transformers import AutoModel\nmodel = AutoModel.from_pretrained("FOLDER")\n'
-    "# Where this says that a pooler is newly drawn, features are of `last_hidden_state`.",
-    "onnx": 'import onnxruntime\nsession = onnxruntime.InferenceSession("FOLDER/model.onnx")\n'
-    "(features,) = session.run(None, inputs)  # a dictionary; see the end",
-}
 UNKNOWN, LINE = "unknown", "\n"
 NOT_EVALUATED = (
     "None yet of this step: `python -m ssljax.evaluate --workdir=RUN` makes them, and this command then writes them."
@@ -75,8 +68,10 @@ def export(
     results = workdir / "results.json"
     found = json.loads(results.read_text()) if results.exists() else {}
     found = found if found.get("step") == int(state.step) else {}  # those of another checkpoint are not this one's
-    card = model_card(config, int(state.step), format, license, found)
-    write_encoder(run.method, modality_of(config), state, folder, format, card, overwrite=overwrite)
+    modality = modality_of(config)
+    described, _ = encoder_of(run.method, modality, state)
+    card = model_card(config, int(state.step), format, license, found, usage(format, described, config.data))
+    write_encoder(run.method, modality, state, folder, format, card, overwrite=overwrite)
 
 
 def write_encoder(
@@ -123,8 +118,11 @@ def encoder_of(method: Method, modality: Modality, state: Variables) -> tuple[De
     return Described(m.encoder, example, inputs), {"params": params, **statistics}
 
 
-def model_card(config: ConfigDict, step: int, format: str, license: str, results: dict[str, Any]) -> str:
-    """README.md, with what hubs of models read at its head. Paths of this machine are left out of it."""
+def model_card(config: ConfigDict, step: int, format: str, license: str, results: dict[str, Any], code: str) -> str:
+    """README.md, with what hubs of models read at its head. Paths of this machine are left out of it.
+
+    code: see `usage`.
+    """
     method, encoder, source = config.method.name, config.encoder.name, _without_place(config.data.source)
     lines = objective_lines(results["objective"]) if "objective" in results else []
     lines += accuracy_lines(results, PROTOCOLS) if "encoders" in results else []
@@ -150,7 +148,7 @@ An encoder that was pretrained without labels by ssljax {__version__}: method `{
 {config.batch_size}, seed {config.seed}.
 
 ```python
-{USE[format]}
+{code}
 ```
 
 ## Data

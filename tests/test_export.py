@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file
 
 import ssljax
@@ -16,6 +17,7 @@ from ssljax.config import remember
 from ssljax.engine.checkpoint import Checkpoints
 from ssljax.engine.mesh import make_mesh
 from ssljax.export import UNKNOWN, encoder_of, export, main, model_card, write_encoder
+from ssljax.usage import usage
 from ssljax.views.images import center_view
 from ssljax.weights.features import features
 
@@ -27,12 +29,16 @@ INPUTS = {"images": IMAGES, "image_text": IMAGES, "text": TEXTS, "speech": CLIPS
 
 @pytest.fixture
 def built(load_small):
-    """`built(method's name, encoder's fields)`: the method, its kind of data, and a state that has made no step."""
+    """`built(method's name, encoder's fields)`: the method, its kind of data, and a state that has made no step; data:
+    fields of the data's."""
 
-    def make(method, **encoder):
+    def make(method, data=None, **encoder):
         config = load_small(method)
         config.encoder.update(encoder)
+        config.data.update(data or {})
         modality = modality_of(config)
+        if data:
+            modality.settle()
         made = build_method(config, total_steps=1, examples=80)
         example = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), small_batch(config, modality.shapes()))
         shapes = jax.eval_shape(made.init, jax.random.key(0), example)
@@ -101,6 +107,62 @@ def test_features_are_the_runs(built, tmp_path, method, encoder, formats):
         np.testing.assert_allclose(exported(inputs), expected, rtol=1e-3, atol=1e-5, err_msg=format)
 
 
+POST = {"types": 0, "norm": "post"}
+
+
+@pytest.mark.parametrize(
+    "method, encoder, data, format, said",
+    [
+        ("mae", {"pool": "mean"}, {}, "huggingface", "out.last_hidden_state[:, 1:].mean(1)"),
+        ("mae", {"pool": "mean"}, {}, "timm", "features = out"),
+        ("dino", {}, {}, "huggingface", "out.last_hidden_state[:, 0]"),
+        ("dino", {}, {}, "timm", "features = out"),
+        ("ijepa", {}, {}, "huggingface", "out.last_hidden_state.mean(1)"),
+        ("ijepa", {}, {}, "timm", "features = out"),
+        ("dinov2", {"layer_scale": 0.1, "registers": 2, "pool": "mean"}, {}, "huggingface", "[:, 3:].mean(1)"),
+        ("dinov2", {"layer_scale": 0.1, "registers": 2, "pool": "mean"}, {}, "timm", "features = out"),
+        ("dinov2", {"layer_scale": 0.1, "ffn": "swiglu"}, {}, "huggingface", "out.last_hidden_state[:, 0]"),
+        ("clip", {}, {}, "huggingface", "out.pooler_output "),
+        ("clip", {}, {}, "timm", "features = out"),
+        ("byol", {"name": "resnet18", "stem": "imagenet", "channels": 4}, {}, "huggingface", "flatten(1)"),
+        ("byol", {"name": "resnet18", "stem": "imagenet", "channels": 64}, {}, "timm", "features = out"),
+        ("bert", POST, {}, "huggingface", "ids = [2, *ids[:10], 3]"),
+        ("bert", POST | {"pool": "cls"}, {"tokenizer": "words"}, "huggingface", "out.last_hidden_state[:, 0]"),
+        ("gpt", {}, {}, "huggingface", "ids = ids[:12]"),
+        ("gpt", {"pool": "mean"}, {"tokenizer": "bpe", "vocabulary": 300}, "huggingface", "Tokenizer.from_str("),
+        ("wav2vec2", {}, {}, "huggingface", "// 2)].mean(0) for i in range(2)]"),
+        ("wav2vec2", {"norm": "layer", "stable": True}, {"normalise": True}, "huggingface", "sampling_rate=8000"),
+    ],
+)
+def test_a_cards_code_gives_the_runs_features(built, tmp_path, monkeypatch, method, encoder, data, format, said):
+    """Where the library is there; what the code says, everywhere. Images are of the encoder's size, as PIL rounds
+    colours that it resizes."""
+    if data.get("tokenizer") == "bpe":
+        pytest.importorskip("tokenizers")
+    run, modality, state = built(method, data, **encoder)
+    code = usage(format, encoder_of(run, modality, state)[0], modality.data)
+    assert said in code
+    compile(code, "card", "exec")
+    pytest.importorskip("transformers" if format == "huggingface" else format)
+    write_encoder(run, modality, state, tmp_path / "FOLDER", format, "card", overwrite=False)
+    remember(modality.config, tmp_path / "RUN")
+    monkeypatch.chdir(tmp_path)
+    inputs = INPUTS[run.modality]
+    if isinstance(inputs, np.ndarray):
+        inputs = inputs[:, :16, :16]
+        found = executed(code, images=[Image.fromarray(image) for image in inputs])
+    else:
+        name = "clip" if run.modality == "speech" else "text"
+        found = np.stack([executed(code, **{name: x}).reshape(-1) for x in inputs])
+    expected = jax.jit(run.features)(state, modality.as_batch(inputs))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def executed(code, **given):
+    exec(code, given)
+    return np.asarray(given["features"])
+
+
 def test_the_command_writes_a_card_that_says_what_it_is_but_not_where_it_was(stored, tmp_path, capsys):
     score = {"accuracy": 0.5, "standard_error": 0.01}
     results = {
@@ -119,7 +181,13 @@ def test_the_command_writes_a_card_that_says_what_it_is_but_not_where_it_was(sto
     assert capsys.readouterr().out == f"exported: {folder}\n"
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlicense: cc-by-4.0\nlibrary_name: ssljax\n")
-    for said in ("method `mae`, step 0", "`demo`, split `train`, 80 examples", "50.0 ± 1.0", '"mask_ratio"'):
+    for said in (
+        "method `mae`, step 0",
+        "`demo`, split `train`, 80 examples",
+        "50.0 ± 1.0",
+        '"mask_ratio"',
+        'load("FOLDER")',
+    ):
         assert said in card, said
     assert str(tmp_path) not in card
     assert "params/patch_embed/kernel" in load_file(folder / "model.safetensors")
@@ -133,10 +201,14 @@ def test_a_card_of_what_nobody_has_said(load_small):
     config = load_small("simclr")
     config.data.source = "folder:/home/me/my photographs"
     table = {"measured on": "the 9 images of npz:/home/me/x.npz (test)", "of": {"pretrained": {"mAP": {"value": 0.25}}}}
-    measured = model_card(config, 7, "timm", UNKNOWN, {"tables": {"same_class": table}})
+    measured = model_card(config, 7, "timm", UNKNOWN, {"tables": {"same_class": table}}, "")
     assert "0.250" in measured and "the 9 images of npz:x.npz (test)" in measured
-    card = model_card(config, 7, "timm", UNKNOWN, {})
-    assert "license: unknown" in card and "None yet of this step: `python -m ssljax.evaluate" in card
+    card = model_card(config, 7, "timm", UNKNOWN, {}, "import timm")
+    assert (
+        "license: unknown" in card
+        and "```python\nimport timm\n```" in card
+        and "None yet of this step: `python -m ssljax.evaluate" in card
+    )
     assert "folder:my photographs" in card and "/home" not in card
 
 
@@ -151,6 +223,9 @@ def test_what_cannot_be_exported_is_said(built, tmp_path):
     run, modality, state = built("mae", epsilon=1e-5)
     with pytest.raises(ValueError, match="epsilon=1e-05 cannot be written as timm's model"):
         write_encoder(run, modality, state, tmp_path / "out", "timm", "card", overwrite=False)
+    run, modality, state = built("clip", pool="mean")
+    with pytest.raises(ValueError, match="pool='mean' cannot be written as transformers' CLIPVisionModel"):
+        write_encoder(run, modality, state, tmp_path / "out", "huggingface", "card", overwrite=False)
     assert not (tmp_path / "out").exists()
 
 
