@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import difflib
 import errno
 import logging
 import os
@@ -21,6 +20,7 @@ from ssljax.engine.checkpoint import CheckpointError, NotInTime
 from ssljax.engine.processes import ProcessLost, join, lost_process
 from ssljax.engine.trainer import TrainingStopped
 from ssljax.engine.watch import leave_at_once, say_error, watch_others
+from ssljax.wording import nearest
 
 AGAIN = 75
 """Exit code of what only has to be started again, by a launcher or by hand: EX_TEMPFAIL."""
@@ -61,10 +61,10 @@ def launch(main: Callable[[], int | None], *, alone: bool = False) -> None:
 
 
 def local_path(workdir: str) -> Path:
-    """A --workdir as a path. Raises ValueError for a bucket's address."""
+    """A run's folder as a path. Raises ValueError for a bucket's address."""
     if "://" in workdir:
         raise ValueError(
-            f"--workdir={workdir} must be a folder that every host sees, not an address: mount the bucket "
+            f"'{workdir}' must be a folder that every host sees, not an address: mount the bucket "
             "(launch/README.md says how), and give the folder."
         )
     return Path(workdir)
@@ -138,12 +138,24 @@ def _parse(arguments: list[str]) -> list[str]:
     except (flags.Error, TypeError) as error:
         raise ValueError(" ".join(str(error).split())) from error
     if len(left) > 1:
-        raise ValueError(f"'{left[1]}' is not a flag; write --config.field=value.")
+        raise ValueError(f"'{left[1]}' is not a flag; write {_as_flag(left[1])}.")
     for argument in unset:  # ml_collections knows no None of a typed field: the encoder's or recipe's own number
         config = flags.FLAGS.config
         with config.ignore_type():
             config.update_from_flattened_dict({argument.removeprefix("--config.").removesuffix("=None"): None})
     return left
+
+
+def _as_flag(argument: str) -> str:
+    """How the command takes what was given without a flag."""
+    known, (name, _, value) = flags.FLAGS, argument.partition("=")
+    if value and (name in known or ("config" in known and name.startswith("config."))):
+        return f"--{argument}"
+    if "config" in known and argument.partition(":")[0].endswith(".py"):
+        return f"--config={argument}"
+    if "workdir" in known and not known["workdir"].present and not value:
+        return f"--workdir={argument}"
+    return "--config.field=value" if "config" in known else "--flag=value, with no blanks in the value"
 
 
 def _check_config(arguments: list[str]) -> None:
@@ -169,8 +181,7 @@ def _check_config(arguments: list[str]) -> None:
                     known = sorted(section) if isinstance(section, ConfigDict) else []
                     fields = flatten_dict(config.to_dict(), sep=".")
                     elsewhere = [f"config.{field}" for field in fields if field.rpartition(".")[2] == name]
-                    near = elsewhere or difflib.get_close_matches(name, known, n=1)
-                    meant = f"did you mean '{near[0]}'? " if near else ""
+                    meant = f"did you mean '{elsewhere[0]}'? " if elsewhere else nearest(name, known)
                     raise ValueError(f"there is no field 'config.{override[1]}'; {meant}there is {', '.join(known)}.")
                 section = section[name]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "ssljax"
-SHARED = {"chunks", "collectives", "numerics", "fields", "layers", "patches", "schedules", "typing"}
+SHARED = {"chunks", "collectives", "numerics", "fields", "layers", "patches", "schedules", "typing", "wording"}
 ALLOWED = {
     "chunks": {"typing"},
     "collectives": {"typing"},
@@ -18,6 +18,7 @@ ALLOWED = {
     "patches": {"typing"},
     "schedules": {"typing"},
     "typing": set(),
+    "wording": set(),
     "cost": {"typing"},
     "losses": SHARED,
     "models": SHARED,
