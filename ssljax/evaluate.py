@@ -11,6 +11,7 @@ folder of its own in the run's `on/`. docs/evaluation.md says what each protocol
 
 import json
 import re
+from collections.abc import Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -24,6 +25,7 @@ from ml_collections import ConfigDict
 
 from ssljax.build import build_source, modality_of, open_run, small_batch
 from ssljax.commands import launch, local_path
+from ssljax.config import recall
 from ssljax.data.sources import DataError, Source, absolute
 from ssljax.engine.logs import read_metrics
 from ssljax.engine.mesh import make_mesh, over_devices, replicate
@@ -37,11 +39,13 @@ from ssljax.evals.scores import Score
 from ssljax.evals.tables import ALONE, TABLES, UNLABELLED, table_lines
 from ssljax.gallery import gallery
 from ssljax.judging import Found, Judge, folds_of
+from ssljax.methods import METHODS
 from ssljax.modalities import MODALITIES
 from ssljax.modalities.modality import Judged
 from ssljax.objective import objective
 from ssljax.report import Report, write_report
 from ssljax.typing import Method, TrainState
+from ssljax.wording import counted, nearest
 
 PROTOCOLS = of_features.TITLES | {name: title for kind in MODALITIES.values() for name, title in kind.own.items()}
 """What encoders are judged by, and what that is called."""
@@ -86,13 +90,16 @@ def evaluate(
         raise ValueError(f"--protocol is empty: leave it out, or give some of {', '.join(KNOWN)}.")
     for protocol in protocols or ():
         if protocol not in KNOWN:
-            raise ValueError(f"protocol '{protocol}' is unknown; use {', '.join(KNOWN)}.")
+            raise ValueError(f"protocol '{protocol}' is unknown; {nearest(protocol, KNOWN)}use {', '.join(KNOWN)}.")
     if "ood" in (protocols or ()) and not ood:
         raise ValueError("protocol 'ood' tells other data from the run's: say which by --ood=SOURCE.")
     if tuning != PLAIN and not FINE_TUNED.keys() & set(protocols or ()):
         raise ValueError(f"--tune is of fine-tuning: ask for it by --protocol, with some of {', '.join(FINE_TUNED)}.")
     if crops and not PROBES.keys() & set(protocols or ()):
         raise ValueError(f"--crops is of heads: ask for them by --protocol, with some of {', '.join(PROBES)}.")
+    config = recall(workdir)
+    _must_suit(config, protocols or ())
+    tuning.require_images(modality_of(config).shapes())
     mesh = make_mesh()
     own_config, run, state = open_run(workdir, step, mesh)
     config, folder = own_config, workdir
@@ -100,9 +107,6 @@ def evaluate(
         folder = _folder_on(workdir, data)
         config = modality_of(config).on_other_data(absolute(data))
     modality = modality_of(config)
-    of_others = {name for other in MODALITIES.values() for name in other.own} - set(modality.own)
-    if wrong := of_others.intersection(protocols or ()):
-        raise ValueError(f"protocol '{min(wrong)}' is not for what method '{config.method.name}' learns from.")
     chosen = [p for p in protocols or modality.protocols if p != OBJECTIVE]
     chosen += ["ood"] if ood and "ood" not in chosen else []
     of_kind, probes = ([p for p in chosen if (p in modality.own) == is_own] for is_own in (True, False))
@@ -252,6 +256,19 @@ def _folder_on(workdir: Path, data: str) -> Path:
     return folder
 
 
+def _must_suit(config: ConfigDict, protocols: Sequence[str]) -> None:
+    """Raises ValueError if one of the protocols is of other kinds of data alone than the method."""
+    here = modality_of(config).own
+    kinds = {name: [kind for kind, other in MODALITIES.items() if name in other.own] for name in PROTOCOLS}
+    for protocol in protocols:
+        if (of := kinds.get(protocol)) and protocol not in here:
+            there = ", ".join(name for name in KNOWN if not kinds.get(name) or name in here)
+            raise ValueError(
+                f"protocol '{protocol}' is for {' and '.join(of)}, and method '{config.method.name}' learns from "
+                f"{METHODS[config.method.name].modality}: use {there}."
+            )
+
+
 def _must_fit(method: Method, state: TrainState, config: ConfigDict, source: Source) -> None:
     """Raises DataError if the encoder does not take examples of such shapes; nothing is computed."""
     if source.shapes is None:
@@ -321,7 +338,8 @@ def _notes(
     for source in sources:
         if source and source.skipped:
             names = ", ".join(list(source.skipped)[:3]) + (", …" if len(source.skipped) > 3 else "")
-            notes.append(f"{source.name}: {len(source.skipped)} files could not be decoded and were skipped ({names})")
+            files = f"{counted(len(source.skipped), 'files')} that could not be decoded"
+            notes.append(f"{source.name}: {files} {'was' if len(source.skipped) == 1 else 'were'} skipped ({names})")
     return [*notes, *dict.fromkeys(note for source in sources if source for note in source.left_out)]
 
 

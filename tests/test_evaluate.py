@@ -140,7 +140,11 @@ def test_without_labels_there_are_pictures_and_no_accuracies(short, photographs,
     (photographs / "airplane" / "broken.jpg").unlink()
     assert "encoders" not in results
     printed = capsys.readouterr().out
-    assert "no accuracies" in printed and "1 files could not be decoded" in printed and "broken.jpg" in printed
+    assert (
+        "no accuracies" in printed
+        and "1 file that could not be decoded was skipped" in printed
+        and "broken.jpg" in printed
+    )
     assert "held-back images" in (tmp_path / "report.html").read_text()
     with pytest.raises(DataError, match="has no labels"):
         evaluate(tmp_path, ["knn"])
@@ -152,6 +156,9 @@ def test_errors(short, tmp_path):
         evaluate(tmp_path)
     with pytest.raises(ValueError, match="protocol 'nosuch' is unknown; use knn, linear"):
         evaluate(tmp_path, ["nosuch"])
+    for name, meant in {"KNN": "knn", "k-NN": "knn", "few_shot_20": "few_shot_10"}.items():
+        with pytest.raises(ValueError, match=f"protocol '{name}' is unknown; did you mean '{meant}'. use knn, linear"):
+            evaluate(tmp_path, [name])
     with pytest.raises(ValueError, match="--protocol is empty: leave it out, or give some of knn, linear"):
         evaluate(tmp_path, [])
     with pytest.raises(ValueError, match="--tune is of fine-tuning: ask for it by --protocol, with some of finetune_1"):
@@ -161,7 +168,9 @@ def test_errors(short, tmp_path):
     train(short, tmp_path)
     with pytest.raises(ValueError, match="method 'mae' has no objective that is measured"):
         evaluate(tmp_path, ["objective"])
-    with pytest.raises(ValueError, match="protocol 'zero_shot' is not for what method 'mae' learns from"):
+    with pytest.raises(
+        ValueError, match="protocol 'zero_shot' is for image_text, and method 'mae' learns from images: use knn"
+    ):
         evaluate(tmp_path, ["zero_shot"])
     for checkpoint in (tmp_path / "checkpoints").iterdir():
         checkpoint.rename(tmp_path / f"away-{checkpoint.name}")
@@ -421,6 +430,8 @@ def test_text_without_labels_has_an_objective_all_the_same(short, tmp_path, caps
     np.testing.assert_allclose(bits, nats / np.log(2))
     with pytest.raises(DataError, match="has no labels"):
         evaluate(tmp_path / "run", ["knn", "objective"])
+    with pytest.raises(ValueError, match="mixup and cutmix mix images: leave them out of --tune"):
+        evaluate(tmp_path / "run", ["finetune"], tuning=Tuning(mixup=0.5))
 
 
 def test_notes_say_once_what_is_left_out(tmp_path):
@@ -475,7 +486,7 @@ def test_own_clips(short, tmp_path):
     assert results["encoders"]["mean frame"]["linear"]["accuracy"] == 1
     assert results["encoders"]["mean change"]["linear"]["accuracy"] < 1
     page = (run / "report.html").read_text()
-    assert "1 files could not be decoded and were skipped" in page and "four moments of a clip" in page
+    assert "1 file that could not be decoded was skipped" in page and "four moments of a clip" in page
     assert "<h2>Reconstructions</h2>" in page
     for figure in ("views", "neighbours_pretrained", "neighbours_mean_frame"):
         assert (run / "figures" / f"{figure}.png").stat().st_size > 300
@@ -578,7 +589,7 @@ def test_own_recordings(short, digits, tmp_path, capsys):
         and "35 clips of both splits" in results["protocols"]["left_out"]
     )
     out = capsys.readouterr().out
-    assert "1 files could not be decoded" in out and "left-out groups" in out
+    assert "1 file that could not be decoded" in out and "left-out groups" in out
     for figure in ("views", "map_t_SNE_pretrained", "map_t_SNE_log_mel", "neighbours_pretrained"):
         assert (tmp_path / "figures" / f"{figure}.png").stat().st_size > 500
 

@@ -1,7 +1,7 @@
 """Training the encoder on, with a linear classifier on top of it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from operator import itemgetter
@@ -106,6 +106,11 @@ class Tuning:
     def mixes(self) -> bool:
         return bool(self.mixup or self.cutmix)
 
+    def require_images(self, arrays: Collection[str]) -> None:
+        """Raises ValueError where what is to be mixed are no images. arrays: the names of those of an example."""
+        if self.mixes and "image" not in arrays:
+            raise ValueError("mixup and cutmix mix images: leave them out of --tune for other data.")
+
 
 PLAIN = Tuning()
 
@@ -134,8 +139,7 @@ def fine_tune(
     `ssljax.evals.linear.over_draws`. tell: is told after each epoch how far it is. Raises ValueError for more frozen
     layers than there are, and where what is to be mixed are no images.
     """
-    if tuning.mixes and "image" not in train:
-        raise ValueError("mixup and cutmix mix images: leave them out of --tune for other data.")
+    tuning.require_images(train)
     classes = int(max(train_labels.max(), labels.max())) + 1
 
     def logits(weights: PyTree, norm: tuple[Array, Array], batch: Batch) -> Array:
