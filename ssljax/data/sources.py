@@ -248,9 +248,14 @@ def open_source(spec: str, split: str) -> Source:
 
 
 def split_spec(spec: str, forms: Mapping[str, str] = FORMS) -> tuple[str, str]:
-    """``folder:PATH`` -> ("folder", "PATH"). Raises DataError, which lists the `forms` there are, for any other."""
+    """``folder:PATH`` -> ("folder", "PATH"). Raises DataError, which lists the `forms` there are, for any other, or says
+    which is that of a path."""
     kind, _, where = spec.partition(":")
     if kind not in forms or bool(where) != (kind != "demo"):
+        path = Path(spec).expanduser()
+        form = "folder" if path.is_dir() else path.suffix[1:]
+        if spec and form in forms and path.exists():
+            raise DataError(f"There is no data source {spec!r}: write '{form}:{spec}'.")
         raise DataError(f"There is no data source {spec!r}: write one of {', '.join(forms.values())}.")
     return kind, where
 

@@ -20,6 +20,17 @@ def test_unknown_spec_lists_the_kinds(spec):
         open_source(spec, "train")
 
 
+def test_a_path_without_its_kind_is_told_with_it(tmp_path):
+    (tmp_path / "own.npz").touch()
+    (tmp_path / "own.csv").touch()
+    for path, form in {tmp_path: "folder", tmp_path / "own.npz": "npz"}.items():
+        with pytest.raises(DataError, match=f"no data source '{path}': write '{form}:{path}'."):
+            open_source(str(path), "train")
+    for path in ("own.csv", "nowhere.npz"):
+        with pytest.raises(DataError, match="write one of demo, folder:PATH"):
+            open_source(str(tmp_path / path), "train")
+
+
 @pytest.mark.parametrize(("split", "per_class"), [("train", 800), ("test", 200)])
 def test_demo_is_balanced_and_looks_like_photographs(split, per_class):
     source = open_source("demo", split)
