@@ -48,6 +48,11 @@ def load(path: str | Path, step: int | None = None, architecture: str | None = N
         return PretrainedEncoder.of(path, architecture)
     if path.suffix == ".onnx" or (path / "model.onnx").exists():
         raise ValueError(f"{path} holds a graph for ONNX Runtime: onnxruntime.InferenceSession reads it, not this.")
+    if not (path / "config.json").exists():
+        wrong = "holds no run and no weights" if path.exists() else "is not there"
+        raise ValueError(
+            f"{path} {wrong}: give the folder of a run, a safetensors file, or a folder with one and its config.json."
+        )
     config, built, state = open_run(path, step)
     return Encoder(built, state, modality_of(config))
 

@@ -23,7 +23,17 @@ from ssljax.evals.features import extract, labelled
 from ssljax.evals.finetune import PLAIN, Tuning, factors_of, fine_tune
 from ssljax.evals.linear import class_share, leave_one_out, linear_probe
 from ssljax.evals.probe import Features, sgd_probe
-from ssljax.evals.protocols import BLOCKS, FEW_SHOT, FINE_TUNED, GROUPED, LINEAR, PROBES, Settings, described
+from ssljax.evals.protocols import (
+    BLOCKS,
+    FEW_SHOT,
+    FINE_TUNED,
+    GROUPED,
+    LINEAR,
+    PROBES,
+    Settings,
+    described,
+    require_shots,
+)
 from ssljax.evals.results import Scores
 from ssljax.evals.same_class import same_class
 from ssljax.evals.scores import Score
@@ -157,10 +167,13 @@ class Judge:
         return Found(scores, kept, in_words, counts, left_out, subsets, notes)
 
     def _require(self, protocol: str) -> None:
-        """Raises ValueError if the data or the encoder do not allow a protocol, as far as their shapes tell."""
+        """Raises ValueError if the data or the encoder do not allow a protocol, as far as shapes and labels tell."""
         if protocol in FINE_TUNED:
             for state in self.states.values():
                 factors_of(state, self.tuning)
+        if protocol in FEW_SHOT:
+            labels = self.train.labels()
+            require_shots(protocol, labels[labelled(labels)], self.train.class_names)
         if protocol == "ood" and self.alone:
             raise ValueError("protocol 'ood' needs a test split that is not learnt from: give --data one.")
         if protocol == "segmentation":

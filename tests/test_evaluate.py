@@ -154,6 +154,10 @@ def test_without_labels_there_are_pictures_and_no_accuracies(short, photographs,
 def test_errors(short, tmp_path):
     with pytest.raises(ValueError, match="holds no run"):
         evaluate(tmp_path)
+    (tmp_path / "results.json").touch()
+    for missing, wrong in {"nowhere": "is not there", "results.json": "holds no run and no weights"}.items():
+        with pytest.raises(ValueError, match=f"{missing} {wrong}: give the folder of a run, a safetensors file, or"):
+            ssljax.load(tmp_path / missing)
     with pytest.raises(ValueError, match="protocol 'nosuch' is unknown; use knn, linear"):
         evaluate(tmp_path, ["nosuch"])
     for name, meant in {"KNN": "knn", "k-NN": "knn", "few_shot_20": "few_shot_10"}.items():
@@ -634,6 +638,14 @@ def test_a_protocol_that_the_data_do_not_allow_is_left_out():
     assert judge(must=True).by(["knn", "linear"]).left_out.keys() == {"linear"}
     with pytest.raises(ValueError, match="leaves nothing to tell apart: label training examples of two classes"):
         judge(must=True).by(["linear"])
+
+
+def test_too_few_labels_are_told_before_features_are_computed():
+    labels = np.array([0] * 12 + [1] * 6 + [-1] * 9)
+    source = SimpleNamespace(things="images", class_names=("cat", "dog"), labels=lambda: labels)
+    judge = Judge(base_config("simclr"), None, None, {"pretrained": None}, {}, source, source, must=True)
+    with pytest.raises(ValueError, match="of which class 'dog' has 6: label more, or use ridge_5"):
+        judge.by(["knn", "ridge_10"])
 
 
 def test_test_examples_of_classes_that_nobody_has_learnt_are_counted():

@@ -1,5 +1,6 @@
 """The protocols that judge features of any kind of data: what each is called, does, and is in words."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -106,6 +107,20 @@ def judge(
         return linear_probe(*features, share=LINEAR[protocol], scaling=settings.scaling)[0]
 
     return cross_validated(once, train, labels, settings.folds) if settings.folds else once(train, labels, test, truth)
+
+
+def require_shots(protocol: str, labels: np.ndarray, names: Sequence[str] | None) -> None:
+    """Raises ValueError if one of FEW_SHOT takes more of a class than there are. names: of labels 0, 1, …, if known."""
+    classifier, shots = FEW_SHOT[protocol]
+    classes, counts = np.unique(labels, return_counts=True)
+    if (fewest := counts.min()) < shots:
+        place = classes[counts.argmin()]
+        which = f"class '{names[place]}'" if names else f"class number {place}, counted from 0,"
+        *_, fits = (name for name, (kind, few) in FEW_SHOT.items() if kind == classifier and few <= fewest)
+        raise ValueError(
+            f"protocol '{protocol}' needs {shots} labelled training examples of each class, of which {which} has "
+            f"{fewest}: label more, or use {fits}."
+        )
 
 
 def described(protocol: str, settings: Settings, train: int, test: int, *, rate: float = RATE, epochs: int = 0) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ssljax.evals.few_shot import CLASSIFIERS, DRAWS, draw_shots, few_shot
+from ssljax.evals.protocols import require_shots
 
 RNG = np.random.RandomState(0)
 LABELS, TRUTH = np.arange(120) % 4, np.arange(60) % 4
@@ -21,6 +22,15 @@ def test_shots_are_of_each_class_drawn_by_the_seed():
     assert rows.tolist() != draw_shots(LABELS, 5, seed=4).tolist()
     with pytest.raises(ValueError, match="31 shots need as many .* class number 0, counted from 0, has 30"):
         draw_shots(LABELS, 31, seed=0)
+
+
+def test_shots_that_there_are_not_are_told_by_the_protocol_and_the_class():
+    labels = np.repeat([0, 2, 3], [10, 6, 4])
+    require_shots("few_shot_1", labels, None)
+    with pytest.raises(ValueError, match="'few_shot_5' needs 5 .* class 'd' has 4: label more, or use few_shot_1"):
+        require_shots("few_shot_5", labels, "abcd")
+    with pytest.raises(ValueError, match="class number 2, counted from 0, has 6: label more, or use ridge_5"):
+        require_shots("ridge_10", labels[:16], None)
 
 
 def by_centroid(x, labels, queries):
