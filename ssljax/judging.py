@@ -44,6 +44,7 @@ from ssljax.models.vit import ViT
 from ssljax.progress import Say, progress
 from ssljax.typing import Batch
 from ssljax.views.evaluation import cropped, masks_in_view
+from ssljax.wording import counted
 
 SCRATCH = "from scratch"
 """The floor that has learnt from the same labels and nothing else: an encoder that was drawn, trained on with them."""
@@ -110,6 +111,7 @@ class Judge:
             folds_of(self.config),
             things=self.train.things,
             crops=self.crops,
+            blocks=self._depth,
         )
         raw = next(iter(modality.floors()))
         scores: Scores = {}
@@ -155,7 +157,8 @@ class Judge:
             for p in accuracies
             if p not in left_out
         }
-        outside = "" if self.outside is None else f"the {len(self.outside)} {self.train.things} of {self.outside.name}"
+        other = self.outside
+        outside = "" if other is None else f"the {counted(len(other), self.train.things)} of {other.name}"
         for protocol, table in of_tables.items():
             alone = None if test is None else len(test)
             table["measured on"] = told(protocol, self.train.things, len(train), alone, outside)
@@ -257,14 +260,20 @@ class Judge:
         found = [extract(encoder, batches(crop)) for crop in range(self.crops)]
         return np.stack([x[labelled(labels)] for x, labels in found])
 
+    @property
+    def _depth(self) -> int:
+        """How many blocks a Vision Transformer has of which the last can be had; 0 of other encoders."""
+        method: Any = self.run.method
+        return method.encoder.depth if isinstance(method, ImageMethod) and isinstance(method.encoder, ViT) else 0
+
     def _blocks(self, protocol: str, name: str) -> dict[str, Callable]:
         """What gives the features of the last blocks, by their name; nothing where there are no such blocks."""
-        encoder, last_blocks = (getattr(self.run.method, of, None) for of in ("encoder", "last_blocks"))
-        if name not in self.states or last_blocks is None or not isinstance(encoder, ViT):
+        if name not in self.states or not self._depth:
             return {}
         found: dict[str, Callable] = {}
+        last_blocks = self.run.method.last_blocks  # type: ignore[attr-defined]
         for count, patches in BLOCKS.get(protocol, ()):
-            of = partial(last_blocks, count=min(count, encoder.depth), patches=patches)
+            of = partial(last_blocks, count=min(count, self._depth), patches=patches)
             found[f"{count} blocks, patches {patches}"] = partial(over_devices(of, self.mesh), self.states[name])
         return found
 
@@ -360,12 +369,12 @@ def folds_of(config: ConfigDict) -> int:
 
 def _unknown_classes(labels: np.ndarray, truth: np.ndarray, things: str) -> tuple[str, ...]:
     """Whether test examples have labels that no training example has."""
-    unknown = ~np.isin(truth, labels)
-    if labels.ndim > 1 or not unknown.any():
+    unknown = int((~np.isin(truth, labels)).sum())
+    if labels.ndim > 1 or not unknown:
         return ()
     return (
-        f"{unknown.sum()} of {len(truth)} test {things} are of a class of which there is no training example, and are "
-        "never right: give both splits some of every class.",
+        f"{unknown} of {counted(len(truth), f'test {things}')} {'is' if unknown == 1 else 'are'} of a class of which "
+        "there is no training example, and never right: give both splits some of every class.",
     )
 
 

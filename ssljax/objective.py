@@ -15,6 +15,7 @@ from ssljax.data.sources import DataError
 from ssljax.engine.mesh import eval_batch_size, over_devices, process_rows, replicate
 from ssljax.evals.scores import mean_of
 from ssljax.typing import Method, TrainState
+from ssljax.wording import counted
 
 
 def objective(
@@ -60,5 +61,5 @@ def objective(
     found |= {
         floor: {name: {"value": value} for name, value in of.items() if name in names} for floor, of in floors.items()
     }
-    text = f"the {len(test)} test {test.things} of {test.name}, ± the standard error over them"
+    text = f"the {counted(len(test), f'test {test.things}')} of {test.name}, ± the standard error over them"
     return {"objective": {"measured on": text, "of": {name: of for name, of in found.items() if of}}}

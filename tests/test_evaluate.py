@@ -441,7 +441,7 @@ def test_text_without_labels_has_an_objective_all_the_same(short, tmp_path, caps
 def test_notes_say_once_what_is_left_out(tmp_path):
     (tmp_path / "rows.csv").write_text("a,b\n" + "1,x\n2,y\n" * 20 + "3\n")
     train, test = (open_table(f"csv:{tmp_path / 'rows.csv'}", split) for split in ("train", "test"))
-    some, note = Subset(train, 5), f"{tmp_path / 'rows.csv'}: 1 rows with another number of fields are skipped"
+    some, note = Subset(train, 5), f"{tmp_path / 'rows.csv'}: skipped 1 row with another number of fields"
     nothing = Found({}, {}, {}, {}, {}, {})
     assert _notes((some, test, ""), {}, nothing, [], alone=False) == [note]
     assert _notes((train, None, "no test"), {}, nothing, [], alone=False) == ["no accuracies: no test", note]
@@ -630,7 +630,14 @@ def test_a_protocol_that_the_data_do_not_allow_is_left_out():
             return of_one_class
 
     judge = partial(
-        OfOneClass, base_config("simclr"), None, None, {"pretrained": None, "random init": None}, {}, source, source
+        OfOneClass,
+        base_config("simclr"),
+        SimpleNamespace(method=None),
+        None,
+        {"pretrained": None, "random init": None},
+        {},
+        source,
+        source,
     )
     found = judge(must=False).by(["knn", "linear"])
     assert set(found.described) == {"knn"} == set(found.scores["pretrained"])

@@ -37,6 +37,7 @@ from ssljax.data.sources import (
     split_spec,
 )
 from ssljax.data.tokens import CLS, PAD, SEP, Tokenizer
+from ssljax.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -187,8 +188,10 @@ def _read(kind: str, where: str) -> tuple[dict[str, Captioned], list[str], dict[
     by_name = {"/".join(folders_of(file)): file for file in there}
     table = {by_name.get(file, file): of for file, of in table.items()}
     files = [file for file in there if file in table]
-    left_out += _left_out(str(root), "images have no caption", [file for file in there if file not in table])
-    left_out += _left_out(str(root), "images that have captions are not there", sorted(set(table) - set(there)))
+    left_out += _left_out(str(root), "images", "without a caption", [file for file in there if file not in table])
+    left_out += _left_out(
+        str(root), "images", "that the table names and the folder has not", sorted(set(table) - set(there))
+    )
     if not files:
         first = next(iter(table), "")
         raise DataError(
@@ -234,8 +237,10 @@ def _table(name: str, data: bytes) -> tuple[dict[str, Captioned], tuple[str, ...
                 f"{name} has columns {', '.join(columns)}, and none of {', '.join(COLUMNS[what])}: "
                 f"name the one that says the {what}."
             )
-    left_out = _left_out(name, "rows have no image or no text", empty)
-    left_out += _left_out(name, "rows have more fields than the first line (put captions with commas in quotes)", long)
+    left_out = _left_out(name, "rows", "without image or text", empty)
+    left_out += _left_out(
+        name, "rows", "with more fields than the first line (put captions with commas in quotes)", long
+    )
     if not table:
         raise DataError(f"{name} has no captions: give it a row for each, with columns file_name and caption.")
     return table, left_out
@@ -266,8 +271,9 @@ def _json_rows(name: str, text: str) -> Iterator[tuple[int, dict]]:
         yield number, row
 
 
-def _left_out(name: str, what: str, which: Sequence[str]) -> tuple[str, ...]:
-    return (note_left_out(name, f"{len(which)} {what} and are left out ({', '.join(which[:3])})"),) if which else ()
+def _left_out(name: str, things: str, what: str, which: Sequence[str]) -> tuple[str, ...]:
+    told = f"left out {counted(len(which), things)} {what} ({', '.join(which[:3])})"
+    return (note_left_out(name, told),) if which else ()
 
 
 def _splits(table: dict[str, Captioned], files: list[str], spec: str) -> dict[str, list[str]]:

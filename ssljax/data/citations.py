@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ssljax.data.sources import DataError, note_left_out
+from ssljax.wording import counted
 
 PER_CLASS, TESTED = 20, 1000
 """Papers of each class to learn from, and papers to test, as in Yang et al., "Revisiting Semi-Supervised Learning with
@@ -83,7 +84,7 @@ def _citations(path: Path, names: dict[str, int]) -> tuple[list[tuple[int, int]]
             inside.append((names[fields[0]], names[fields[1]]))
         else:
             outside += 1
-    told = f"{outside} citations are of papers that have no features, and left out"
+    told = f"left out {counted(outside, 'citations')} of papers that have no features"
     return inside, (note_left_out(str(path), told),) if outside else ()
 
 

@@ -37,6 +37,7 @@ from ssljax.data.sources import (
     resolve_split,
     split_spec,
 )
+from ssljax.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -158,15 +159,19 @@ def _read(kind: str, path: Path, changed: tuple[int, ...], most_nodes: int) -> F
         _require_classes(one_each(labels, len(counts), "graphs", called["label"], name), called["label"], name)
     small = _small(counts[kept], most_nodes, name)
     left_out = {
-        "graphs without nodes": len(counts) - len(kept),
-        f"graphs with more than {most_nodes} nodes": len(kept) - len(small),
+        "without nodes": len(counts) - len(kept),
+        f"with more than {most_nodes} nodes": len(kept) - len(small),
     }
     return Found(
         [features[offsets[i] : offsets[i + 1]] for i in kept],
         [edges[i] for i in kept],
         None if labels is None else labels[kept],
         small,
-        tuple(note_left_out(name, f"{count} {what} are left out") for what, count in left_out.items() if count),
+        tuple(
+            note_left_out(name, f"left out {counted(count, 'graphs')} {what}")
+            for what, count in left_out.items()
+            if count
+        ),
     )
 
 

@@ -104,7 +104,7 @@ def _present(found: Found, path: Path) -> Found:
         raise DataError(f"{str(path)!r} has no series with a number: check that it is whole.")
     left_out = found.left_out
     if gone := len(ends) - len(kept):
-        left_out += (note_left_out(str(path), f"{gone} series without any number are left out"),)
+        left_out += (note_left_out(str(path), f"left out {gone} series without any number"),)
     series = [found.series[i][: ends[i][-1] + 1] for i in kept]
     labels = None if found.labels is None else [found.labels[i] for i in kept]
     return replace(found, series=series, labels=labels, left_out=left_out)

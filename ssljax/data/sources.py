@@ -248,8 +248,8 @@ def open_source(spec: str, split: str) -> Source:
 
 
 def split_spec(spec: str, forms: Mapping[str, str] = FORMS) -> tuple[str, str]:
-    """``folder:PATH`` -> ("folder", "PATH"). Raises DataError, which lists the `forms` there are, for any other, or says
-    which is that of a path."""
+    """``folder:PATH`` -> ("folder", "PATH"). Raises DataError, which lists the `forms` there are, for any other; for a
+    path that exists it says which is its form."""
     kind, _, where = spec.partition(":")
     if kind not in forms or bool(where) != (kind != "demo"):
         path = Path(spec).expanduser()

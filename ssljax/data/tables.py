@@ -34,6 +34,7 @@ from ssljax.data.sources import (
     resolve_split,
     split_spec,
 )
+from ssljax.wording import counted
 
 FORMS = {"demo": "demo", "csv": "csv:PATH", "parquet": "parquet:PATH"}
 SUFFIXES = {"csv": (".csv", ".csv.gz"), "parquet": (".parquet",)}
@@ -176,7 +177,7 @@ def read_file(kind: str, path: Path, like: pa.Table | None = None) -> tuple[pa.T
         raise DataError(f"{str(path)!r} has one column, {names[0]!r}: separate its fields with commas.")
     if not len(table):
         raise DataError(f"{str(path)!r} has no rows: it needs a line of names, and a line for each row.")
-    told = f"{len(skipped)} rows with another number of fields are skipped"
+    told = f"skipped {counted(len(skipped), 'rows')} with another number of fields"
     return table, (note_left_out(str(path), told),) if skipped else ()
 
 

@@ -38,6 +38,7 @@ from ssljax.data.sources import (
     split_spec,
 )
 from ssljax.data.tokens import CLS, KINDS, PAD, SEP, Tokenizer, learn, recalled
+from ssljax.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -380,7 +381,7 @@ def _rows(kind: str, path: Path, contents: str, text: str, label: str) -> tuple[
     if not whole:
         raise DataError(f"{str(path)!r} has no rows with a text: it needs a line of names, and a line for each text.")
     gone = len(lines) - len(whole)
-    told = f"{gone} rows without text or label, or with another number of fields, are skipped"
+    told = f"skipped {counted(gone, 'rows')} without text or label, or with another number of fields"
     rows = [(row[places[0]], row[places[1]].strip() if len(places) > 1 else "") for row in whole]
     return rows, (note_left_out(str(path), told),) if gone else ()
 

@@ -15,6 +15,7 @@ from ssljax.evals.linear import DRAWS, FEW, linear_probe
 from ssljax.evals.probe import RECIPES, VALIDATION, Features, sgd_probe
 from ssljax.evals.scores import Score
 from ssljax.evals.svm import INNER_FOLDS, svm
+from ssljax.wording import counted
 
 LINEAR = {"linear_1": 0.01, "linear_10": 0.1, "linear": 1.0}
 """Linear probes, and the share of the labels that they use."""
@@ -67,7 +68,8 @@ TITLES = {
 class Settings:
     """k, temperature: of k-NN. scaling: of features for linear probes (`ssljax.evals.linear`). folds: of
     cross-validation; 0 where one split is for learning and another one for testing. things: what the examples are.
-    crops: of each image, on which PROBES are trained; 0 for the images as they are."""
+    crops: of each image, on which PROBES are trained; 0 for the images as they are. blocks: how many a Vision
+    Transformer has, the last of which BLOCKS are of; 0 for other encoders."""
 
     k: int
     temperature: float
@@ -75,6 +77,7 @@ class Settings:
     folds: int
     things: str
     crops: int = 0
+    blocks: int = 0
 
 
 def judge(
@@ -127,57 +130,59 @@ def described(protocol: str, settings: Settings, train: int, test: int, *, rate:
     """A protocol in words, for so many things in each split; with no test things each is judged by all others. rate: of
     fine-tuning; epochs: of it, if these are fixed."""
     folds, things = settings.folds, settings.things
-    tested = f"{folds}-fold cross-validation over {test} {things}" if folds else f"{test} test {things}"
+    of_test = counted(test, f"test {things}")
+    tested = f"{folds}-fold cross-validation over {counted(test, things)}" if folds else of_test
     tested = tested if test else "each by all others"
     train = round(train * (1 - 1 / folds)) if folds else train
+    learnt = counted(train, f"training {things}")
     share = (LINEAR | FINE_TUNED).get(protocol, 1.0)
     part = "" if share == 1 else f", {share:.0%} of each class and one at least, mean of {DRAWS} draws"
     if protocol == "knn":
         return (
             f"weighted k-NN, k = {min(settings.k, train)}, cosine similarity, T = {settings.temperature}; un-augmented "
-            f"features of {train} training {things}; {tested}"
+            f"features of {learnt}; {tested}"
         )
     if protocol == "nn1":
-        return f"the nearest of {train} training {things}, Euclid's distance of un-augmented features; {tested}"
+        return f"the nearest of {learnt}, Euclid's distance of un-augmented features; {tested}"
     if protocol == "svm":
         return (
             f"support vector machine with an RBF kernel on un-augmented, frozen features; C chosen on {INNER_FOLDS} "
-            f"folds of {train} training {things}; {tested}"
+            f"folds of {learnt}; {tested}"
         )
     if protocol in FEW_SHOT:
         classifier, shots = FEW_SHOT[protocol]
         by = {"centroid": "nearest mean of a class", "ridge": "ridge regression, λ = 1, of each class from all others"}
         return (
-            f"{by[classifier]}; {shots} of each class of {train} training {things}, mean of {SHOT_DRAWS} draws; "
+            f"{by[classifier]}; {shots} of each class of {learnt}, mean of {SHOT_DRAWS} draws; "
             f"frozen, un-augmented features, centred and of length 1; {tested}"
         )
     if protocol in PROBES:
         recipe = replace(PROBES[protocol], batch=min(PROBES[protocol].batch, train))
         crops = f"features of {settings.crops} random crops and flips of each image"
         of = f"frozen {crops}" if settings.crops else "frozen, un-augmented features"
-        if protocol in BLOCKS:
+        if protocol in BLOCKS and settings.blocks:
             of += "; of a Vision Transformer " + ", or ".join(
-                f"{count} last class tokens{' and the mean of the patches' if patches else ''}"
+                f"{counted(min(count, settings.blocks), 'last class tokens')}{' and the mean of the patches' * patches}"
                 for count, patches in BLOCKS[protocol]
             )
         best = f"; what is best on {VALIDATION:.0%} of each class, held out"
         small = "; a published recipe, by which few examples or small features may learn little"
         chosen = best if recipe.is_grid else small
-        return f"linear classifier on {of}: {recipe}{chosen}; {train} training {things}; {tested}"
+        return f"linear classifier on {of}: {recipe}{chosen}; {learnt}; {tested}"
     if protocol in FINE_TUNED:
         least = "the best on" if epochs else f"until {PATIENCE} epochs (of {EPOCHS}) brought nothing on"
         return (
             f"all weights and a linear classifier, Adam at {rate:g} in batches of {BATCH}, {least} a held-out fifth of "
-            f"{train} training {things}{part}; {test} test {things}"
+            f"{learnt}{part}; {of_test}"
         )
     scaled = {"standard": "standardised", "unit": "unit-length"}[settings.scaling]
     regression = f"logistic regression (50 iterations of L-BFGS) on {scaled}, un-augmented, frozen features"
     if protocol == "left_out":
         return (
             f"{regression}: {things} of each group by a classifier that has learnt from the other groups, of which one "
-            f"is held out to choose the L2 penalty; {train + test} {things} of both splits. Pretraining had the "
-            f"training {things} of all groups, without labels"
+            f"is held out to choose the L2 penalty; {counted(train + test, things)} of both splits. Pretraining had "
+            f"the training {things} of all groups, without labels"
         )
     told = ", of which the groups are told" if protocol == "groups" else part
     fifths = "each fifth in turn" if share * train < FEW else "a fifth"
-    return f"{regression}; L2 penalty chosen on {fifths} of {train} training {things}{told}, held out; {tested}"
+    return f"{regression}; L2 penalty chosen on {fifths} of {learnt}{told}, held out; {tested}"

@@ -13,6 +13,7 @@ from ssljax.evals.ood import NEAREST, auroc, knn_distance, mahalanobis
 from ssljax.evals.same_class import MOST
 from ssljax.evals.scores import bootstrap, written
 from ssljax.typing import Array, Batch, Method
+from ssljax.wording import counted
 
 TABLES = {
     "knn_grid": "k-NN by k and temperature",
@@ -86,8 +87,9 @@ def of_other_data(bank: np.ndarray, labels: np.ndarray, inside: np.ndarray, outs
 def told(protocol: str, things: str, train: int, test: int | None, outside: str) -> str:
     """A table's protocol in words. test: None where each training example is judged by all others; outside: the other
     data."""
-    judged = f"{test} test {things}" if test is not None else f"each of {train} {things} among all others"
-    bank = f"un-augmented features of {train} training {things}"
+    of = counted(train, things) if test is None else counted(test, f"test {things}")
+    judged = f"each of {of} among all others" if test is None else of
+    bank = f"un-augmented features of {counted(train, f'training {things}')}"
     if protocol == "knn_grid":
         return (
             f"k-NN by cosine similarity s with k of {', '.join(map(str, NEIGHBOURS))} (as many as there are), votes "
@@ -99,13 +101,11 @@ def told(protocol: str, things: str, train: int, test: int | None, outside: str)
             f"the first k is of its class; mAP: mean average precision of all; {judged}"
         )
     if protocol == "geometry":
-        of = f"{test} test {things}" if test is not None else f"{train} {things}"
         return (
             f"un-augmented features of {of}; RankMe by their singular values, uniformity of {geometry.MOST_PAIRED} at "
             f"most; alignment and LiDAR of {VIEWS} views each of {VIEWED} at most, where a method has views"
         )
     if protocol == "segmentation":
-        of = f"{test} test {things}" if test is not None else f"{train} {things}"
         return (
             f"patches of {of}, held against masks in the pixels of the view; k-means of their features, of length 1, "
             "or of their pixels into as many clusters as there are classes, each called by the class that makes most "

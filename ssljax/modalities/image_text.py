@@ -21,6 +21,7 @@ from ssljax.evals.scores import Score
 from ssljax.modalities.images import Images
 from ssljax.modalities.modality import Compute, Judged
 from ssljax.typing import Array, Batch
+from ssljax.wording import counted
 
 FIRST = (1, 5, 10)
 OWN = {
@@ -141,14 +142,14 @@ class ImageText(Images):
 
     def _described(self, protocol: str, images: int, texts: int) -> str:
         if protocol == "zero_shot":
-            templates = ", ".join(map(repr, self.data.templates))
-            return f"the class whose texts, by {templates}, are the most similar by their mean; {images} test images"
+            templates, told = ", ".join(map(repr, self.data.templates)), counted(images, "test images")
+            return f"the class whose texts, by {templates}, are the most similar by their mean; {told}"
         k, of_image = protocol.rpartition("_")[2], protocol.startswith("to_text")
         asked, found = ("images", "captions") if of_image else ("captions", "images")
         counts = {"images": images, "captions": texts}
         return (
-            f"share of the {counts[asked]} test {asked} of which one of their own is among the {k} most similar of all "
-            f"{counts[found]} {found}, by cosine; ties count against"
+            f"share of the {counted(counts[asked], f'test {asked}')} of which one of their own is among the "
+            f"{k} most similar of all {counted(counts[found], found)}, by cosine; ties count against"
         )
 
     def _of_colours(self, compute: Compute, test: Source, texts: list[str], owners: np.ndarray) -> Space:
@@ -201,7 +202,7 @@ class ImageText(Images):
             return drawn.reshape(*places.shape, SIDE, SIDE, 3)
 
         return {
-            f"captions of an image, of all {len(texts)} of {len(pictures)} test images": (
+            f"captions of an image, of all {len(texts)} of {counted(len(pictures), 'test images')}": (
                 np.concatenate([pictures[images][:, None], text(to_text)], axis=1),
                 np.concatenate([images[:, None], owners[to_text]], axis=1),
             ),

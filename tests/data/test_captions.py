@@ -114,10 +114,10 @@ def test_what_is_left_out_is_counted_and_named(folder, caplog):
     assert train.left_out == test.left_out == tuple(caplog.messages)  # which has each once
     said = " ".join(caplog.messages)
     for sentence in (
-        "2 images have no caption and are left out (a/28.png, b/29.png)",
-        "1 images that have captions are not there and are left out (b/gone.png)",
-        "2 rows have no image or no text and are left out (row 31, row 32)",
-        "1 rows have more fields than the first line (put captions with commas in quotes) and are left out (row 33)",
+        "left out 2 images without a caption (a/28.png, b/29.png)",
+        "left out 1 image that the table names and the folder has not (b/gone.png)",
+        "left out 2 rows without image or text (row 31, row 32)",
+        "left out 1 row with more fields than the first line (put captions with commas in quotes) (row 33)",
     ):
         assert sentence in said
     caplog.clear()

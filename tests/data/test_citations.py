@@ -24,7 +24,7 @@ def network(tmp_path):
 def test_papers_are_nodes_and_citations_edges(network, caplog):
     with caplog.at_level(logging.WARNING):
         source = open_nodes(network(), "train")
-    assert "1 citations are of papers that have no features" in caplog.text
+    assert "left out 1 citation of papers that have no features" in caplog.text
     assert source.left_out == tuple(caplog.messages)
     graph = source[0]
     np.testing.assert_allclose(graph["features"], [[1 / 3, 0, 2 / 3], [0, 0.5, 0.5], [0, 0, 0]], rtol=1e-6)

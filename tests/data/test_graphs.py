@@ -50,7 +50,7 @@ def test_molecules():
 def test_text_files(folder, caplog):
     source = open_graphs(f"tu:{folder}", "all")
     assert len(source) == 2 and source.class_names == ("-1", "1") and list(source.labels()) == [1, 0]
-    assert source.left_out == (f"{folder}: 1 graphs without nodes are left out",) == tuple(caplog.messages)
+    assert source.left_out == (f"{folder}: left out 1 graph without nodes",) == tuple(caplog.messages)
     first, second = source[0], source[1]
     np.testing.assert_array_equal(first["edges"], [[0, 1], [1, 0]])
     np.testing.assert_array_equal(second["edges"], [[1, 2], [2, 1]])
@@ -88,7 +88,7 @@ def test_graphs_that_are_too_large_are_left_out_and_counted(tmp_path, caplog):
     caplog.clear()
     some = {split: open_graphs(spec, split, 2) for split in ("train", "test")}
     assert {source.shapes["features"][0] for source in some.values()} == {(2, 1)}
-    assert "1 graphs with more than 2 nodes are left out" in caplog.text and "on average" not in caplog.text
+    assert "left out 1 graph with more than 2 nodes" in caplog.text and "on average" not in caplog.text
     left = {
         split: {x["features"][0, 0] for x in map(source.__getitem__, range(len(source)))}
         for split, source in some.items()

@@ -70,14 +70,12 @@ def test_csv(tmp_path, caplog):
     np.testing.assert_array_equal(train[0]["series"], [[1, 2], [3, np.nan]])
     np.testing.assert_array_equal(train[1]["series"], [[5, 6], [0, 0]])
     assert train.class_names == ("no", "yes") and len(train) == 2
-    assert "1 series without any number are left out" in caplog.text
+    assert "left out 1 series without any number" in caplog.text
     assert "columns without numbers are left out: date" in caplog.text
     assert len(train.left_out) == 2 and {*train.left_out} < {*caplog.messages}
     (tmp_path / "one.csv").write_text("x,y\n" + "1,2\n" * 20 + "3\n")
     cut = open_series(f"csv:{tmp_path / 'one.csv'}", "test", length=1)
-    assert len(cut) == 2 and cut.left_out == (
-        f"{tmp_path / 'one.csv'}: 1 rows with another number of fields are skipped",
-    )
+    assert len(cut) == 2 and cut.left_out == (f"{tmp_path / 'one.csv'}: skipped 1 row with another number of fields",)
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_a_column_of_nothing_and_rows_of_another_length_are_left_out_and_said(ta
     with caplog.at_level(logging.WARNING, logger="ssljax"):
         source = open_table(table("a,b,c\n1,,x\n2,?,y\n3,4\n5,NaN,x\n"), "train")
     assert source.schema.names == ("a",) and len(source) == 3
-    assert "1 rows with another number of fields are skipped" in caplog.text
+    assert "skipped 1 row with another number of fields" in caplog.text
     assert len(source.left_out) == 1 and source.left_out[0] in caplog.messages
     assert "column 'b' has no values in the training rows, and is left out" in caplog.text
     columns = {"a": [1.0, 2.0], "b": [np.nan] * 2, "c": ["x", "y"]}  # a parquet file's NaN is not its null

@@ -141,7 +141,7 @@ def test_rows_of_a_table_have_labels_and_are_cut_and_counted(tmp_path, caplog):
     assert train.class_names == test.class_names == ("bad", "good")
     assert train.labels().tolist() == [1, 0] and test[0]["label"] == 0
     assert "1 of 2 texts are cut to 8 tokens" in caplog.text
-    assert "2 rows without text or label, or with another number of fields, are skipped" in caplog.text
+    assert "skipped 2 rows without text or label, or with another number of fields" in caplog.text
     assert len(train.left_out) == 1 and train.left_out == test.left_out and train.left_out[0] in caplog.messages
     assert train[0]["words"].tolist() == hashed_words("ONE two") + [0] * 6
 

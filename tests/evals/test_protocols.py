@@ -1,5 +1,7 @@
 """SVM, the nearest neighbour by Euclid's distance, and cross-validation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from ssljax.evals import svm as of_svm
 from ssljax.evals.folds import cross_validated
 from ssljax.evals.knn import one_nearest
 from ssljax.evals.linear import linear_probe
+from ssljax.evals.protocols import Settings, described
 from ssljax.evals.scores import Score
 from ssljax.evals.svm import svm
 
@@ -73,3 +76,12 @@ def test_each_example_is_judged_once_by_those_of_the_other_folds():
     np.testing.assert_array_equal(found.correct, np.arange(50) % 2 == 0)
     with pytest.raises(ValueError, match="a class has only 10 examples, too few for 11 folds"):
         cross_validated(judge, features, labels, 11)
+
+
+def test_a_protocol_in_words_is_of_the_encoder_and_the_counts_at_hand():
+    settings = Settings(20, 0.07, "standard", folds=0, things="images")
+    of_vit = described("probe_dino", replace(settings, blocks=12), 100, 1)
+    assert "of a Vision Transformer 4 last class tokens, or 1 last class token and the mean of the patches" in of_vit
+    assert of_vit.endswith("100 training images; 1 test image")
+    assert "Vision Transformer" not in described("probe_dino", settings, 100, 1)
+    assert "2 last class tokens, or" in described("probe_dino", replace(settings, blocks=2), 100, 1)
