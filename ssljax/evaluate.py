@@ -6,11 +6,13 @@
 `objective` is how well a method does on the test split what it was trained to do, where it has a number for that.
 Prints what is known of that checkpoint, and writes `results.json`, `report.html` and `figures/` into the run's folder,
 and, where a part of the labels is used, which that is: `label_subsets.npz`. What is found on other data (--data) has a
-folder of its own in the run's `on/`. docs/evaluation.md says what each protocol does.
+folder of its own in the run's `on/`, and what was found of a checkpoint that is not the newest in `at/STEP/`.
+docs/evaluation.md says what each protocol does.
 """
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from functools import partial
 from itertools import count
@@ -27,6 +29,7 @@ from ssljax.build import build_source, modality_of, open_run, small_batch
 from ssljax.commands import launch, local_path
 from ssljax.config import recall
 from ssljax.data.sources import DataError, Source, absolute
+from ssljax.engine.checkpoint import Checkpoints
 from ssljax.engine.logs import read_metrics
 from ssljax.engine.mesh import make_mesh, over_devices, replicate
 from ssljax.engine.processes import on_first
@@ -51,6 +54,8 @@ PROTOCOLS = of_features.TITLES | {name: title for kind in MODALITIES.values() fo
 """What encoders are judged by, and what that is called."""
 OBJECTIVE = "objective"
 """The protocol that needs no labels: `Method.measure` on the test split of what was trained on."""
+WRITTEN = "report.html", "figures", "label_subsets.npz", "results.json"
+"""Into a checkpoint's folder."""
 SMALL = 2**26
 """Bytes of examples on which an encoder is trained from scratch unasked."""
 CROPS_UNASKED, MANY = 10, 100_000
@@ -102,9 +107,9 @@ def evaluate(
     tuning.require_images(modality_of(config).shapes())
     mesh = make_mesh()
     own_config, run, state = open_run(workdir, step, mesh)
-    config, folder = own_config, workdir
+    config, folder = own_config, _folder_at(workdir, int(state.step))
     if data:
-        folder = _folder_on(workdir, data)
+        folder = _folder_on(folder, data)
         config = modality_of(config).on_other_data(absolute(data))
     modality = modality_of(config)
     chosen = [p for p in protocols or modality.protocols if p != OBJECTIVE]
@@ -187,7 +192,9 @@ def evaluate(
     if found.tables:
         results["tables"] = found.tables
     before = found_before(folder, data)
-    before = before if before.get("step") == results["step"] else {}
+    if (of_step := before.get("step", results["step"])) != results["step"]:
+        on_first(partial(_set_aside, folder, workdir / "at" / str(of_step) / folder.relative_to(workdir)))
+        before = {}
     results = merged(before, results)
     on_first(partial(_keep, folder, results, found.subsets, bool(before)))
     pictures = None
@@ -247,13 +254,30 @@ def _publish(folder: Path, report: Report | None, notes: list[str]) -> None:
     print(f"report: {write_report(report, folder)}" if report else f"results: {folder / 'results.json'}")
 
 
-def _folder_on(workdir: Path, data: str) -> Path:
-    """In the run's folder, of what is found on those data: none that other data have already."""
+def _folder_at(workdir: Path, step: int) -> Path:
+    """Of what is found of the checkpoint of that step: the run's own if there is none after it."""
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        return workdir if step == checkpoints.latest else workdir / "at" / str(step)
+
+
+def _folder_on(folder: Path, data: str) -> Path:
+    """In a checkpoint's folder, of what is found on those data: none that other data have already."""
     name, places = re.sub(r"[^\w.-]+", "-", data).strip("-"), count(2)
-    folder = workdir / "on" / name
-    while (folder / "results.json").exists() and not found_before(folder, data):
-        folder = workdir / "on" / f"{name}-{next(places)}"
-    return folder
+    on = folder / "on" / name
+    while (on / "results.json").exists() and not found_before(on, data):
+        on = folder / "on" / f"{name}-{next(places)}"
+    return on
+
+
+def _set_aside(folder: Path, older: Path) -> None:
+    """Moves what was found of another checkpoint, while there was none after it, to that one's folder."""
+    older.mkdir(parents=True, exist_ok=True)
+    for name in WRITTEN:
+        if (folder / name).is_dir():
+            shutil.rmtree(older / name, ignore_errors=True)
+        if (folder / name).exists():
+            (folder / name).replace(older / name)
+    print(f"note: what was found of an older checkpoint is in {older} now")
 
 
 def _must_suit(config: ConfigDict, protocols: Sequence[str]) -> None:

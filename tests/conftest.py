@@ -9,7 +9,8 @@ import runpy
 # For the commands that tests start, too.
 os.environ["JAX_PLATFORMS"] = "cpu"  # the golden numbers are float32's, and meshes of four devices must exist anywhere
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # tests compile for longer than they compute
-os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # threads of several processes would wait for each other
+# Threads of several processes would wait for each other.
+os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 import sys
 from collections.abc import Callable, Mapping

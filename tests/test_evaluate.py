@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from functools import partial
 from types import SimpleNamespace
 
@@ -198,6 +199,33 @@ def test_a_chosen_checkpoint_and_a_run_shorter_than_half_an_epoch(short, tmp_pat
     assert (int(first.state.step), int(last.state.step)) == (1, 2)
     with pytest.raises(CheckpointError, match=r"no checkpoint of step 7; it has \[2, 1\]"):
         ssljax.load(tmp_path, step=7)
+
+
+@only_mae
+def test_what_was_found_of_each_checkpoint_is_kept(short, tmp_path, capsys):
+    def judge(protocol, step=None):
+        return evaluate(tmp_path, [protocol], step, draw=False)
+
+    def found(folder):
+        results = json.loads((tmp_path / folder / "results.json").read_text())
+        return results["step"], list(results["protocols"])
+
+    short.steps, short.checkpoint.every, short.checkpoint.keep = 3, 1, 3
+    train(short, tmp_path)
+    shutil.rmtree(tmp_path / "checkpoints" / "3")
+    judge("ridge_1")
+    judge("knn", step=1)
+    judge("nn1", step=1)
+    assert (found("."), found("at/1")) == ((2, ["ridge_1"]), (1, ["knn", "nn1"]))
+    (tmp_path / "report.html").write_text("of step 2")
+    train(short, tmp_path)
+    judge("knn")
+    assert [found(folder) for folder in (".", "at/1", "at/2")] == [(3, ["knn"]), (1, ["knn", "nn1"]), (2, ["ridge_1"])]
+    assert sorted(path.name for path in (tmp_path / "at" / "2").iterdir()) == [
+        "label_subsets.npz", "report.html", "results.json",
+    ]  # fmt: skip
+    assert not (tmp_path / "label_subsets.npz").exists() and not (tmp_path / "report.html").exists()
+    assert f"older checkpoint is in {tmp_path / 'at' / '2'}" in capsys.readouterr().out
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
