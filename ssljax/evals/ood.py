@@ -31,10 +31,15 @@ def mahalanobis(bank: np.ndarray, labels: np.ndarray, queries: np.ndarray) -> np
     bank, queries = bank.astype(np.float64), queries.astype(np.float64)
     names, place = np.unique(labels, return_inverse=True)
     means = np.stack([bank[labels == name].mean(axis=0) for name in names])
-    apart = bank - means[place]
-    values, vectors = np.linalg.eigh(apart.T @ apart / len(bank))
-    kept = values > SMALLEST * values[-1]
-    whiten = vectors[:, kept] / np.sqrt(values[kept])
+    apart = (bank - means[place]) / np.sqrt(len(bank))
+    if len(bank) < bank.shape[1]:  # of few examples the other product is smaller, and has the same values
+        values, vectors = np.linalg.eigh(apart @ apart.T)
+        kept = values > SMALLEST * values[-1]
+        whiten = apart.T @ vectors[:, kept] / values[kept]
+    else:
+        values, vectors = np.linalg.eigh(apart.T @ apart)
+        kept = values > SMALLEST * values[-1]
+        whiten = vectors[:, kept] / np.sqrt(values[kept])
     x, centres = queries @ whiten, means @ whiten
     squares = np.square(x).sum(axis=1)[:, None] - 2 * x @ centres.T + np.square(centres).sum(axis=1)
     return squares.min(axis=1)
@@ -44,11 +49,13 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> dict[str, float]:
     """How often an example from outside has the higher of two scores, ties counting half, and the standard error.
 
     inside, outside: scores, (examples,) each. The error is that of DeLong et al., 1988: √(var(v)/n + var(w)/m) with
-    v, of each of n examples from inside, the share of those from outside that are higher, and w the other way round.
+    v, of each of n examples from inside, the share of those from outside that are higher, and w the other way round;
+    each of both with two more examples, which are told quite right and quite wrong, so that a few leave some doubt.
     """
     rankdata = scipy.stats.rankdata
     ranks, n, m = rankdata(np.concatenate([inside, outside])), len(inside), len(outside)
     v = 1 - (ranks[:n] - rankdata(inside)) / m
     w = (ranks[n:] - rankdata(outside)) / n
-    error = np.sqrt(v.var(ddof=min(1, n - 1)) / n + w.var(ddof=min(1, m - 1)) / m)
+    with_doubt = (np.append(each, [0.0, 1.0]) for each in (v, w))
+    error = np.sqrt(sum(each.var() / len(each) for each in with_doubt))
     return {"value": float(w.mean()), "standard_error": float(error)}

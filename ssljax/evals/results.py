@@ -7,6 +7,8 @@ from typing import Any
 
 from ssljax.evals.scores import Score, bootstrap, margin, written
 
+MARGIN, WIDEST = 2, 120
+"""Of columns, and of lines that are printed."""
 Scores = dict[str, dict[str, Score]]
 """{encoder or floor: {protocol: score}}; the pretrained encoder is the first."""
 
@@ -70,12 +72,10 @@ def percent(score: Mapping[str, Any]) -> str:
 
 def accuracy_lines(results: dict[str, Any], titles: Mapping[str, str]) -> list[str]:
     """Accuracies, the margins in standard errors, and the protocols."""
-    protocols = list(results["protocols"])
-    lines = ["", f"{'accuracy, %':<18}" + "".join(f"{titles[p]:>16}" for p in protocols)]
+    table = [["accuracy, %", *(titles[p] for p in results["protocols"])]]
     for name, row in results["encoders"].items():
-        cells = (percent(row[p]) if p in row else "" for p in protocols)
-        lines.append(f"{name:<18}" + "".join(f"{cell:>16}" for cell in cells))
-    lines.append("")
+        table.append([name, *(percent(row[p]) if p in row else "" for p in results["protocols"])])
+    lines = ["", *_aligned(table), ""]
     if own := results.get("classifier"):
         lines.append(f"the run's own classifier: {percent(own)} % of the test examples")
     for protocol, floors in results["margins"].items():
@@ -87,6 +87,18 @@ def accuracy_lines(results: dict[str, Any], titles: Mapping[str, str]) -> list[s
             parts.append(f"{100 * m['difference']:+.1f} points over {floor} ({size})")
         lines.append(f"{titles[protocol]}: pretrained is {', '.join(parts)}")
     return [*lines, *(f"{titles[p]} protocol: {text}" for p, text in results["protocols"].items()), ""]
+
+
+def _aligned(table: list[list[str]]) -> list[str]:
+    """The rows of a table, or where these are too wide its columns, one below the other."""
+    widths = [max(MARGIN + max(map(len, column)), 16) for column in zip(*table, strict=True)]
+    if sum(widths) > WIDEST and len(table) < len(widths):
+        return _aligned([list(column) for column in zip(*table, strict=True)])
+    first, *others = widths
+    return [
+        f"{row[0]:<{first}}" + "".join(f"{cell:>{width}}" for cell, width in zip(row[1:], others, strict=True))
+        for row in table
+    ]
 
 
 def objective_lines(objective: dict[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ssljax.evals.knn import nearest, nearest_others
-from ssljax.evals.scores import mean_of
+from ssljax.evals.scores import mean_of, share_of
 
 DEPTHS = (1, 5, 10)
 """The k of R@k."""
@@ -36,6 +36,5 @@ def same_class(
     hit = np.concatenate([bank_labels[find(part)[1]] == truth[part, None] for part in parts])
     hit = hit[hit.any(axis=1)]
     precision = np.cumsum(hit, axis=1) / np.arange(1, hit.shape[1] + 1)
-    ones = np.ones(len(hit))
-    found = {f"R@{k}": mean_of(np.any(hit[:, :k], axis=1), ones) for k in DEPTHS}
-    return found | {"mAP": mean_of((precision * hit).sum(axis=1) / hit.sum(axis=1), ones)}
+    found = {f"R@{k}": share_of(np.any(hit[:, :k], axis=1)) for k in DEPTHS}
+    return found | {"mAP": mean_of((precision * hit).sum(axis=1) / hit.sum(axis=1), np.ones(len(hit)))}

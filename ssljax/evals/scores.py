@@ -73,6 +73,12 @@ def _of_draws(values: Sequence[float] | np.ndarray) -> float:
     return float(np.var(values, ddof=1) / len(values)) if len(values) > 1 and np.ptp(values) > ROUNDING else 0.0
 
 
+def share_of(right: np.ndarray) -> dict[str, float]:
+    """Of examples, bool (examples,), as a number of a table; the error is `Score`'s."""
+    score = Score(right)
+    return {"value": score.accuracy, "standard_error": score.standard_error}
+
+
 def mean_of(sums: np.ndarray, counts: np.ndarray) -> dict[str, float]:
     """Σ sums / Σ counts over examples, and its standard error, √(Σ (sum - mean · count)²) / Σ count."""
     sums, counts = np.asarray(sums, np.float64), np.asarray(counts, np.float64)

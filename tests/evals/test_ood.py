@@ -20,9 +20,14 @@ def test_auroc_is_scikit_learns_with_ties():
 
 def test_aurocs_that_are_known():
     low, high = np.arange(5.0), np.arange(5.0) + 5
-    assert auroc(low, high) == {"value": 1.0, "standard_error": 0.0}
+    assert auroc(low, high)["value"] == 1
     assert auroc(np.ones(5), np.ones(4))["value"] == 0.5
-    assert auroc(np.array([1.0]), np.array([0.0])) == {"value": 0.0, "standard_error": 0.0}
+    assert auroc(np.array([1.0]), np.array([0.0]))["value"] == 0
+
+
+def test_few_examples_leave_doubt_of_an_auroc():
+    errors = [auroc(np.zeros(n), np.ones(n))["standard_error"] for n in (1, 8, 1000)]
+    assert errors[0] > 0.25 > errors[1] > 0.1 > 0.01 > errors[2]
 
 
 def test_the_error_of_an_auroc_is_that_of_repeated_draws():
@@ -48,6 +53,8 @@ def test_mahalanobis_is_scikit_learns_and_leaves_out_what_never_changes():
     expected = np.min([shared.mahalanobis(queries - mean) for mean in means], axis=0)
     np.testing.assert_allclose(mahalanobis(bank, labels, queries), expected, rtol=1e-6)
     constant = lambda x: np.append(x, np.ones((len(x), 2)), axis=1)  # noqa: E731
+    wide = RNG.randn(5, 300)  # the same directions, among more than there are examples
+    np.testing.assert_allclose(mahalanobis(bank @ wide, labels, queries @ wide), expected, rtol=1e-5)
     np.testing.assert_allclose(mahalanobis(constant(bank), labels, constant(queries)), expected, rtol=1e-5)
 
 
