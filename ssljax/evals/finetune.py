@@ -163,7 +163,7 @@ def fine_tune(
 
     @jax.jit
     def step(weights, moments, norm, data, label, rows, key, rate):
-        """rows (BATCH,): which examples are in the batch, -1 for none; rate: of this step. (A loop on the device,
+        """rows (batch,): which examples are in the batch, -1 for none; rate: of this step. (A loop on the device,
         `jax.lax.scan`, would have XLA's slow convolutions on a CPU.)"""
         picked = {name: x[rows] for name, x in data.items()}
         counts = jnp.asarray(rows >= 0, jnp.float32)
@@ -262,8 +262,9 @@ def _mixed(batch: Batch, target: Array, key: Array, tuning: Tuning) -> tuple[Bat
 
 
 def _batches(order: np.ndarray) -> np.ndarray:
-    """(batches, BATCH), the last one filled up with -1."""
-    return np.pad(order, (0, -len(order) % BATCH), constant_values=-1).reshape(-1, BATCH)
+    """(batches, BATCH), the last one filled up with -1; of fewer, one of all."""
+    size = max(1, min(BATCH, len(order)))
+    return np.pad(order, (0, -len(order) % size), constant_values=-1).reshape(-1, size)
 
 
 def _in_batches(f: Callable[[Any], Array], data: PyTree) -> np.ndarray:
