@@ -60,6 +60,8 @@ SMALL = 2**26
 """Bytes of examples on which an encoder is trained from scratch unasked."""
 CROPS_UNASKED, MANY = 10, 100_000
 """Of each image, on which published heads are trained; not where there are more images than so many."""
+FEW = 30
+"""Of fewer test examples a note says that they are few."""
 KNOWN = (*PROTOCOLS, *TABLES, OBJECTIVE)
 
 
@@ -204,6 +206,12 @@ def evaluate(
         pictures = gallery(run.method, modality, state, mesh, shown, judge.rows, train, held, other=bool(data))
     # Of files that are broken, too, which who reads them finds.
     notes = _notes(splits, results, found, left_out, bool(by_itself))
+    for source in filter(None, (test, outside) if probes else ()):
+        if source.count < FEW:
+            notes.append(
+                f"{source.name} has only {source.count} {source.things} to judge by, which say little of others: give "
+                "it a split 'test' of its own, or more of them."
+            )
     if ood and "ood" in before.get("tables", {}):
         notes.append("what was found of other data by distances before is replaced: there is one such table")
     report = None
