@@ -209,7 +209,7 @@ def evaluate(
     for source in filter(None, (test, outside) if probes else ()):
         if source.count < FEW:
             notes.append(
-                f"{source.name} has only {source.count} {source.things} to judge by, which say little of others: give "
+                f"{source.name} has only {counted(source.count, source.things)} to judge by, too few to say much: give "
                 "it a split 'test' of its own, or more of them."
             )
     if ood and "ood" in before.get("tables", {}):

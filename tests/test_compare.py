@@ -63,11 +63,12 @@ def test_tables_of_protocols_with_several_numbers_stand_side_by_side(write_run, 
     runs = [write_run("a"), write_run("b")]
     path = runs[0] / "results.json"
     number = {"value": 0.25, "standard_error": 0.01}
-    table = {"of": {"pretrained": {"RankMe": number}, "raw pixels": {}}, "measured on": "10 test images"}
+    other = {"value": 0.5}
+    table = {"of": {"pretrained": {"RankMe": number}, "raw pixels": {"RankMe": other}}, "measured on": "10 test images"}
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tables": {"geometry": table}}))
     html = compare(runs, tmp_path / "page.html").read_text(encoding="utf-8")
     assert rows(html, "Geometry of the features") == {"": ["a", "b"], "RankMe": ["0.250 ± 0.010", "–"]}
-    assert "10 test images." in html
+    assert "<b>raw pixels</b>" in html and "<td>0.500</td>" in html and "10 test images." in html
 
 
 def test_what_cannot_be_compared_is_said(write_run, tmp_path):

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -44,15 +45,16 @@ def linear_probe(
     train (examples, dim), test (examples, dim), labels 0 … classes - 1. share: of the labels that are used: see
     `over_draws`. scaling: of `PENALTIES`; "unit" is for features of which most are zero, such as words of a text.
     """
-    best = PENALTIES[scaling][2]
+    taken = []
 
     def right(rows: np.ndarray) -> np.ndarray:
-        nonlocal best
         held = fifths(len(rows), seed)
         predicted, best = _fitted(train[rows], train_labels[rows], test, scaling, iterations, held=held)
+        taken.append(best)
         return predicted == labels
 
-    return over_draws(right, train_labels, share), best
+    score = over_draws(right, train_labels, share)
+    return replace(score, chosen=f"L2 penalty {', '.join(f'{best:g}' for best in sorted(set(taken)))}"), taken[-1]
 
 
 def leave_one_out(

@@ -97,24 +97,25 @@ def _margin(margin: dict[str, float] | None) -> str:
 
 
 def _objectives(runs: list[Compared], heads: list[str]) -> Iterator[str]:
-    found = [run.results.get("objective", {}).get("of", {}).get("pretrained", {}) for run in runs]
-    if any(found):
-        yield _numbers(found, heads)
+    yield from _numbers([run.results.get("objective", {}) for run in runs], heads)
 
 
 def _tables(protocol: str, runs: list[Compared], heads: list[str]) -> Iterator[str]:
-    """Of the pretrained encoders."""
     tables = [run.results.get("tables", {}).get(protocol, {}) for run in runs]
-    yield _numbers([of.get("of", {}).get("pretrained", {}) for of in tables], heads)
+    yield from _numbers(tables, heads)
     for told in dict.fromkeys(of["measured on"] for of in tables if of):
         yield f"<p class='reading'>{escape(told)}.</p>"
 
 
-def _numbers(found: list[dict[str, dict[str, float]]], heads: list[str]) -> str:
-    """A row for each number, a column for each run."""
-    names = dict.fromkeys(name for numbers in found for name in numbers)
-    rows = {escape(name): [f"<td>{written(of[name]) if name in of else '–'}</td>" for of in found] for name in names}
-    return table(heads, rows, "compared")
+def _numbers(tables: list[dict[str, Any]], heads: list[str]) -> Iterator[str]:
+    """For each encoder and floor a row for each number, a column for each run."""
+    of_runs = [found.get("of", {}) for found in tables]
+    for encoder in dict.fromkeys(name for of in of_runs for name in of):
+        found = [of.get(encoder, {}) for of in of_runs]
+        names = dict.fromkeys(name for numbers in found for name in numbers)
+        rows = {escape(n): [f"<td>{written(of[n]) if n in of else '–'}</td>" for of in found] for n in names}
+        yield f"<p><b>{escape(encoder)}</b></p>"
+        yield table(heads, rows, "compared")
 
 
 def _differences(runs: list[Compared], heads: list[str]) -> Iterator[str]:
