@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from ssljax import __version__
 from ssljax.build import modality_of, open_run
 from ssljax.commands import launch, local_path
-from ssljax.evals.results import accuracy_lines, objective_lines
+from ssljax.evals.results import accuracy_lines, found_of, objective_lines
 from ssljax.evals.tables import TABLES, table_lines
 from ssljax.evaluate import PROTOCOLS
 from ssljax.modalities import Modality
@@ -35,7 +35,8 @@ LIBRARIES = {"safetensors": "ssljax", "timm": "timm", "huggingface": "transforme
 """Formats, and the library that each is for."""
 UNKNOWN, LINE = "unknown", "\n"
 NOT_EVALUATED = (
-    "None yet of this step: `python -m ssljax.evaluate --workdir=RUN` makes them, and this command then writes them."
+    "None yet of this step: `python -m ssljax.evaluate --workdir=RUN --step={step}` makes them, and this command then "
+    "writes them."
 )
 
 
@@ -65,9 +66,7 @@ def export(
     if format not in LIBRARIES:
         raise ValueError(f"--format={format} is unknown; use {', '.join(LIBRARIES)}.")
     config, run, state = open_run(workdir, step)
-    results = workdir / "results.json"
-    found = json.loads(results.read_text()) if results.exists() else {}
-    found = found if found.get("step") == int(state.step) else {}  # those of another checkpoint are not this one's
+    found = found_of(workdir, int(state.step))
     modality = modality_of(config)
     described, _ = encoder_of(run.method, modality, state)
     card = model_card(config, int(state.step), format, license, found, usage(format, described, config.data))
@@ -129,7 +128,7 @@ def model_card(config: ConfigDict, step: int, format: str, license: str, results
     for protocol, table in results.get("tables", {}).items():
         lines += table_lines(TABLES[protocol], table)
     lines = [re.sub(r"\b([a-z]+:)\S*/", r"\1", line) for line in lines]
-    measured = ["```", *"\n".join(lines).strip().splitlines(), "```"] if lines else [NOT_EVALUATED]
+    measured = ["```", *"\n".join(lines).strip().splitlines(), "```"] if lines else [NOT_EVALUATED.format(step=step)]
     told = config.to_dict()
     told["data"] |= {"source": source} | ({"learnt": "…"} if config.data.get("learnt") else {})
     if told["method"].get("teacher"):

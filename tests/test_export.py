@@ -173,7 +173,13 @@ def test_the_command_writes_a_card_that_says_what_it_is_but_not_where_it_was(sto
     }
     (stored / "results.json").write_text(json.dumps(results | {"step": 7}))  # of another checkpoint
     main(str(stored), "safetensors", str(tmp_path / "other"), None, "cc-by-4.0", False)
-    assert "None yet of this step" in (tmp_path / "other" / "README.md").read_text()
+    assert "None yet of this step: `python -m ssljax.evaluate --workdir=RUN --step=0`" in (
+        (tmp_path / "other" / "README.md").read_text()
+    )
+    (stored / "at" / "0").mkdir(parents=True)
+    (stored / "at" / "0" / "results.json").write_text(json.dumps(results))
+    main(str(stored), "safetensors", str(tmp_path / "older"), None, "cc-by-4.0", False)
+    assert "50.0 ± 1.0" in (tmp_path / "older" / "README.md").read_text()
     (stored / "results.json").write_text(json.dumps(results))
     capsys.readouterr()
     main(str(stored), "safetensors", None, None, "cc-by-4.0", False)

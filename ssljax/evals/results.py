@@ -51,6 +51,12 @@ def found_before(folder: Path, data: str) -> dict[str, Any]:
     return before if before.get("data", "") == data else {}
 
 
+def found_of(workdir: Path, step: int) -> dict[str, Any]:
+    """What was found of the run's checkpoint of that step, on its own data; nothing if nothing was."""
+    of_each = (found_before(folder, "") for folder in (workdir, workdir / "at" / str(step)))
+    return next((found for found in of_each if found.get("step") == step), {})
+
+
 def merged(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
     """`now`, and of what was found `before` those protocols that were not judged again."""
     both = before | now
