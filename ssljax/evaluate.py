@@ -206,14 +206,7 @@ def evaluate(
         pictures = gallery(run.method, modality, state, mesh, shown, judge.rows, train, held, other=bool(data))
     # Of files that are broken, too, which who reads them finds.
     notes = _notes(splits, results, found, left_out, bool(by_itself))
-    for source in filter(None, (test, outside) if probes else ()):
-        if source.count < FEW:
-            notes.append(
-                f"{source.name} has only {counted(source.count, source.things)} to judge by, too few to say much: give "
-                "it a split 'test' of its own, or more of them."
-            )
-    if ood and "ood" in before.get("tables", {}):
-        notes.append("what was found of other data by distances before is replaced: there is one such table")
+    notes += [*_few(test, outside), *_replaced(before, found)] if probes else []
     report = None
     if pictures is not None:
         elsewhere = f", on {data}" if data else ""
@@ -373,6 +366,29 @@ def _notes(
             files = f"{counted(len(source.skipped), 'files')} that could not be decoded"
             notes.append(f"{source.name}: {files} {'was' if len(source.skipped) == 1 else 'were'} skipped ({names})")
     return [*notes, *dict.fromkeys(note for source in sources if source for note in source.left_out)]
+
+
+def _few(*judged_by: Source | None) -> list[str]:
+    """A note of each source that has too few examples to judge by."""
+    return [
+        f"{source.name} has only {counted(source.count, source.things)} to judge by, too few to say much: give it a "
+        "split 'test' of its own, or more of them."
+        for source in judged_by
+        if source and source.count < FEW
+    ]
+
+
+def _replaced(before: dict[str, Any], found: Found) -> list[str]:
+    """A note of each number that was found by other settings before."""
+    told = before.get("protocols", {})
+    notes = [
+        f"what was found by {PROTOCOLS[protocol]} with other settings before is replaced"
+        for protocol, now in found.described.items()
+        if told.get(protocol, now) != now
+    ]
+    if "ood" in found.tables and "ood" in before.get("tables", {}):
+        notes.append("what was found of other data by distances before is replaced: there is one such table")
+    return notes
 
 
 if __name__ == "__main__":

@@ -750,6 +750,7 @@ def test_protocols_with_several_numbers_parts_of_the_labels_and_other_data(short
     assert "k = 5, majority" in printed and "retrieval of the same class: " in printed and "from scratch" in printed
 
     of_crops = evaluate(run, ["probe_dino", "probe_grid"], crops=2)
+    assert capsys.readouterr().out.count("with other settings before is replaced") == 2
     crops = "features of 2 random crops and flips of each image"
     assert {p for p, told in of_crops["protocols"].items() if crops in told} == {"probe_dino", "probe_grid"}
     assert of_crops["encoders"]["raw pixels"]["probe_grid"] == encoders["raw pixels"]["probe_grid"]
