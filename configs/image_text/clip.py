@@ -5,7 +5,7 @@
 | variant         | data           | encoder     | hardware         | expected                           | status  |
 |-----------------|----------------|-------------|------------------|------------------------------------|---------|
 | `:demo`         | embedded emoji | ResNet-8    | 2 CPU cores      | docs/results.md                    | run     |
-| `:demo_sigmoid` | embedded emoji | ResNet-8    | 2 CPU cores      | nothing                            | not run |
+| `:demo_sigmoid` | embedded emoji | ResNet-8    | 2 CPU cores      | docs/results.md                    | run     |
 | `:folder`       | folder:PATH    | ViT 3 x 128 | 2 CPU cores      | nothing published                  | not run |
 | `:paper`        | folder:PATH    | ViT-B/32    | 256 accelerators | 63.2 % zero-shot ImageNet, authors | not run |
 
